@@ -1,0 +1,36 @@
+# Everything that can be done here. `make` alone lists it.
+VENV := .venv
+PYTHON ?= python3
+# Installed when this file is newer than what says what to install.
+READY := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check format clean
+
+help: ## List the verbs
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+setup: $(READY) ## Install everything into .venv, exactly as uv.lock says
+
+run: $(READY) ## Start the database and the service on http://127.0.0.1:8000 (Ctrl-C stops both)
+	@exec $(VENV)/bin/invitree serve
+
+test: $(READY) check ## Run every check and the whole test suite
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+
+check: $(READY) ## Lint, types and import floors
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+format: $(READY) ## Format the code
+	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff format
+
+clean: ## Remove what was installed (never the data)
+	rm -rf $(VENV)
+
+$(READY): uv.lock pyproject.toml tools/install.py
+	@$(PYTHON) tools/install.py $(VENV)
+	@touch $@
