@@ -1,0 +1,1 @@
+"""Pure values: settings, problems, e-mail addresses. Nothing here waits, opens or remembers anything."""

@@ -1,0 +1,47 @@
+"""E-mail addresses: one as typed, one to be unique by and log in with, one to recognize a person by."""
+
+import unicodedata
+
+from email_validator import EmailNotValidError, validate_email
+from msgspec import Struct
+
+_LONGEST = 254  # RFC 5321, 4.5.3.1.3, less the angle brackets
+_DOTLESS = frozenset({"gmail.com", "googlemail.com"})
+
+
+class Email(Struct, frozen=True):
+    """A well-formed address in its three forms (the columns of `users`)."""
+
+    typed: str
+    key: str
+    identity: str
+
+
+def parse_email(text: str) -> Email | None:
+    """Return the forms of an address, or None where it is not one. Asks no name server.
+
+    `key` is NFKC, case-folded, with the domain in its IDNA ASCII form: addresses that people take for the same have one
+    key. `identity` also drops a plus tag and, at Gmail, the dots: never unique, used only to flag.
+    """
+    typed = text.strip()
+    if len(typed) > _LONGEST or not typed.isprintable():
+        return None
+    try:
+        parsed = validate_email(unicodedata.normalize("NFKC", typed), check_deliverability=False)
+    except (EmailNotValidError, UnicodeError):
+        return None
+    local = unicodedata.normalize("NFKC", parsed.local_part.casefold())
+    domain = (parsed.ascii_domain or parsed.domain).lower()
+    person = local.partition("+")[0] or local
+    if domain in _DOTLESS:
+        person, home = person.replace(".", ""), "gmail.com"
+    else:
+        home = domain
+    return Email(typed=typed, key=f"{local}@{domain}", identity=f"{person}@{home}")
+
+
+def masked(email: str) -> str:
+    """Return an address that its owner recognizes and nobody else can use: `b***@e***.com`."""
+    local, _, domain = email.rpartition("@")
+    name, _, top = domain.rpartition(".")
+    return f"{local[:1]}***@{name[:1]}***.{top}"

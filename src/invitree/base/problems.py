@@ -1,0 +1,187 @@
+"""Every way in which a request can be refused: the one table that knows HTTP statuses and what people read.
+
+The class is the code (`CodeActive` is `code_active`), its docstring is the English message. A test checks that each one
+has a section in `docs/problems.md`, which is where its `type` leads.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar, Literal, NamedTuple
+
+Language = Literal["en", "ru"]
+
+
+class Text(NamedTuple):
+    """One message in the languages that people read."""
+
+    en: str
+    ru: str
+
+
+Fields = Mapping[str, Sequence[Text]]
+NON_FIELD = "non_field_errors"  # djoser's name for what concerns the body as a whole
+
+
+class Problem(Exception):
+    """A refusal that is told to the client as RFC 9457 problem details."""
+
+    status: ClassVar[int]
+    code: ClassVar[str]
+    title: ClassVar[Text]
+    message: ClassVar[Text]
+    # Off where the answer must be the same to the byte for everyone (contract: lookup by e-mail).
+    traced: ClassVar[bool] = True
+    retry_after_s: ClassVar[int | None] = None
+
+    def __init__(self, fields: Fields | None = None) -> None:
+        super().__init__(self.code)
+        self.fields: Fields = fields or {}
+
+    def __init_subclass__(cls, *, status: int, title: str, ru_title: str, ru: str) -> None:
+        cls.status = status
+        cls.code = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+        cls.title = Text(title, ru_title)
+        cls.message = Text((cls.__doc__ or "").strip(), ru)
+
+    def detail(self) -> Text:
+        """Return the sentence that a person reads: the first field's complaint where there is one."""
+        for name, texts in self.fields.items():
+            if name == NON_FIELD:
+                return texts[0]
+            return Text(f"{name}: {texts[0].en}", f"{name}: {texts[0].ru}")
+        return self.message
+
+
+def catalog() -> Iterator[type[Problem]]:
+    """Yield every kind of problem there is."""
+    yield from Problem.__subclasses__()
+
+
+class InvalidInput(
+    Problem, status=400, title="Invalid input", ru_title="Неверные данные", ru="Запрос содержит неверные данные."
+):
+    """The request has invalid data."""
+
+
+class MalformedJson(
+    Problem, status=400, title="Malformed JSON", ru_title="Неверный JSON", ru="Тело запроса не является верным JSON."
+):
+    """The body is not well-formed JSON."""
+
+
+class InvalidCredentials(
+    Problem,
+    status=400,
+    title="Invalid credentials",
+    ru_title="Неверные учётные данные",
+    ru="Не удалось войти с предоставленными учётными данными.",
+):
+    """Unable to log in with provided credentials."""
+
+
+class CodeActive(
+    Problem,
+    status=400,
+    title="A live code exists",
+    ru_title="Действующий код уже есть",
+    ru="У вас уже есть действующий реферальный код.",
+):
+    """You already have an active referral code."""
+
+
+class Unauthenticated(
+    Problem,
+    status=401,
+    title="Not authenticated",
+    ru_title="Нет аутентификации",
+    ru="Учётные данные не предоставлены или недействительны.",
+):
+    """Authentication credentials were not provided or are not valid."""
+
+
+class NoActiveAccount(
+    Problem,
+    status=401,
+    title="No active account",
+    ru_title="Нет активной учётной записи",
+    ru="Не найдено активной учётной записи с указанными данными.",
+):
+    """No active account found with the given credentials"""
+
+
+class TokenNotValid(
+    Problem,
+    status=401,
+    title="Token not valid",
+    ru_title="Токен недействителен",
+    ru="Токен недействителен или просрочен.",
+):
+    """Token is invalid or expired"""
+
+
+class NotFound(Problem, status=404, title="Not found", ru_title="Не найдено", ru="Не найдено."):
+    """Not found."""
+
+
+class CodeNotFound(
+    Problem,
+    status=404,
+    title="No referral code",
+    ru_title="Нет реферального кода",
+    ru="Действующий реферальный код не найден.",
+):
+    """No active referral code was found."""
+
+    traced = False
+
+
+class MethodNotAllowed(
+    Problem,
+    status=405,
+    title="Method not allowed",
+    ru_title="Метод не поддерживается",
+    ru="Этот адрес не поддерживает такой метод.",
+):
+    """This address does not answer to that method."""
+
+
+class TooLarge(
+    Problem,
+    status=413,
+    title="Body too large",
+    ru_title="Слишком большое тело",
+    ru="Тело запроса больше 64 КиБ.",
+):
+    """The body is larger than 64 KiB."""
+
+
+class UnsupportedMediaType(
+    Problem,
+    status=415,
+    title="Unsupported media type",
+    ru_title="Неподдерживаемый тип данных",
+    ru="Отправьте тело как application/json.",
+):
+    """Send the body as application/json."""
+
+
+class Internal(
+    Problem,
+    status=500,
+    title="Internal error",
+    ru_title="Внутренняя ошибка",
+    ru="Что-то сломалось у нас. Сообщите trace_id тем, кто обслуживает сервис.",
+):
+    """Something broke on our side. Give the trace_id to those who run this service."""
+
+
+class Unavailable(
+    Problem,
+    status=503,
+    title="Unavailable",
+    ru_title="Недоступно",
+    ru="Сервис сейчас перегружен или без базы данных. Повторите запрос.",
+):
+    """The service is overloaded or without its database just now. Try again."""
+
+    retry_after_s = 1

@@ -1,0 +1,74 @@
+"""The outermost layer of the service: names each request, counts it, and forbids storing the answer.
+
+Plain ASGI around the framework, so that it costs microseconds and nothing escapes it.
+"""
+
+import random
+import re
+import time
+from typing import Any
+
+import structlog
+from litestar.types import ASGIApp, Receive, Scope, Send
+from prometheus_client import Histogram
+
+_SECONDS = Histogram(
+    "invitree_request_seconds",
+    "Time from a request's head to its answer's end.",
+    ["method", "route", "status"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+_NAME = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_DEFAULTS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_log = structlog.get_logger()
+
+
+class Edge:
+    """Wraps an ASGI app; `access_log` adds a line a request."""
+
+    def __init__(self, app: ASGIApp, *, access_log: bool) -> None:
+        self._app = app
+        self._access_log = access_log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if str(scope["type"]) != "http":
+            await self._app(scope, receive, send)
+            return
+        request: Any = scope
+        request["trace_id"] = trace = _trace_id(request["headers"])
+        status = 500
+        began = time.perf_counter()
+
+        async def send_named(message: Any) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], *_headers(message["headers"], trace)]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_named)
+        finally:
+            seconds = time.perf_counter() - began
+            method = request["method"] if request["method"] in _METHODS else "other"
+            route = request.get("path_template") or "none"
+            _SECONDS.labels(method, route, status).observe(seconds)
+            if self._access_log:
+                # The route and not the path, which may hold somebody's e-mail address.
+                _log.info(
+                    "request", method=method, route=route, status=status, ms=round(seconds * 1e3, 2), trace_id=trace
+                )
+
+
+def _trace_id(headers: list[tuple[bytes, bytes]]) -> str:
+    for name, value in headers:
+        if name == b"x-request-id" and _NAME.fullmatch(value):
+            return value.decode()
+    return f"{random.getrandbits(64):016x}"  # a name, not a secret
+
+
+def _headers(present: list[tuple[bytes, bytes]], trace: str) -> list[tuple[bytes, bytes]]:
+    said = {name.lower() for name, _ in present}
+    return [(b"x-request-id", trace.encode()), *((name, value) for name, value in _DEFAULTS if name not in said)]

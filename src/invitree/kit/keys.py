@@ -1,0 +1,75 @@
+"""Secrets: what signs access tokens and hashes the opaque ones."""
+
+import base64
+import hashlib
+import hmac
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import OctKey
+
+_ALGORITHM = "HS256"
+_LONGEST_JWT = 4096  # ours are under 400 bytes; anything long is not worth parsing
+
+
+class Keyring:
+    """The service's secrets, first the one that signs; all verify, so that a secret can be replaced without a cut.
+
+    Each purpose has a key of its own, derived with HMAC-SHA256, so that no token of one kind says anything of another.
+    """
+
+    def __init__(self, secret_keys: Sequence[str]) -> None:
+        self._signing = [OctKey.import_key(_derive(key, b"access token")) for key in secret_keys]
+        self._hashing = [_derive(key, b"opaque token") for key in secret_keys]
+        self._rotating = [_derive(key, b"refresh successor") for key in secret_keys]
+
+    def sign(self, claims: Mapping[str, Any]) -> str:
+        """Return a JWT with these claims."""
+        return jwt.encode({"alg": _ALGORITHM, "typ": "JWT"}, dict(claims), self._signing[0], algorithms=[_ALGORITHM])
+
+    def verify(self, token: str) -> Mapping[str, Any] | None:
+        """Return the claims of a JWT that one of the keys signed, or None. The claims themselves are not checked."""
+        if len(token) > _LONGEST_JWT or not token.isascii():
+            return None
+        for key in self._signing:
+            try:
+                return jwt.decode(token, key, algorithms=[_ALGORITHM]).claims
+            except (JoseError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                continue
+        return None
+
+    def hash(self, token: str) -> bytes:
+        """Return what is stored of a new opaque token: 32 bytes."""
+        return _mac(self._hashing[0], token)
+
+    def hashes(self, token: str) -> list[bytes]:
+        """Return what may be stored of an opaque token, under each key."""
+        return [_mac(key, token) for key in self._hashing]
+
+    def successors(self, token: str) -> list[str]:
+        """Return what may follow a refresh token, under each key, first the one to use now.
+
+        Derived rather than random: a client whose answer was lost can be given the same successor again, though only
+        its hash is stored.
+        """
+        return [_text(_mac(key, token)) for key in self._rotating]
+
+
+def new_token() -> str:
+    """Return 256 random bits as text."""
+    return _text(secrets.token_bytes(32))
+
+
+def _derive(secret: str, purpose: bytes) -> bytes:
+    return hmac.digest(secret.encode(), b"invitree " + purpose, hashlib.sha256)
+
+
+def _mac(key: bytes, token: str) -> bytes:
+    return hmac.digest(key, token.encode("utf-8", "surrogatepass"), hashlib.sha256)
+
+
+def _text(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()

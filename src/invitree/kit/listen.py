@@ -1,0 +1,92 @@
+"""News between processes: PostgreSQL's LISTEN/NOTIFY, which speaks at the commit and in commit order."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import asyncpg
+import msgspec
+import structlog
+
+from invitree.kit.cache import Cache
+from invitree.kit.clock import Clock
+from invitree.kit.db import OUTAGES, Queryable
+
+_HEARTBEAT_S = 0.25
+_SILENCE_S = 0.5  # with the heartbeat, under the second within which processes must agree
+_log = structlog.get_logger()
+
+Hear = Callable[[bytes], None]
+
+
+async def announce(db: Queryable, *, topic: str, news: Any) -> None:
+    """Tell every process when the transaction of `db` commits; at most 8,000 bytes of JSON."""
+    await db.execute("SELECT pg_notify($1, $2)", f"invitree_{topic}", msgspec.json.encode(news).decode())
+
+
+class Listener:
+    """Hears announcements on a connection of its own, keeps the clock set, and opens the caches only while it hears."""
+
+    def __init__(self, url: str, *, clock: Clock, caches: Mapping[str, Cache[Any, Any]], hears: Mapping[str, Hear]):
+        self._url, self._clock, self._caches, self._hears = url, clock, caches, hears
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Connect and hear. Raises what asyncpg raises when the database cannot be reached."""
+        connection = await self._connect()
+        self._task = asyncio.create_task(self._listen(connection))
+
+    async def stop(self) -> None:
+        """Close the caches and the connection."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _listen(self, connection: "asyncpg.Connection[asyncpg.Record] | None") -> None:
+        while True:
+            try:
+                connection = connection or await self._connect()
+                await self._stay(connection)
+            except (*OUTAGES, asyncpg.PostgresError) as error:
+                _log.warning("listener.lost", reason=str(error) or type(error).__name__)
+                await asyncio.sleep(_HEARTBEAT_S)
+            finally:
+                for cache in self._caches.values():
+                    cache.close()
+                if connection is not None:
+                    connection.terminate()
+            connection = None
+
+    async def _connect(self) -> "asyncpg.Connection[asyncpg.Record]":
+        connection = await asyncpg.connect(
+            self._url, timeout=1, command_timeout=1, server_settings={"application_name": "invitree listener"}
+        )
+        try:
+            for topic, hear in self._hears.items():
+                await connection.add_listener(f"invitree_{topic}", _callback(hear))
+            await self._beat(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        for cache in self._caches.values():
+            cache.open()
+        return connection
+
+    async def _stay(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        while True:
+            await asyncio.sleep(_HEARTBEAT_S)
+            await self._beat(connection)
+
+    async def _beat(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        asked_at = time.time()
+        self._clock.set(await connection.fetchval("SELECT clock_timestamp()", timeout=_SILENCE_S), asked_at=asked_at)
+
+
+def _callback(hear: Hear) -> Callable[[Any, int, str, object], None]:
+    def heard(_connection: Any, _pid: int, _channel: str, payload: object) -> None:
+        hear(str(payload).encode())
+
+    return heard

@@ -1,0 +1,30 @@
+"""What a running process has open, in one frozen object."""
+
+from typing import Any
+
+from litestar.connection import ASGIConnection
+from msgspec import Struct
+
+from invitree.base.settings import Settings
+from invitree.kit.cache import Cache
+from invitree.kit.clock import Clock
+from invitree.kit.db import Database
+from invitree.kit.keys import Keyring
+from invitree.kit.passwords import Hasher
+
+
+class Resources(Struct, frozen=True, kw_only=True):
+    """Opened by `app.py` when a process starts; tests open their own."""
+
+    settings: Settings
+    db: Database
+    clock: Clock
+    keys: Keyring
+    hasher: Hasher
+    caches: dict[str, Cache[Any, Any]]
+
+
+def resources(connection: ASGIConnection[Any, Any, Any, Any]) -> Resources:
+    """Return what the process that serves this connection has open."""
+    opened: Resources = connection.app.state["resources"]
+    return opened

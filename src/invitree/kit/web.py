@@ -1,0 +1,174 @@
+"""The web boundary: problems become responses here, and nowhere else."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
+from litestar.types import ExceptionHandlersMap
+from msgspec import Meta, Struct
+
+from invitree.base import problems
+from invitree.base.problems import Fields, Language, Problem
+from invitree.kit.db import OUTAGES
+
+PROBLEM_TYPE = "https://invitree.dev/problems/"
+BODY_LIMIT_BYTES = 64 * 1024
+_log = structlog.get_logger()
+
+# Any operation may answer these; a body adds its own ways to be wrong.
+ALWAYS = (problems.Internal, problems.Unavailable)
+BODY = (problems.InvalidInput, problems.MalformedJson, problems.TooLarge, problems.UnsupportedMediaType)
+
+
+class ProblemOut(Struct, rename={"problem_type": "type"}):
+    """RFC 9457 problem details, with members that clients of the seed (`error`) and of djoser (`detail`, a list of
+    messages under each field's name, `non_field_errors`) know."""
+
+    problem_type: Annotated[str, Meta(description="Leads to a page about this kind of problem.")]
+    title: str
+    status: int
+    code: Annotated[str, Meta(description="The kind of problem, for programs.")]
+    detail: Annotated[str, Meta(description="What went wrong, for people, in English or Russian (Accept-Language).")]
+    error: Annotated[str, Meta(description="The same as `detail`.")]
+    trace_id: Annotated[
+        str,
+        Meta(
+            description="Names this request in the service's log. Absent where answers must be the same for everyone."
+        ),
+    ] = ""
+
+
+def answers(*kinds: type[Problem]) -> dict[int, ResponseSpec]:
+    """Return what an operation may refuse with, for the OpenAPI document: a response a status, an example a problem."""
+    by_status: dict[int, list[type[Problem]]] = {}
+    possible: tuple[type[Problem], ...] = (*kinds, *ALWAYS)
+    for kind in possible:
+        by_status.setdefault(kind.status, []).append(kind)
+    return {
+        status: ResponseSpec(
+            data_container=ProblemOut,
+            description=" · ".join(f"`{kind.code}`: {kind.message.en}" for kind in group),
+            examples=[_example(kind) for kind in group],
+            media_type="application/problem+json",
+            generate_examples=False,
+        )
+        for status, group in by_status.items()
+    }
+
+
+def _example(kind: type[Problem]) -> Example:
+    fields: Fields = {"email": [problems.Text("This field is required.", "")]} if kind is problems.InvalidInput else {}
+    return Example(id=kind.code, summary=kind.title.en, value=body_of(kind(fields), "en", trace_id="9f3c1b7a2d4e5f60"))
+
+
+def body_of(problem: Problem, language: Language, *, trace_id: str) -> dict[str, Any]:
+    """Return the problem details of a problem in a language."""
+    index = 0 if language == "en" else 1
+    detail = problem.detail()[index]
+    body: dict[str, Any] = {
+        "type": PROBLEM_TYPE + problem.code.replace("_", "-"),
+        "title": problem.title[index],
+        "status": problem.status,
+        "code": problem.code,
+        "detail": detail,
+        "error": detail,
+    }
+    for name, texts in problem.fields.items():
+        # A field of the client's invention may not pose as one of ours.
+        body.setdefault(name, [text[index] for text in texts])
+    if problem.traced:
+        body["trace_id"] = trace_id
+    return body
+
+
+def respond(request: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
+    """Return the response for a problem, in the language that the client prefers."""
+    language = language_of(request.headers.get("accept-language", ""))
+    headers = {"Content-Language": language, "Vary": "Accept-Language"}
+    if problem.retry_after_s is not None:
+        headers["Retry-After"] = str(problem.retry_after_s)
+    if problem.status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="invitree", Token realm="invitree", JWT realm="invitree"'
+    body = body_of(problem, language, trace_id=trace_id(request.scope))
+    return Response(
+        msgspec.json.encode(body),
+        status_code=problem.status,
+        headers=headers,
+        media_type="application/problem+json",
+    )
+
+
+def trace_id(scope: Mapping[str, Any]) -> str:
+    """Return the name of this request in the log."""
+    return str(scope.get("trace_id", ""))
+
+
+_RANGE = re.compile(r"\s*([A-Za-z]{1,8})[A-Za-z0-9-]*\s*(?:;\s*q\s*=\s*([01](?:\.\d{0,3})?))?\s*")
+
+
+def language_of(accept_language: str) -> Language:
+    """Return the language to answer in: Russian where it is asked for above English (RFC 9110, 12.5.4)."""
+    weights = {"ru": 0.0, "en": 0.0}
+    for part in accept_language[:1000].split(","):
+        match = _RANGE.fullmatch(part)
+        if match and match[1].lower() in weights:
+            primary = match[1].lower()
+            weights[primary] = max(weights[primary], float(match[2]) if match[2] else 1.0)
+    return "ru" if weights["ru"] > weights["en"] else "en"
+
+
+_BY_STATUS: dict[int, type[Problem]] = {
+    400: problems.InvalidInput,
+    401: problems.Unauthenticated,
+    404: problems.NotFound,
+    405: problems.MethodNotAllowed,
+    413: problems.TooLarge,
+    415: problems.UnsupportedMediaType,
+}
+
+
+def _on_problem(request: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
+    return respond(request, problem)
+
+
+def _on_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    """Translate Litestar's own refusals: no such route, wrong method, a parameter that does not parse."""
+    kind = _BY_STATUS.get(error.status_code)
+    if kind is None:
+        return _on_anything(request, error)
+    if kind is problems.InvalidInput:
+        return respond(request, problems.InvalidInput(_parameters(error)))
+    response = respond(request, kind())
+    if allow := (error.headers or {}).get("Allow"):
+        response.headers["Allow"] = allow
+    return response
+
+
+def _parameters(error: HTTPException) -> Fields:
+    extra = error.extra if isinstance(error.extra, list) else []
+    wrong = problems.Text("This value is not allowed here.", "Недопустимое значение.")
+    return {str(item["key"]): [wrong] for item in extra if isinstance(item, dict) and "key" in item}
+
+
+def _on_outage(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    _log.warning("database.unavailable", reason=f"{type(error).__name__}: {error}", trace_id=trace_id(request.scope))
+    return respond(request, problems.Unavailable())
+
+
+def _on_anything(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    _log.error("request.failed", exc_info=error, path=request.scope["path"], trace_id=trace_id(request.scope))
+    return respond(request, problems.Internal())
+
+
+EXCEPTION_HANDLERS: ExceptionHandlersMap = {
+    Problem: _on_problem,
+    HTTPException: _on_http_exception,
+    **dict.fromkeys(OUTAGES, _on_outage),
+    Exception: _on_anything,
+}
