@@ -1,0 +1,107 @@
+"""The application: every room's routes, and what a process has open while it serves them."""
+
+import asyncio
+import gc
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+from litestar import Litestar, Router
+from litestar.types import ASGIApp
+
+from invitree import operations
+from invitree.base.settings import Settings, read_settings
+from invitree.codes import actions as codes
+from invitree.codes import api as codes_api
+from invitree.kit.apidocs import docs_handlers
+from invitree.kit.cache import Cache
+from invitree.kit.clock import Clock
+from invitree.kit.db import Database
+from invitree.kit.edge import Edge
+from invitree.kit.keys import Keyring
+from invitree.kit.listen import Listener
+from invitree.kit.log import configure_logging
+from invitree.kit.passwords import Hasher
+from invitree.kit.resources import Resources
+from invitree.kit.web import BODY_LIMIT_BYTES, EXCEPTION_HANDLERS
+from invitree.manual import MANUAL
+from invitree.programs import actions as programs
+from invitree.referrals import api as referrals_api
+from invitree.sessions import api as sessions_api
+from invitree.signup import api as signup_api
+from invitree.users import api as users_api
+from invitree.users.rules import common_passwords
+
+_ORPHAN_CHECK_S = 0.2
+
+
+def serve() -> ASGIApp:
+    """Return the application for a web server, set up by the environment. The factory that `invitree serve` names."""
+    settings = read_settings(os.environ)
+    configure_logging(settings.log_format)
+    return Edge(create_app(settings), access_log=settings.access_log)
+
+
+def create_app(settings: Settings) -> Litestar:
+    """Return the application; what it needs is opened when it starts and closed when it stops."""
+    routes = [
+        Router("/auth", route_handlers=[*signup_api.HANDLERS, *users_api.HANDLERS, *sessions_api.HANDLERS]),
+        Router("/api/referral_codes", route_handlers=codes_api.HANDLERS),
+        Router("/api/users", route_handlers=referrals_api.HANDLERS),
+    ]
+    return Litestar(
+        route_handlers=[*routes, *operations.HANDLERS, *docs_handlers],
+        lifespan=[partial(_opened, settings=settings)],
+        openapi_config=MANUAL,
+        exception_handlers=EXCEPTION_HANDLERS,
+        request_max_body_size=BODY_LIMIT_BYTES,
+        logging_config=None,
+    )
+
+
+@asynccontextmanager
+async def _opened(app: Litestar, *, settings: Settings) -> AsyncIterator[None]:
+    async with open_resources(settings) as here:
+        app.state["resources"] = here
+        # What is loaded now lives as long as the process: the collector need not look at it again.
+        gc.freeze()
+        yield
+
+
+@asynccontextmanager
+async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
+    """Open what a process needs to serve, and close it in reverse order."""
+    caches: dict[str, Cache[Any, Any]] = {codes.TOPIC: Cache(most=100_000), programs.TOPIC: Cache(most=1_000)}
+    hears = {
+        codes.TOPIC: partial(codes.heard, caches[codes.TOPIC]),
+        programs.TOPIC: partial(programs.heard, caches[programs.TOPIC]),
+    }
+    here = Resources(
+        settings=settings,
+        db=await Database.open(settings.database_url, size=settings.pool_size),
+        clock=Clock(),
+        keys=Keyring(settings.secret_keys),
+        hasher=Hasher(threads=max(1, (os.cpu_count() or 1) // settings.workers)),
+        caches=caches,
+    )
+    listener = Listener(settings.database_url, clock=here.clock, caches=caches, hears=hears)
+    await listener.start()
+    common_passwords()
+    orphaned = asyncio.create_task(_stop_when_orphaned(os.getppid()))
+    try:
+        yield here
+    finally:
+        orphaned.cancel()
+        await listener.stop()
+        here.hasher.close()
+        await here.db.close()
+
+
+async def _stop_when_orphaned(parent: int) -> None:
+    """End this process soon after the one that started it, so that a `kill -9` there does not leave the port taken."""
+    while os.getppid() == parent:  # noqa: ASYNC110  there is no event for it
+        await asyncio.sleep(_ORPHAN_CHECK_S)
+    signal.raise_signal(signal.SIGKILL)

@@ -1,0 +1,229 @@
+"""The command `invitree`."""
+
+import asyncio
+import getpass
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import msgspec
+from cyclopts import App, CycloptsError, Parameter
+
+import invitree
+from invitree.base.settings import Settings, SettingsError, read_settings
+from invitree.kit.db import Database
+from invitree.kit.embedded import EmbeddedError
+from invitree.migrations.upgrade import NewerSchema
+from invitree.server import CannotServe, database, migrate, serve
+
+R = TypeVar("R")
+
+app = App(
+    name="invitree",
+    help="The referral engine that companies run themselves. The README lists the settings, INVITREE_*.",
+    version=invitree.__version__,
+    result_action="return_value",
+)
+user = App(name="user", help="Make users.")
+program = App(name="program", help="Show and set a program's policy.")
+db = App(name="db", help="Look at the database.")
+for part in (user, program, db):
+    app.command(part)
+
+DataDir = Annotated[Path | None, Parameter(help="Where the embedded database lives (INVITREE_DATA_DIR).")]
+
+
+class Refusal(Exception):
+    """A command cannot be done; the message is one line."""
+
+
+def main() -> NoReturn:
+    """Run the command line; a mistake is one line and exit code 1 (2 for a wrong flag)."""
+    try:
+        code = app(exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        print(f"invitree: {' '.join(str(error).split())} (see invitree --help)", file=sys.stderr)
+        sys.exit(2)
+    except (Refusal, SettingsError, CannotServe, EmbeddedError, NewerSchema) as error:
+        print(f"invitree: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+@app.command(name="serve")
+def serve_command(
+    *,
+    host: Annotated[str | None, Parameter(help="Address to listen on (INVITREE_HOST, 127.0.0.1).")] = None,
+    port: Annotated[int | None, Parameter(help="Port to listen on (INVITREE_PORT, 8000).")] = None,
+    workers: Annotated[int | None, Parameter(help="Web processes (INVITREE_WORKERS, one a core).")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Start the database if it is the embedded one, migrate it, and serve until Ctrl-C."""
+    serve(_settings(host=host, port=port, workers=workers, data_dir=data_dir))
+
+
+@app.command(name="migrate")
+def migrate_command(*, data_dir: DataDir = None) -> None:
+    """Bring the database to this version's schema. Safe to repeat; `serve` does it too."""
+    with database(_settings(data_dir=data_dir)) as settings:
+        changed = migrate(settings.database_url)
+    print("The database has the current schema." if changed else "Nothing to do: the schema is current.")
+
+
+@user.command(name="create")
+def create_user(
+    *,
+    email: Annotated[str, Parameter(help="E-mail address.")],
+    username: Annotated[str, Parameter(help="Username.")],
+    staff: Annotated[bool, Parameter(help="May see everybody's referrals.", negative="")] = False,
+    program_slug: Annotated[str, Parameter(name="--program", help="The program to belong to.")] = "default",
+    data_dir: DataDir = None,
+) -> None:
+    """Make a user. The password is asked for, or read from standard input when that is not a terminal."""
+    from invitree.base.problems import InvalidInput
+    from invitree.kit.passwords import Hasher
+    from invitree.users.actions import add_user, admit
+
+    settings = _settings(data_dir=data_dir)
+    password = _ask_password()
+
+    async def create(opened: Database) -> int:
+        found = await _find_program(opened, program_slug)
+        hasher = Hasher(threads=1)
+        try:
+            applicant = await admit(hasher, email=email, username=username, password=password)
+            return (await add_user(opened, program_id=found.id, applicant=applicant, is_staff=staff)).id
+        except InvalidInput as problem:
+            raise Refusal(
+                "; ".join(f"{name}: {text.en}" for name, texts in problem.fields.items() for text in texts)
+            ) from None
+        finally:
+            hasher.close()
+
+    number = _with_database(settings, create)
+    print(f"User {number} was made.")
+
+
+@program.command(name="show")
+def show_program(slug: str = "default", *, data_dir: DataDir = None) -> None:
+    """Print a program's policy as JSON."""
+    found = _with_database(_settings(data_dir=data_dir), lambda opened: _find_program(opened, slug))
+    print(msgspec.json.format(msgspec.json.encode(found)).decode())
+
+
+@program.command(name="set")
+def set_program(
+    slug: str = "default",
+    *,
+    time_zone: Annotated[str | None, Parameter(help="IANA name, such as Europe/Riga: where a code's day ends.")] = None,
+    code_length: Annotated[int | None, Parameter(help="Characters of new codes, 8 to 20.")] = None,
+    longest_code_life_days: Annotated[int | None, Parameter(help="How long a code may live, 1 to 3660 days.")] = None,
+    referral_list: Annotated[
+        str | None, Parameter(help="What others see of a user's list: masked, owner_only.")
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Change a program's policy; running services follow at once."""
+    from invitree.programs.actions import BadPolicy, set_policy
+
+    changes = _given(
+        time_zone=time_zone,
+        code_length=code_length,
+        longest_code_life_days=longest_code_life_days,
+        referral_list=referral_list,
+    )
+    if not changes:
+        raise Refusal("nothing to set; see invitree program set --help")
+
+    async def change(opened: Database) -> Any:
+        try:
+            return await set_policy(opened, await _find_program(opened, slug), **changes)
+        except BadPolicy as error:
+            raise Refusal(str(error)) from None
+
+    changed = _with_database(_settings(data_dir=data_dir), change)
+    print(msgspec.json.format(msgspec.json.encode(changed)).decode())
+
+
+@app.command
+def openapi() -> None:
+    """Print the OpenAPI document."""
+    from invitree.app import create_app
+
+    document = create_app(Settings()).openapi_schema.to_schema()
+    print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
+
+
+@db.command(name="url")
+def database_url(*, data_dir: DataDir = None) -> None:
+    """Print the URL of the database, for psql. The embedded one answers while `invitree serve` runs."""
+    with database(_settings(data_dir=data_dir)) as settings:
+        print(settings.database_url)
+
+
+@app.command
+def verify(*, data_dir: DataDir = None) -> int:
+    """Check what must always hold; exit with 1 if something does not."""
+    from invitree.invariants import INVARIANTS, check
+
+    async def check_all(opened: Database) -> bool:
+        fine = True
+        for invariant in INVARIANTS:
+            broken = await check(opened, invariant)
+            print(f"{'BROKEN' if broken else 'ok':6}  {invariant.name:4} {invariant.promise}", flush=True)
+            if broken:
+                fine = False
+                print(f"        {broken.count} rows, such as: {'; '.join(broken.examples)}")
+        return fine
+
+    return 0 if _with_database(_settings(data_dir=data_dir), check_all) else 1
+
+
+def _settings(**flags: object) -> Settings:
+    """Return the settings of the environment, with the flags that were given in their place."""
+    given = {f"INVITREE_{name.upper()}": str(value) for name, value in _given(**flags).items()}
+    kept = {name: value for name, value in os.environ.items() if name.removesuffix("_FILE") not in given}
+    return read_settings({**kept, **given})
+
+
+def _given(**options: object) -> dict[str, object]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _with_database(settings: Settings, work: Callable[[Database], Awaitable[R]]) -> R:
+    async def run(url: str) -> R:
+        opened = await Database.open(url, size=1, statement_timeout_s=600)
+        try:
+            return await work(opened)
+        finally:
+            await opened.close()
+
+    with database(settings) as ready:
+        migrate(ready.database_url)
+        return asyncio.run(run(ready.database_url))
+
+
+async def _find_program(opened: Database, slug: str) -> Any:
+    from invitree.programs.store import find_program_by_slug
+
+    found = await find_program_by_slug(opened, slug=slug)
+    if found is None:
+        raise Refusal(f"there is no program {slug!r}")
+    return found
+
+
+def _ask_password() -> str:
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\n")
+    password = getpass.getpass("Password: ")
+    if getpass.getpass("Again: ") != password:
+        raise Refusal("the two passwords differ")
+    return password
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""The routes of referral codes."""
+
+from datetime import date, datetime
+from typing import Annotated, Any
+
+from litestar import Request, delete, get, post
+from litestar.params import FromPath, JSONBody, PathParameter, QueryParameter
+from msgspec import Meta, Struct
+
+from invitree.base.problems import (
+    NON_FIELD,
+    CodeActive,
+    CodeNotFound,
+    InvalidInput,
+    Text,
+    Unauthenticated,
+)
+from invitree.codes import actions, store
+from invitree.codes.rules import last_day_of, normalize
+from invitree.codes.store import Code
+from invitree.kit.body import REQUIRED, takes
+from invitree.kit.resources import resources
+from invitree.kit.web import BODY, answers
+from invitree.programs.store import Program
+from invitree.sessions.api import ANYONE, MEMBERS, caller_of, program_of
+
+_ONE_OF_TWO = Text(
+    "Give expiration_date or expires_at, not both.", "Укажите expiration_date или expires_at, но не оба поля."
+)
+
+
+class CodeIn(Struct, forbid_unknown_fields=True):
+    """How long the code is to live: exactly one of the two."""
+
+    expiration_date: (
+        Annotated[date, Meta(description="Good through the end of this day, in the program's time zone.")] | None
+    ) = None
+    expires_at: Annotated[datetime, Meta(tz=True, description="Good until this instant (RFC 3339).")] | None = None
+
+
+class CodeOut(Struct):
+    """A live code."""
+
+    code: Annotated[str, Meta(examples=["7K3M9XQ2AB"])]
+    expiration_date: Annotated[date, Meta(description="The last day it is good, in the program's time zone.")]
+    expires_at: datetime
+
+
+class CheckOut(Struct, omit_defaults=True):
+    """Whether a code can be used, and until when."""
+
+    valid: bool
+    expires_at: Annotated[datetime, Meta(description="Only where the code is valid.")] | None = None
+
+
+def _shown(code: Code, program: Program) -> CodeOut:
+    return CodeOut(
+        code=code.code,
+        expiration_date=last_day_of(code.expires_at, zone=program.zone),
+        expires_at=code.expires_at,
+    )
+
+
+@post(
+    ["/create", "/"],
+    **takes(CodeIn),
+    summary="Create a code",
+    tags=["Referral codes"],
+    responses=answers(CodeActive, Unauthenticated, *BODY),
+    **MEMBERS,
+)
+async def create_code(
+    request: Request[Any, Any, Any],
+    data: JSONBody[CodeIn],
+    replace: Annotated[bool, QueryParameter(description="Replace the live code, which is dead from then on.")] = False,
+) -> CodeOut:
+    """Mint your code. You have one live code at most; an expired or deleted one never stands in the way."""
+    here, program = resources(request), await program_of(request)
+    code = await actions.create_code(
+        here,
+        program=program,
+        user_id=caller_of(request).user_id,
+        expires_at=_expiry(data, program=program, now=here.clock.now()),
+        replace=replace,
+    )
+    return _shown(code, program)
+
+
+def _expiry(data: CodeIn, *, program: Program, now: datetime) -> datetime:
+    match data:
+        case CodeIn(expiration_date=date() as last_day, expires_at=None):
+            return actions.expiry_of_day(last_day, program=program, now=now)
+        case CodeIn(expiration_date=None, expires_at=datetime() as instant):
+            return actions.expiry_of_instant(instant, program=program, now=now)
+        case CodeIn(expiration_date=None):
+            raise InvalidInput({"expiration_date": [REQUIRED]})
+    raise InvalidInput({NON_FIELD: [_ONE_OF_TWO]})
+
+
+@delete(
+    ["/delete", "/"],
+    summary="Delete your code",
+    tags=["Referral codes"],
+    responses=answers(CodeNotFound, Unauthenticated),
+    **MEMBERS,
+)
+async def delete_code(request: Request[Any, Any, Any]) -> None:
+    """Revoke your live code. It is dead when this answers: nobody can sign up with it."""
+    caller = caller_of(request)
+    await actions.delete_code(resources(request), program_id=caller.program_id, user_id=caller.user_id)
+
+
+@get(
+    "/",
+    summary="Your code",
+    tags=["Referral codes"],
+    responses=answers(CodeNotFound, Unauthenticated),
+    **MEMBERS,
+)
+async def own_code(request: Request[Any, Any, Any]) -> CodeOut:
+    """Return your live code."""
+    caller = caller_of(request)
+    code = await store.find_own_code(resources(request).db, program_id=caller.program_id, user_id=caller.user_id)
+    if code is None:
+        raise CodeNotFound
+    return _shown(code, await program_of(request))
+
+
+@get(
+    "/get/{email:path}",
+    summary="Look up a code by e-mail",
+    tags=["Referral codes"],
+    responses=answers(CodeNotFound, Unauthenticated),
+    **MEMBERS,
+)
+async def code_by_email(
+    request: Request[Any, Any, Any],
+    email: Annotated[str, PathParameter(description="The referrer's e-mail address.")],
+) -> CodeOut:
+    """Return the live code of the person with this address.
+
+    The 404 is the same to the byte for an unknown address, a person without a code, and an expired or deleted code.
+    """
+    program = await program_of(request)
+    code = await actions.get_open_code(resources(request), program_id=program.id, email=email.strip("/"))
+    return _shown(code, program)
+
+
+@get(
+    "/check/{code:str}",
+    summary="Check a code",
+    tags=["Referral codes"],
+    responses=answers(Unauthenticated),
+    **ANYONE,
+)
+async def check_code(request: Request[Any, Any, Any], code: FromPath[str]) -> CheckOut:
+    """Say whether a code can be used, for sign-up forms; never whose it is.
+
+    Case does not matter, and O counts as 0, I and L as 1.
+    """
+    normalized, program = normalize(code), await program_of(request)
+    expires_at = normalized and await store.find_expiry(resources(request).db, program_id=program.id, code=normalized)
+    return CheckOut(valid=True, expires_at=expires_at) if isinstance(expires_at, datetime) else CheckOut(valid=False)
+
+
+HANDLERS = [create_code, delete_code, own_code, code_by_email, check_code]

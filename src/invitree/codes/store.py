@@ -1,0 +1,148 @@
+"""Every statement about codes."""
+
+from datetime import datetime
+
+from msgspec import Struct
+
+from invitree.kit.db import Queryable
+
+
+class Code(Struct, frozen=True):
+    """A code that can be shown."""
+
+    id: int
+    user_id: int
+    code: str
+    expires_at: datetime
+
+
+class LockedCode(Struct, frozen=True, kw_only=True):
+    """A code that cannot be revoked until the transaction ends, alive or not."""
+
+    id: int
+    user_id: int
+    expires_at: datetime
+    revoked_at: datetime | None
+    owner_is_active: bool
+
+
+async def find_open_code(db: Queryable, *, program_id: int, email_key: str) -> Code | None:
+    """Return the live code under which this person can be named as referrer."""
+    row = await db.fetchrow(
+        """
+        SELECT c.id, c.user_id, c.code, c.expires_at
+        FROM users u JOIN codes c ON c.program_id = u.program_id AND c.user_id = u.id
+        WHERE u.program_id = $1 AND u.email_key = $2 AND u.is_active
+          AND c.revoked_at IS NULL AND c.expires_at > clock_timestamp()
+        """,
+        program_id,
+        email_key,
+    )
+    return Code(*row) if row else None
+
+
+async def find_own_code(db: Queryable, *, program_id: int, user_id: int) -> Code | None:
+    """Return the live code of a user."""
+    row = await db.fetchrow(
+        """
+        SELECT id, user_id, code, expires_at FROM codes
+        WHERE program_id = $1 AND user_id = $2 AND revoked_at IS NULL AND expires_at > clock_timestamp()
+        """,
+        program_id,
+        user_id,
+    )
+    return Code(*row) if row else None
+
+
+async def find_expiry(db: Queryable, *, program_id: int, code: str) -> datetime | None:
+    """Return when a live code dies, None where it is none."""
+    expires_at: datetime | None = await db.fetchval(
+        """
+        SELECT c.expires_at
+        FROM codes c JOIN users u ON u.program_id = c.program_id AND u.id = c.user_id
+        WHERE c.program_id = $1 AND c.code = $2 AND u.is_active
+          AND c.revoked_at IS NULL AND c.expires_at > clock_timestamp()
+        """,
+        program_id,
+        code,
+    )
+    return expires_at
+
+
+async def lock_owner(db: Queryable, *, program_id: int, user_id: int) -> str | None:
+    """Let one transaction at a time change this user's codes; return the user's e-mail key."""
+    email_key: str | None = await db.fetchval(
+        "SELECT email_key FROM users WHERE program_id = $1 AND id = $2 AND is_active FOR NO KEY UPDATE",
+        program_id,
+        user_id,
+    )
+    return email_key
+
+
+async def revoke_expired(db: Queryable, *, program_id: int, user_id: int) -> None:
+    """Make room for a new code where the old one has expired."""
+    await db.execute(
+        """
+        UPDATE codes SET revoked_at = clock_timestamp()
+        WHERE program_id = $1 AND user_id = $2 AND revoked_at IS NULL AND expires_at <= clock_timestamp()
+        """,
+        program_id,
+        user_id,
+    )
+
+
+async def revoke(db: Queryable, *, program_id: int, user_id: int) -> bool:
+    """Revoke the live code of a user; return whether there was one.
+
+    The row is locked by a statement of its own: the time of revocation must come after the wait for a sign-up that is
+    using the code, and an UPDATE works out its values before it waits.
+    """
+    code_id = await db.fetchval(
+        """
+        SELECT id FROM codes
+        WHERE program_id = $1 AND user_id = $2 AND revoked_at IS NULL AND expires_at > clock_timestamp()
+        FOR UPDATE
+        """,
+        program_id,
+        user_id,
+    )
+    if code_id is None:
+        return False
+    await db.execute(
+        "UPDATE codes SET revoked_at = clock_timestamp() WHERE program_id = $1 AND id = $2", program_id, code_id
+    )
+    return True
+
+
+async def insert_code(db: Queryable, *, program_id: int, user_id: int, code: str, expires_at: datetime) -> Code | None:
+    """Write a new code; return None where this text was ever used in the program.
+
+    Raises asyncpg.UniqueViolationError naming `codes_one_live` where the user has a live code.
+    """
+    row = await db.fetchrow(
+        """
+        INSERT INTO codes (program_id, user_id, code, expires_at) VALUES ($1, $2, $3, $4)
+        ON CONFLICT (program_id, code) DO NOTHING
+        RETURNING id, user_id, code, expires_at
+        """,
+        program_id,
+        user_id,
+        code,
+        expires_at,
+    )
+    return Code(*row) if row else None
+
+
+async def lock_code(db: Queryable, *, program_id: int, code: str) -> LockedCode | None:
+    """Return a code as it stands and keep it from being revoked until the transaction ends."""
+    row = await db.fetchrow(
+        """
+        SELECT c.id, c.user_id, c.expires_at, c.revoked_at, u.is_active AS owner_is_active
+        FROM codes c JOIN users u ON u.program_id = c.program_id AND u.id = c.user_id
+        WHERE c.program_id = $1 AND c.code = $2
+        FOR SHARE OF c
+        """,
+        program_id,
+        code,
+    )
+    return LockedCode(**row) if row else None

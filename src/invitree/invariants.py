@@ -1,0 +1,126 @@
+"""What must always hold, one query a line: each finds rows that break it."""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from invitree.kit.db import Queryable
+
+
+class Invariant(Struct, frozen=True):
+    """A promise about the data and the query that finds what breaks it."""
+
+    name: str
+    promise: str
+    query: str
+
+
+class Broken(Struct, frozen=True):
+    """An invariant that does not hold, with how many rows break it and some of them."""
+
+    invariant: Invariant
+    count: int
+    examples: Sequence[str]
+
+
+_EXAMPLES = 5
+
+INVARIANTS = (
+    Invariant(
+        "I1",
+        "a user has at most one code that is not revoked",
+        """
+        SELECT program_id, user_id FROM codes WHERE revoked_at IS NULL
+        GROUP BY program_id, user_id HAVING count(*) > 1
+        """,
+    ),
+    Invariant(
+        "I2a",
+        "a referee has one referrer, and it is somebody else",
+        """
+        SELECT program_id, referee_id FROM referrals
+        GROUP BY program_id, referee_id HAVING count(*) > 1 OR bool_or(referrer_id = referee_id)
+        """,
+    ),
+    Invariant(
+        # Along any chain the referrals get younger, so that none can lead back to where it began.
+        "I2b",
+        "the graph is a forest: whoever brings others was brought before them",
+        """
+        SELECT r.program_id, r.id
+        FROM referrals r JOIN referrals above ON above.program_id = r.program_id AND above.referee_id = r.referrer_id
+        WHERE above.created_at >= r.created_at
+        """,
+    ),
+    Invariant(
+        "I3",
+        "a referral's code was its referrer's, and alive when it was used",
+        """
+        SELECT r.program_id, r.id
+        FROM referrals r JOIN codes c ON c.program_id = r.program_id AND c.id = r.code_id
+        WHERE c.user_id <> r.referrer_id OR r.created_at < c.created_at OR r.created_at >= c.expires_at
+           OR r.created_at > c.revoked_at
+        """,
+    ),
+    Invariant(
+        "I4a",
+        "a session has at most one unused refresh token",
+        """
+        SELECT program_id, session_id FROM refresh_tokens WHERE used_at IS NULL
+        GROUP BY program_id, session_id HAVING count(*) > 1
+        """,
+    ),
+    Invariant(
+        "I4b",
+        "a refresh token has a successor only when it was used, and one",
+        """
+        SELECT n.program_id, n.parent_id
+        FROM refresh_tokens n
+        LEFT JOIN refresh_tokens t ON t.program_id = n.program_id AND t.id = n.parent_id AND t.used_at IS NOT NULL
+        WHERE n.parent_id IS NOT NULL
+        GROUP BY n.program_id, n.parent_id HAVING count(*) > 1 OR count(t.id) = 0
+        """,
+    ),
+    Invariant(
+        "I9",
+        "no row points into another program, or at nothing",
+        """
+        SELECT 'users' AS of, u.program_id, u.id FROM users u LEFT JOIN programs p ON p.id = u.program_id
+        WHERE p.id IS NULL
+        UNION ALL
+        SELECT 'sessions', s.program_id, s.id
+        FROM sessions s LEFT JOIN users u ON u.program_id = s.program_id AND u.id = s.user_id WHERE u.id IS NULL
+        UNION ALL
+        SELECT 'refresh_tokens', t.program_id, t.id
+        FROM refresh_tokens t LEFT JOIN sessions s ON s.program_id = t.program_id AND s.id = t.session_id
+        WHERE s.id IS NULL
+        UNION ALL
+        SELECT 'codes', c.program_id, c.id
+        FROM codes c LEFT JOIN users u ON u.program_id = c.program_id AND u.id = c.user_id WHERE u.id IS NULL
+        UNION ALL
+        SELECT 'referrals', r.program_id, r.id
+        FROM referrals r
+        LEFT JOIN users a ON a.program_id = r.program_id AND a.id = r.referrer_id
+        LEFT JOIN users b ON b.program_id = r.program_id AND b.id = r.referee_id
+        LEFT JOIN codes c ON c.program_id = r.program_id AND c.id = r.code_id
+        WHERE a.id IS NULL OR b.id IS NULL OR (r.code_id IS NOT NULL AND c.id IS NULL)
+        """,
+    ),
+    Invariant(
+        "I10",
+        "an acknowledged write survives a crash: commits wait for the disk",
+        """
+        SELECT name, setting FROM pg_settings
+        WHERE (name = 'fsync' AND setting <> 'on') OR (name = 'synchronous_commit' AND setting = 'off')
+        """,
+    ),
+)
+
+
+async def check(db: Queryable, invariant: Invariant) -> Broken | None:
+    """Return what breaks an invariant, or None where it holds."""
+    rows = await db.fetch(invariant.query)
+    if not rows:
+        return None
+    examples = [", ".join(f"{name}={value}" for name, value in row.items()) for row in rows[:_EXAMPLES]]
+    return Broken(invariant, len(rows), examples)

@@ -1,0 +1,79 @@
+"""The front page of the API reference, and what the OpenAPI document says of everything."""
+
+from litestar.openapi.spec import Components, SecurityScheme, Tag
+
+import invitree
+from invitree.kit.apidocs import api_docs
+
+_DESCRIPTION = """
+Invitree is the referral engine that companies run themselves. People sign up, mint a **referral code** that expires,
+and share it; friends register with it; the company sees who brought whom.
+
+## The main job
+
+1. `POST /auth/users/`: Alice signs up.
+2. `POST /auth/token/login/`: she gets a token for `Authorization: Token …`.
+3. `POST /api/referral_codes/create/`: she mints a code, good through a day of her choice.
+4. `GET /api/referral_codes/get/{email}/`: a friend who knows her address finds her code,
+5. `POST /auth/users/` with `referral_code`: and registers with it.
+6. `GET /api/users/{referrer_id}/`: Alice sees whom she brought.
+
+Trailing slashes are optional everywhere. Bodies are JSON (`application/json`, 64 KiB at most); fields that are not
+documented are refused. Answers are never to be stored (`Cache-Control: no-store`).
+
+## Who is calling
+
+| header | from | lives |
+|---|---|---|
+| `Authorization: Token <auth_token>` | `POST /auth/token/login/` | until it is logged out |
+| `Authorization: Bearer <access>`, or `JWT <access>` | `POST /auth/jwt/create/` | 5 minutes; refresh it for 30 days |
+
+A token means the program (the tenant) of its user. What belongs to another program answers 404.
+
+## Problems
+
+Every refusal has one body, `application/problem+json` (RFC 9457). `code` is for programs; `detail` is for people, in
+English or Russian by `Accept-Language`. Where a field is wrong, its name holds a list of complaints:
+
+```json
+{"type": "https://invitree.dev/problems/invalid-input", "title": "Invalid input", "status": 400,
+ "code": "invalid_input", "detail": "expiration_date: It must be later than today.",
+ "error": "expiration_date: It must be later than today.",
+ "expiration_date": ["It must be later than today."], "trace_id": "9f3c1b7a2d4e5f60"}
+```
+
+`trace_id` is also in the header `X-Request-Id`; send your own there and it is taken over. A 503 carries `Retry-After`.
+Any operation may answer 404 or 405 for an address or method that does not exist.
+"""
+
+MANUAL = api_docs(
+    title="Invitree",
+    version=invitree.__version__,
+    description=_DESCRIPTION,
+    tags=[
+        Tag("Users", "Accounts: signing up, with or without a referral code, and who one is."),
+        Tag("Sessions", "Logging in and out. A session is one device, by an opaque token or by JWTs."),
+        Tag("Referral codes", "Minting, replacing, deleting and finding codes. At most one live code a user."),
+        Tag("Referrals", "Who brought whom. A referee has one referrer, for ever."),
+        Tag("Operations", "Whether the service is alive and ready."),
+    ],
+    components=Components(
+        security_schemes={
+            "Token": SecurityScheme(
+                type="apiKey",
+                name="Authorization",
+                security_scheme_in="header",
+                description="`Token <auth_token>`, from `POST /auth/token/login/`",
+            ),
+            "Bearer": SecurityScheme(
+                type="http", scheme="bearer", bearer_format="JWT", description="The access token of a pair"
+            ),
+            "JWT": SecurityScheme(
+                type="apiKey",
+                name="Authorization",
+                security_scheme_in="header",
+                description="`JWT <access>`: the same access token, as djoser's clients send it",
+            ),
+        }
+    ),
+)

@@ -1,0 +1,68 @@
+"""What those who run the service ask of it: is it alive, is it ready, how is it doing."""
+
+import hmac
+import os
+from typing import Any
+
+import asyncpg
+import structlog
+from litestar import MediaType, Request, Response, get
+from msgspec import Struct
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from invitree.base.problems import NotFound, Unavailable
+from invitree.kit.db import OUTAGES
+from invitree.kit.resources import resources
+from invitree.kit.web import answers
+from invitree.migrations import HEAD
+from invitree.migrations.upgrade import revision
+
+_log = structlog.get_logger()
+
+
+class StatusOut(Struct):
+    """All is well."""
+
+    status: str = "ok"
+
+
+@get("/healthz", summary="Alive?", tags=["Operations"], responses=answers(), sync_to_thread=False)
+def healthz() -> StatusOut:
+    """Answer while the process is alive; asks nothing of the database. For a liveness probe."""
+    return StatusOut()
+
+
+@get("/readyz", summary="Ready?", tags=["Operations"], responses=answers())
+async def readyz(request: Request[Any, Any, Any]) -> StatusOut:
+    """Answer 200 when the database answers and its schema is the one this version needs, else 503."""
+    try:
+        found = await revision(resources(request).db)
+    except (*OUTAGES, asyncpg.PostgresError) as error:
+        _log.warning("not_ready", reason=f"{type(error).__name__}: {error}")
+        raise Unavailable from None
+    if found != HEAD:
+        _log.warning("not_ready", reason="schema", found=found, needed=HEAD)
+        raise Unavailable
+    return StatusOut()
+
+
+@get("/metrics", include_in_schema=False)
+async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """Return the metrics of all processes to whoever has `INVITREE_METRICS_TOKEN`; without that setting, a 404."""
+    token = resources(request).settings.metrics_token
+    given = request.headers.get("authorization", "")
+    if not token or not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+        raise NotFound
+    return Response(_metrics(), headers={"Content-Type": CONTENT_TYPE_LATEST}, media_type=MediaType.TEXT)
+
+
+def _metrics() -> bytes:
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest(REGISTRY)
+    everyone = CollectorRegistry()
+    MultiProcessCollector(everyone)  # type: ignore[no-untyped-call]
+    return generate_latest(everyone)
+
+
+HANDLERS = [healthz, readyz, metrics]

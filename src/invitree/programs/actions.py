@@ -1,0 +1,72 @@
+"""Which program a request means, and what changes one."""
+
+from typing import Any
+
+import msgspec
+
+from invitree.kit.cache import Cache
+from invitree.kit.db import Database
+from invitree.kit.listen import announce
+from invitree.kit.resources import Resources
+from invitree.programs import store
+from invitree.programs.rules import DEFAULT_SLUG, complaint
+from invitree.programs.store import Program
+
+TOPIC = "programs"
+
+
+class UnknownProgram(LookupError):
+    """There is no such program."""
+
+
+class BadPolicy(ValueError):
+    """The policy cannot be; the message says why."""
+
+
+async def get_program(here: Resources, program_id: int) -> Program:
+    """Return a program, from memory where it is there. Raises UnknownProgram."""
+    cache: Cache[int, Program] = here.caches[TOPIC]
+    if cached := cache.get(program_id, now=here.clock.now()):
+        return cached
+    ticket = cache.ticket(program_id)
+    program = await store.find_program(here.db, program_id=program_id)
+    if program is None:
+        raise UnknownProgram(program_id)
+    cache.fill(program_id, program, ticket=ticket)
+    return program
+
+
+async def get_default_program(here: Resources) -> Program:
+    """Return the program of a request that names none. Raises UnknownProgram."""
+    cache: Cache[str, Program] = here.caches[TOPIC]
+    if cached := cache.get(DEFAULT_SLUG, now=here.clock.now()):
+        return cached
+    ticket = cache.ticket(DEFAULT_SLUG)
+    program = await store.find_program_by_slug(here.db, slug=DEFAULT_SLUG)
+    if program is None:
+        raise UnknownProgram(DEFAULT_SLUG)
+    cache.fill(DEFAULT_SLUG, program, ticket=ticket)
+    return program
+
+
+async def set_policy(db: Database, program: Program, **changes: Any) -> Program:
+    """Change what is given of a program's policy, for every process from the commit on. Raises BadPolicy."""
+    changed = msgspec.structs.replace(program, **changes)
+    policy: dict[str, Any] = {
+        "time_zone": changed.time_zone,
+        "code_length": changed.code_length,
+        "longest_code_life_days": changed.longest_code_life_days,
+        "referral_list": changed.referral_list,
+    }
+    if why := complaint(**policy):
+        raise BadPolicy(why)
+    async with db.transaction() as tx:
+        await store.update_program(tx, program_id=program.id, **policy)
+        await announce(tx, topic=TOPIC, news=[program.id, program.slug])
+    return changed
+
+
+def heard(cache: Cache[int | str, Program], news: bytes) -> None:
+    """Forget a program that was changed."""
+    for key in msgspec.json.decode(news, type=tuple[int, str]):
+        cache.change(key, None)

@@ -1,0 +1,70 @@
+"""Every statement about programs."""
+
+from datetime import timedelta
+from zoneinfo import ZoneInfo
+
+from msgspec import Struct
+
+from invitree.kit.db import Queryable, unscoped
+from invitree.programs.rules import ReferralList
+
+
+class Program(Struct, frozen=True, kw_only=True):
+    """A tenant and its policy."""
+
+    id: int
+    slug: str
+    time_zone: str
+    code_length: int
+    longest_code_life_days: int
+    referral_list: ReferralList
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone in which a code's last day ends."""
+        return ZoneInfo(self.time_zone)
+
+    @property
+    def longest_code_life(self) -> timedelta:
+        """How far away a code's end may be."""
+        return timedelta(days=self.longest_code_life_days)
+
+
+_PROGRAM = "SELECT id, slug, time_zone, code_length, longest_code_life_days, referral_list FROM programs"
+
+
+async def find_program(db: Queryable, *, program_id: int) -> Program | None:
+    """Return the program with this id."""
+    row = await db.fetchrow(f"{_PROGRAM} WHERE id = $1", program_id)
+    return Program(**row) if row else None
+
+
+@unscoped("finds which program is meant")
+async def find_program_by_slug(db: Queryable, *, slug: str) -> Program | None:
+    """Return the program with this slug."""
+    row = await db.fetchrow(f"{_PROGRAM} WHERE slug = $1", slug)
+    return Program(**row) if row else None
+
+
+async def update_program(
+    db: Queryable,
+    *,
+    program_id: int,
+    time_zone: str,
+    code_length: int,
+    longest_code_life_days: int,
+    referral_list: str,
+) -> None:
+    """Write a program's policy; `programs.rules.complaint` says beforehand whether it can be."""
+    await db.execute(
+        """
+        UPDATE programs
+        SET time_zone = $2, code_length = $3, longest_code_life_days = $4, referral_list = $5
+        WHERE id = $1
+        """,
+        program_id,
+        time_zone,
+        code_length,
+        longest_code_life_days,
+        referral_list,
+    )

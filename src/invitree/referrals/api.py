@@ -1,0 +1,100 @@
+"""The routes of referrals."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+from litestar import Request, Response, get
+from litestar.datastructures import ResponseHeader
+from litestar.params import PathParameter, QueryParameter
+from msgspec import Meta, Struct
+
+from invitree.base.emails import masked
+from invitree.base.problems import InvalidInput, NotFound, Unauthenticated
+from invitree.kit.resources import resources
+from invitree.kit.web import answers
+from invitree.referrals import store
+from invitree.referrals.store import Person
+from invitree.sessions.api import MEMBERS, caller_of, program_of
+
+_LARGEST_ID = 2**63 - 1
+UserId = Annotated[int, PathParameter(description="A user's id.", schema_extra={"minimum": 1})]
+
+
+class ReferralOut(Struct):
+    """Somebody at the other end of a referral."""
+
+    email: Annotated[str, Meta(description="Masked (`b***@e***.com`) for those who may not see it.")]
+    id: int
+    registered_at: datetime
+
+
+def _shown(person: Person, *, openly: bool) -> ReferralOut:
+    return ReferralOut(
+        email=person.email if openly else masked(person.email),
+        id=person.user_id,
+        registered_at=person.registered_at,
+    )
+
+
+@get(
+    "/{referrer_id:int}",
+    summary="Whom a user brought",
+    tags=["Referrals"],
+    responses=answers(InvalidInput, NotFound, Unauthenticated),
+    response_headers=[
+        ResponseHeader(name="Link", description='The next page, `<…>; rel="next"` (RFC 8288).', documentation_only=True)
+    ],
+    **MEMBERS,
+)
+async def list_referrals(
+    request: Request[Any, Any, Any],
+    referrer_id: UserId,
+    limit: Annotated[int, QueryParameter(ge=1, le=100, description="Referrals a page.")] = 20,
+    after: Annotated[
+        int, QueryParameter(ge=1, le=_LARGEST_ID, description="Where the page before ended; follow `Link` for it.")
+    ] = _LARGEST_ID,
+) -> Response[Sequence[ReferralOut]]:
+    """Return those who registered with this user's codes, newest first.
+
+    The user and staff see addresses. Others see them masked or, where the program's policy is `owner_only`, get a 404.
+    """
+    caller, db = caller_of(request), resources(request).db
+    openly = caller.sees_all_of(referrer_id)
+    if not 0 < referrer_id <= _LARGEST_ID:
+        raise NotFound
+    if not openly and (await program_of(request)).referral_list == "owner_only":
+        raise NotFound
+    people = await store.list_referrals(
+        db, program_id=caller.program_id, referrer_id=referrer_id, before=after, limit=limit + 1
+    )
+    if not people and not await store.is_member(db, program_id=caller.program_id, user_id=referrer_id):
+        raise NotFound
+    page = people[:limit]
+    more = {"Link": _next_page(page[-1], limit=limit)} if len(people) > limit else {}
+    return Response([_shown(person, openly=openly) for person in page], headers=more)
+
+
+def _next_page(last: Person, *, limit: int) -> str:
+    return f'<?limit={limit}&after={last.referral_id}>; rel="next"'
+
+
+@get(
+    "/{referrer_id:int}/referrer",
+    summary="Who brought a user",
+    tags=["Referrals"],
+    responses=answers(NotFound, Unauthenticated),
+    **MEMBERS,
+)
+async def get_referrer(request: Request[Any, Any, Any], referrer_id: UserId) -> ReferralOut:
+    """Return who brought this user: for the user, with the address masked, and for staff."""
+    caller = caller_of(request)
+    if not caller.sees_all_of(referrer_id) or not 0 < referrer_id <= _LARGEST_ID:
+        raise NotFound
+    referrer = await store.find_referrer(resources(request).db, program_id=caller.program_id, referee_id=referrer_id)
+    if referrer is None:
+        raise NotFound
+    return _shown(referrer, openly=caller.is_staff)
+
+
+HANDLERS = [list_referrals, get_referrer]

@@ -1,0 +1,205 @@
+"""Running the service: a database that is there and migrated, web processes in front of it, and a clean end."""
+
+import asyncio
+import errno
+import os
+import secrets
+import signal
+import socket
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import asyncpg
+from msgspec import structs
+
+import invitree
+from invitree.base.settings import Settings
+from invitree.kit.db import OUTAGES
+from invitree.kit.embedded import embedded_postgres
+from invitree.migrations import HEAD
+from invitree.migrations.upgrade import revision, upgrade
+
+_OLDEST_POSTGRES = 15
+_PATIENCE_S = 60.0
+
+
+class CannotServe(Exception):
+    """The service cannot run; the message is one line for the person who started it."""
+
+
+@contextmanager
+def database(settings: Settings) -> Iterator[Settings]:
+    """Yield the settings with the URL of a database that answers: the given one, or the embedded one, started here.
+
+    Raises CannotServe or EmbeddedError.
+    """
+    if settings.database_url:
+        asyncio.run(_check_server(settings.database_url))
+        yield settings
+    else:
+        with embedded_postgres(Path(settings.data_dir)) as url:
+            yield structs.replace(settings, database_url=url)
+
+
+async def _check_server(url: str) -> None:
+    try:
+        connection = await asyncpg.connect(url, timeout=5)
+    except (*OUTAGES, asyncpg.PostgresError, ValueError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise CannotServe(f"the database at INVITREE_DATABASE_URL cannot be reached: {reason[0]}") from None
+    version, encoding = connection.get_server_version().major, connection.get_settings().server_encoding
+    await connection.close()
+    if version < _OLDEST_POSTGRES:
+        raise CannotServe(f"the database is PostgreSQL {version}; {_OLDEST_POSTGRES} or newer is needed")
+    if encoding != "UTF8":
+        raise CannotServe(f"the database's encoding is {encoding}; UTF8 is needed")
+
+
+def migrate(url: str) -> bool:
+    """Bring the database at `url` to this version's schema; return whether there was anything to do.
+
+    Raises NewerSchema where a newer Invitree has been there.
+    """
+
+    async def current() -> str | None:
+        connection = await asyncpg.connect(url, timeout=5)
+        try:
+            return await revision(connection)
+        finally:
+            await connection.close()
+
+    if asyncio.run(current()) == HEAD:
+        return False
+    upgrade(url)
+    return True
+
+
+def with_secret(settings: Settings) -> Settings:
+    """Return the settings with a secret: the given one, or one made at the first start and kept in the data folder."""
+    if settings.secret_key:
+        return settings
+    path = Path(settings.data_dir) / "secret_key"
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            _write_once(path, secrets.token_urlsafe(48))
+        secret = path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise CannotServe(f"the secret in {path} cannot be used: {error.strerror}") from None
+    if not secret:
+        raise CannotServe(f"{path} is empty; remove it to get a new secret (everybody will have to log in again)")
+    return structs.replace(settings, secret_key=secret)
+
+
+def _write_once(path: Path, text: str) -> None:
+    """Write a file that nobody else can read, whole or not at all. Raises FileExistsError."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(draft, path)
+    finally:
+        draft.unlink()
+
+
+def serve(settings: Settings) -> None:
+    """Run the service until SIGINT or SIGTERM. Raises CannotServe, EmbeddedError or NewerSchema."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    _check_port(settings.host, settings.port)
+    with database(settings) as with_url, tempfile.TemporaryDirectory(prefix="invitree-metrics-") as metrics:
+        complete = with_secret(with_url)
+        if migrate(complete.database_url):
+            print("The database has the current schema.", flush=True)
+        _pass_on(complete, metrics_dir=metrics)
+        threading.Thread(target=_greet, args=(settings, complete), daemon=True).start()
+        try:
+            _run_workers(complete)
+        finally:
+            # The database is being stopped from here on; a second Ctrl-C must not cut that short.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+    print("Stopped.", flush=True)
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _check_port(host: str, port: int) -> None:
+    """Refuse a port that somebody listens on. Granian's own sockets would share it without a word (SO_REUSEPORT)."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except socket.gaierror:
+        raise CannotServe(f"{host} is not an address of this machine") from None
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise CannotServe(f"port {port} on {host} is taken; choose another with --port") from None
+        raise CannotServe(f"cannot listen on {host}:{port}: {error.strerror}") from None
+
+
+def _pass_on(settings: Settings, *, metrics_dir: str) -> None:
+    """Put the settings where the web processes read them."""
+    for field, value in structs.asdict(settings).items():
+        name = f"INVITREE_{field.upper()}"
+        os.environ.pop(f"{name}_FILE", None)
+        os.environ[name] = str(value)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics_dir
+
+
+def _run_workers(settings: Settings) -> None:
+    from granian.constants import Interfaces, Loops
+    from granian.log import LogLevels
+    from granian.server import Server
+
+    server = Server(
+        "invitree.app:serve",
+        factory=True,
+        address=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        interface=Interfaces.ASGI,
+        loop=Loops.uvloop,
+        websockets=False,
+        log_level=LogLevels.warning,
+        respawn_failed_workers=True,
+        workers_kill_timeout=15,
+    )
+    try:
+        server.serve()
+    except SystemExit as end:
+        if end.code:
+            raise CannotServe("the web processes did not start or keep running; see the lines above") from None
+
+
+def _greet(given: Settings, settings: Settings) -> None:
+    """Say where everything is, once it answers."""
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::", "") else settings.host  # noqa: S104
+    base = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+    deadline = time.monotonic() + _PATIENCE_S
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    while time.monotonic() < deadline:
+        with suppress(OSError), opener.open(f"{base}/healthz", timeout=1):
+            break
+        time.sleep(0.02)
+    else:
+        return
+    where = f"embedded PostgreSQL in {Path(given.data_dir).resolve()}"
+    print(
+        f"Invitree {invitree.__version__} is ready.\n"
+        f"  API         {base}/\n"
+        f"  Reference   {base}/docs/\n"
+        f"  Try it      {base}/docs/try/\n"
+        f"  Database    {'INVITREE_DATABASE_URL' if given.database_url else where}\n"
+        f"Press Ctrl-C to stop.",
+        flush=True,
+    )

@@ -1,0 +1,96 @@
+"""How long tokens live and what may follow a refresh token."""
+
+import enum
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+ACCESS_LIFE = timedelta(minutes=5)
+REFRESH_LIFE = timedelta(days=30)
+GRACE = timedelta(seconds=20)
+_ISSUER = "invitree"
+_MOST_SKEW_S = 5
+
+
+class AccessClaims(Struct, frozen=True, kw_only=True):
+    """The claims of an access token: all required, exactly typed (RFC 7519; `pid` is the program's id)."""
+
+    iss: Literal["invitree"]
+    aud: Literal["invitree"]
+    sub: str
+    exp: int
+    iat: int
+    jti: str
+    typ: Literal["access"]
+    pid: int
+
+    @property
+    def user_id(self) -> int:
+        """Whose token it is."""
+        return int(self.sub)
+
+    @property
+    def session_id(self) -> int:
+        """The session that gave it out, which `jti` begins with."""
+        return int(self.jti.partition(".")[0])
+
+
+def access_claims(*, program_id: int, user_id: int, session_id: int, nonce: str, now: datetime) -> AccessClaims:
+    """Return the claims of a new access token."""
+    issued_at = int(now.timestamp())
+    return AccessClaims(
+        iss="invitree",
+        aud="invitree",
+        sub=str(user_id),
+        exp=issued_at + int(ACCESS_LIFE.total_seconds()),
+        iat=issued_at,
+        jti=f"{session_id}.{nonce}",
+        typ="access",
+        pid=program_id,
+    )
+
+
+def read_access_claims(claims: Any, *, now: datetime) -> AccessClaims | None:
+    """Return signed claims as ours, or None where one is missing, mistyped, expired or from the future."""
+    try:
+        access = msgspec.convert(claims, AccessClaims)
+        ids = (access.pid, access.user_id, access.session_id)
+    except (msgspec.ValidationError, ValueError):
+        return None
+    seconds = now.timestamp()
+    alive = access.iat - _MOST_SKEW_S <= seconds < access.exp
+    return access if alive and all(0 < number < 2**63 for number in ids) else None
+
+
+def seal(*, program_id: int, secret: str) -> str:
+    """Return an opaque token: its program, which says where to look for it, and its secret."""
+    return f"{program_id}.{secret}"
+
+
+def program_of(token: str) -> int | None:
+    """Return the program that an opaque token names, or None where it is not one of ours."""
+    number, dot, secret = token.partition(".")
+    well_formed = dot and number.isascii() and number.isdigit() and len(number) <= 18 and secret.isascii()
+    return int(number) if well_formed and len(token) <= 200 else None
+
+
+class Turn(enum.StrEnum):
+    """What to do with a refresh token that was presented."""
+
+    ROTATE = "rotate"
+    REPEAT = "repeat"
+    EXPIRED = "expired"
+    STOLEN = "stolen"
+
+
+def turn_for(*, expires_at: datetime, used_at: datetime | None, successor_unused: bool, now: datetime) -> Turn:
+    """Decide what a refresh token gets.
+
+    One that was used is repeated within GRACE while its successor is unused: the client lost our answer. Otherwise two
+    parties hold it, and nobody can tell which is the thief (RFC 9700, 4.14.2).
+    """
+    if used_at is None:
+        return Turn.ROTATE if now < expires_at else Turn.EXPIRED
+    return Turn.REPEAT if successor_unused and now < used_at + GRACE else Turn.STOLEN

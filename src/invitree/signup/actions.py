@@ -1,0 +1,44 @@
+"""Signing somebody up."""
+
+from datetime import datetime
+
+from invitree.base.problems import InvalidInput, Text
+from invitree.codes.rules import normalize
+from invitree.codes.store import LockedCode, lock_code
+from invitree.kit.db import Queryable
+from invitree.kit.resources import Resources
+from invitree.referrals.store import insert_referral
+from invitree.users.actions import Applicant, add_user
+from invitree.users.store import User
+
+DEAD_CODE = Text("This referral code is not valid.", "Этот реферальный код недействителен.")
+
+
+async def sign_up(here: Resources, *, program_id: int, applicant: Applicant, referral_code: str | None) -> User:
+    """Write a user and, with a code, who brought them. Raises InvalidInput, and then nothing was written."""
+    async with here.db.transaction() as tx:
+        user = await add_user(tx, program_id=program_id, applicant=applicant)
+        if referral_code:
+            await _attribute(tx, program_id=program_id, referee_id=user.id, referral_code=referral_code)
+    return user
+
+
+async def _attribute(tx: Queryable, *, program_id: int, referee_id: int, referral_code: str) -> None:
+    text = normalize(referral_code)
+    code = text and await lock_code(tx, program_id=program_id, code=text)
+    # Asked for after the lock was granted: now() is the transaction's start, before a wait in which the code may die.
+    used_at: datetime = await tx.fetchval("SELECT clock_timestamp()")
+    if not isinstance(code, LockedCode) or not _is_alive(code, now=used_at):
+        raise InvalidInput({"referral_code": [DEAD_CODE]})
+    await insert_referral(
+        tx,
+        program_id=program_id,
+        referrer_id=code.user_id,
+        referee_id=referee_id,
+        code_id=code.id,
+        created_at=used_at,
+    )
+
+
+def _is_alive(code: LockedCode, *, now: datetime) -> bool:
+    return code.revoked_at is None and now < code.expires_at and code.owner_is_active

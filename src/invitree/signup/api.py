@@ -1,0 +1,60 @@
+"""The public door."""
+
+from typing import Annotated, Any
+
+from litestar import Request, post
+from litestar.params import JSONBody
+from msgspec import Meta, Struct
+
+from invitree.base.problems import NON_FIELD, InvalidInput, Unauthenticated
+from invitree.kit.body import takes
+from invitree.kit.resources import resources
+from invitree.kit.web import BODY, answers
+from invitree.sessions.api import ANYONE, program_of
+from invitree.signup.actions import sign_up
+from invitree.users.actions import admit
+from invitree.users.api import UserOut
+from invitree.users.rules import PASSWORDS_DIFFER
+
+
+class SignUpIn(Struct, forbid_unknown_fields=True):
+    """A new user."""
+
+    email: Annotated[str, Meta(min_length=1, max_length=254, examples=["bob@example.com"])]
+    username: Annotated[str, Meta(min_length=1, max_length=150, examples=["bob"])]
+    password: Annotated[
+        str,
+        Meta(
+            description="8 to 1,024 characters, not a common one, not like the e-mail or username.",
+            examples=["correct horse battery"],
+        ),
+    ]
+    re_password: Annotated[str, Meta(description="The password again, to be compared.")] | None = None
+    referral_code: (
+        Annotated[str, Meta(description="The code of whoever brought this user.", examples=["7K3M9XQ2AB"])] | None
+    ) = None
+
+
+@post(
+    "/users",
+    **takes(SignUpIn),
+    summary="Sign up",
+    tags=["Users"],
+    responses=answers(Unauthenticated, *BODY),
+    **ANYONE,
+)
+async def register(request: Request[Any, Any, Any], data: JSONBody[SignUpIn]) -> UserOut:
+    """Make a new user, with or without a referral code.
+
+    With a code, the user and the referral are written together. An unknown, expired or deleted code is refused, and
+    then there is no user.
+    """
+    if data.re_password is not None and data.re_password != data.password:
+        raise InvalidInput({NON_FIELD: [PASSWORDS_DIFFER]})
+    here, program = resources(request), await program_of(request)
+    applicant = await admit(here.hasher, email=data.email, username=data.username, password=data.password)
+    user = await sign_up(here, program_id=program.id, applicant=applicant, referral_code=data.referral_code)
+    return UserOut(email=user.email, id=user.id, username=user.username)
+
+
+HANDLERS = [register]
