@@ -1,0 +1,1 @@
+"""The suite: every test talks to a real PostgreSQL."""

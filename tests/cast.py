@@ -1,0 +1,103 @@
+"""The people in the tests: members, staff, strangers of another program, and nobody."""
+
+import itertools
+from dataclasses import dataclass
+
+import httpx
+
+from invitree.base.emails import parse_email
+from invitree.kit.resources import Resources
+from invitree.programs.store import Program, find_program_by_slug
+from invitree.sessions.actions import open_token_session
+from invitree.users.actions import Applicant, add_user
+
+PASSWORD = "correct horse battery staple"
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody with an account and a session."""
+
+    id: int
+    program_id: int
+    email: str
+    username: str
+    token: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What this person sends with a request."""
+        return {"Authorization": f"Token {self.token}"}
+
+
+class Cast:
+    """Makes people, each new, so that tests do not meet each other's."""
+
+    def __init__(self, client: httpx.AsyncClient, here: Resources) -> None:
+        self._client, self._here = client, here
+        self._hash = ""
+
+    async def member(
+        self, *, staff: bool = False, program: Program | None = None, referral_code: str | None = None
+    ) -> Person:
+        """Return a new user of the default program or of another; with a code, signed up through the public door."""
+        found = program or await find_program_by_slug(self._here.db, slug="default")
+        assert found is not None
+        name = f"person{next(_numbers)}"
+        email = f"{name}@example.com"
+        if referral_code is None:
+            user_id = await self._write(found.id, email, name, staff=staff)
+        else:
+            body = {"email": email, "username": name, "password": PASSWORD, "referral_code": referral_code}
+            answer = await self._client.post("/auth/users/", json=body)
+            assert answer.status_code == 201, answer.text
+            user_id = answer.json()["id"]
+        token = await open_token_session(self._here, program_id=found.id, user_id=user_id)
+        return Person(id=user_id, program_id=found.id, email=email, username=name, token=token)
+
+    async def staff(self) -> Person:
+        """Return a new staff member of the default program."""
+        return await self.member(staff=True)
+
+    async def stranger(self, *, staff: bool = False) -> Person:
+        """Return a new user of another program."""
+        slug = f"other-{next(_numbers)}"
+        await self._here.db.execute("INSERT INTO programs (slug) VALUES ($1)", slug)
+        return await self.member(staff=staff, program=await find_program_by_slug(self._here.db, slug=slug))
+
+    async def code(self, person: Person, *, expiration_date: str = "2027-06-01", replace: bool = False) -> str:
+        """Return a new code of a person."""
+        answer = await self._client.post(
+            "/api/referral_codes/create/",
+            json={"expiration_date": expiration_date},
+            params={"replace": replace},
+            headers=person.headers,
+        )
+        assert answer.status_code == 201, answer.text
+        code: str = answer.json()["code"]
+        return code
+
+    async def expire_code(self, person: Person) -> None:
+        """Move a person's live code a second past its end. The cache forgets it: only a test can move time."""
+        await self._here.db.execute(
+            """
+            UPDATE codes SET created_at = created_at - (expires_at - clock_timestamp()) - interval '1 second',
+                             expires_at = clock_timestamp() - interval '1 second'
+            WHERE program_id = $1 AND user_id = $2 AND revoked_at IS NULL
+            """,
+            person.program_id,
+            person.id,
+        )
+        for cache in self._here.caches.values():
+            cache.close()
+            cache.open()
+
+    async def _write(self, program_id: int, email: str, name: str, *, staff: bool) -> int:
+        # One hash for all: it is slow on purpose, and the tests of passwords make their own users.
+        self._hash = self._hash or await self._here.hasher.hash(PASSWORD)
+        address = parse_email(email)
+        assert address is not None
+        applicant = Applicant(email=address, username=name, password_hash=self._hash)
+        user = await add_user(self._here.db, program_id=program_id, applicant=applicant, is_staff=staff)
+        return user.id

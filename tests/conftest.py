@@ -1,0 +1,82 @@
+"""What every test stands on: a PostgreSQL of its own, a migrated database a module, and the application on it."""
+
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import asyncpg
+import httpx
+import pytest
+
+from invitree.app import create_app, open_resources
+from invitree.base.settings import Settings
+from invitree.invariants import INVARIANTS, check
+from invitree.kit.edge import Edge
+from invitree.kit.embedded import embedded_postgres
+from invitree.kit.resources import Resources
+from invitree.migrations.upgrade import upgrade
+from tests.cast import Cast
+
+SECRET = "a secret of the test suite, long enough"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a PostgreSQL of this process, with a migrated database to copy."""
+    with tempfile.TemporaryDirectory(prefix="invitree-test-") as folder:
+        Path(folder).chmod(0o711)
+        with embedded_postgres(Path(folder)) as url:
+            upgrade(url)
+            yield url
+
+
+@pytest.fixture(scope="module")
+async def database_url(postgres: str) -> AsyncIterator[str]:
+    """The URL of a fresh copy of the migrated database; whatever a module did, the invariants hold at its end."""
+    name = f"t{uuid4().hex}"
+    admin = await asyncpg.connect(as_admin(postgres))
+    await admin.execute(f"CREATE DATABASE {name} TEMPLATE invitree OWNER invitree")
+    url = urlunsplit(urlsplit(postgres)._replace(path=f"/{name}"))
+    yield url
+    checked = await asyncpg.connect(url)
+    broken = [found for invariant in INVARIANTS if (found := await check(checked, invariant))]
+    await checked.close()
+    await admin.execute(f"DROP DATABASE {name} (FORCE)")
+    await admin.close()
+    assert broken == []
+
+
+def as_admin(url: str) -> str:
+    """Return the URL of the cluster's own database as its superuser."""
+    return url.replace("://invitree@/invitree", "://postgres@/postgres")
+
+
+@pytest.fixture(scope="module")
+def settings(database_url: str) -> Settings:
+    """The settings of a one-process service on this module's database."""
+    return Settings(database_url=database_url, secret_key=SECRET, workers=1, pool_size=32)
+
+
+@pytest.fixture(scope="module")
+async def here(settings: Settings) -> AsyncIterator[Resources]:
+    """What the process has open."""
+    async with open_resources(settings) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+async def client(here: Resources) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the application, in this process but through its whole ASGI surface."""
+    app = create_app(here.settings)
+    app.state["resources"] = here
+    transport = httpx.ASGITransport(app=Edge(app, access_log=False))  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url="http://invitree.test", timeout=30) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def cast(client: httpx.AsyncClient, here: Resources) -> Cast:
+    """The people of a module's tests."""
+    return Cast(client, here)
