@@ -2,10 +2,13 @@
 
 import asyncio
 import errno
+import importlib
+import multiprocessing
 import os
 import secrets
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -113,18 +116,23 @@ def serve(settings: Settings) -> None:
     """Run the service until SIGINT or SIGTERM. Raises CannotServe, EmbeddedError or NewerSchema."""
     signal.signal(signal.SIGTERM, _interrupt)
     _check_port(settings.host, settings.port)
-    with database(settings) as with_url, tempfile.TemporaryDirectory(prefix="invitree-metrics-") as metrics:
-        complete = with_secret(with_url)
-        if migrate(complete.database_url):
-            print("The database has the current schema.", flush=True)
-        _pass_on(complete, metrics_dir=metrics)
-        threading.Thread(target=_greet, args=(settings, complete), daemon=True).start()
-        try:
-            _run_workers(complete)
-        finally:
-            # The database is being stopped from here on; a second Ctrl-C must not cut that short.
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.SIG_IGN)
+    with tempfile.TemporaryDirectory(prefix="invitree-metrics-") as metrics:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics  # read when the application is imported
+        loading = threading.Thread(target=importlib.import_module, args=["invitree.app"])
+        loading.start()  # what takes longest, while the database starts
+        with database(settings) as with_url:
+            complete = with_secret(with_url)
+            if migrate(complete.database_url):
+                print("The database has the current schema.", flush=True)
+            _pass_on(complete)
+            loading.join()
+            threading.Thread(target=_greet, args=(settings, complete), daemon=True).start()
+            try:
+                _run_workers(complete)
+            finally:
+                # The database is being stopped from here on; a second Ctrl-C must not cut that short.
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    signal.signal(number, signal.SIG_IGN)
     print("Stopped.", flush=True)
 
 
@@ -147,13 +155,12 @@ def _check_port(host: str, port: int) -> None:
         raise CannotServe(f"cannot listen on {host}:{port}: {error.strerror}") from None
 
 
-def _pass_on(settings: Settings, *, metrics_dir: str) -> None:
+def _pass_on(settings: Settings) -> None:
     """Put the settings where the web processes read them."""
     for field, value in structs.asdict(settings).items():
         name = f"INVITREE_{field.upper()}"
         os.environ.pop(f"{name}_FILE", None)
         os.environ[name] = str(value)
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics_dir
 
 
 def _run_workers(settings: Settings) -> None:
@@ -161,6 +168,9 @@ def _run_workers(settings: Settings) -> None:
     from granian.log import LogLevels
     from granian.server import Server
 
+    if sys.platform == "linux":
+        # Forked with everything imported, a web process is there at once and shares the memory of the code.
+        multiprocessing.set_start_method("fork", force=True)
     server = Server(
         "invitree.app:serve",
         factory=True,
@@ -188,9 +198,9 @@ def _greet(given: Settings, settings: Settings) -> None:
     deadline = time.monotonic() + _PATIENCE_S
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while time.monotonic() < deadline:
+        time.sleep(0.05)  # first of all: the web processes are being forked, and no lock may be held here
         with suppress(OSError), opener.open(f"{base}/healthz", timeout=1):
             break
-        time.sleep(0.02)
     else:
         return
     where = f"embedded PostgreSQL in {Path(given.data_dir).resolve()}"

@@ -3,128 +3,32 @@
 import asyncio
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import pytest
 
 from invitree.kit import embedded
 from invitree.kit.embedded import EmbeddedError, embedded_postgres
-
-FAST = {"fsync": "off"}
-SOURCE = Path(embedded.__file__).parents[2]
-BIN = embedded._binaries()
-PACKAGES = BIN.parents[2]
-AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-HOLD = """
-import sys
-from pathlib import Path
-from invitree.kit.embedded import EmbeddedError, embedded_postgres
-try:
-    with embedded_postgres(Path(sys.argv[1]), settings={"fsync": "off"}) as url:
-        print(url, flush=True)
-        sys.stdin.read()
-except EmbeddedError as error:
-    print("EmbeddedError:", error, flush=True)
-"""
+from tests.kit.postmasters import (
+    AS_NOBODY,
+    BIN,
+    FAST,
+    PACKAGES,
+    SOURCE,
+    ask,
+    first_line,
+    hold,
+    let_go,
+    only_root,
+    postmaster,
+    processes,
+    socket_dir,
+)
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for processes in /proc")
-only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as several users")
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """A folder that every user may pass through (unlike tmp_path); what still runs below it dies at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="emb-", dir="/tmp"))
-    folder.chmod(0o755)
-    yield folder
-    kill_all(folder)
-    shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="module")
-def made() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="emb-", dir="/tmp"))
-    folder.chmod(0o755)
-    with embedded_postgres(folder / "data", settings=FAST):
-        pass
-    yield folder / "data"
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-def data(made: Path) -> Iterator[Path]:
-    """A data folder that was started before. The tests share it, a first start being slow, and leave it usable."""
-    yield made
-    kill_all(made)
-
-
-def processes(folder: Path) -> list[int]:
-    """Return the ids of the living processes with `folder` in their command line, but for this one."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdecimal() and os.fsencode(folder) in (entry / "cmdline").read_bytes():
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return [pid for pid in found if pid != os.getpid()]
-
-
-def kill_all(folder: Path) -> None:
-    for pid in processes(folder):
-        os.kill(pid, signal.SIGKILL)
-    await_true(lambda: not processes(folder))
-
-
-def await_true(check: Callable[[], object], within_s: float = 20) -> None:
-    deadline = time.monotonic() + within_s
-    while not check():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.005)
-
-
-def postmaster(data: Path) -> int:
-    return int((data / "postgres/postmaster.pid").read_text().splitlines()[0])
-
-
-def socket_dir(url: str) -> Path:
-    return Path(parse_qs(urlsplit(url).query)["host"][0])
-
-
-def ask(url: str, sql: str, *, user: str = "invitree", prefix: list[str] | None = None) -> tuple[str, str]:
-    """Return what psql says and what it complains of."""
-    argv = [*(prefix or []), str(BIN / "psql"), "-XqAt", "-c", sql, url.replace("invitree@", f"{user}@")]
-    done = subprocess.run(argv, capture_output=True, text=True, cwd="/", check=False)
-    return done.stdout.strip(), done.stderr.strip()
-
-
-def hold(
-    data: Path, *, prefix: list[str] | None = None, python: str = sys.executable, **more: str
-) -> subprocess.Popen[str]:
-    """Start another process that uses `data` until its stdin is closed."""
-    argv = [*(prefix or []), python, "-c", HOLD, str(data)]
-    env = os.environ | {"PYTHONPATH": f"{SOURCE}:{PACKAGES}", "PYTHONDONTWRITEBYTECODE": "1"} | more
-    return subprocess.Popen(
-        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True, cwd="/", env=env
-    )
-
-
-def first_line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout
-    return process.stdout.readline().strip()
-
-
-def let_go(process: subprocess.Popen[str]) -> None:
-    process.communicate(timeout=30)
-    assert process.returncode == 0
 
 
 def test_data_is_there_after_a_restart_with_a_relative_path_and_a_tight_umask(
@@ -241,108 +145,6 @@ def test_access_rules_that_were_loosened_are_tight_again_at_the_next_start(data:
     with embedded_postgres(data, settings=FAST) as url:
         rules = "SELECT type, database, user_name, auth_method, options FROM pg_hba_file_rules"
         assert ask(url, rules, user="postgres") == ("local|{all}|{all}|peer|{map=invitree}", "")
-
-
-def test_the_last_of_two_processes_stops_it(data: Path) -> None:
-    first = hold(data)
-    url = first_line(first)
-    with embedded_postgres(data) as same:
-        assert same == url
-        let_go(first)
-        assert ask(url, "SELECT 1") == ("1", "")
-    assert not processes(data)
-
-
-def test_one_process_may_enter_twice(data: Path) -> None:
-    with embedded_postgres(data, settings=FAST) as url:
-        with embedded_postgres(data) as same:
-            assert same == url
-        assert ask(url, "SELECT 1") == ("1", "")
-    assert not processes(data)
-
-
-def test_many_at_once_start_one_server(place: Path) -> None:
-    data = place / "data"
-    holders = [hold(data) for _ in range(4)]
-    urls = [first_line(holder) for holder in holders]
-    assert len(set(urls)) == 1
-    assert ask(urls[0], "SELECT 1") == ("1", "")
-    for holder in holders:
-        let_go(holder)
-    assert not processes(data)
-
-
-def test_a_child_that_stays_behind_does_not_keep_it_running(data: Path) -> None:
-    with embedded_postgres(data, settings=FAST):
-        child = subprocess.Popen(["sleep", "60"], close_fds=False)
-    try:
-        assert not processes(data)
-    finally:
-        child.kill()
-        child.wait()
-
-
-def test_it_has_no_capability_and_a_session_of_its_own_so_that_ctrl_c_does_not_reach_it(data: Path) -> None:
-    with embedded_postgres(data, settings=FAST):
-        pid = postmaster(data)
-        assert os.getsid(pid) == pid
-        assert "CapPrm:\t0000000000000000" in Path(f"/proc/{pid}/status").read_text()
-
-
-def test_the_server_of_a_killed_process_is_taken_over_and_stopped(data: Path) -> None:
-    killed = hold(data)
-    ask(first_line(killed), "DROP TABLE IF EXISTS kept; CREATE TABLE kept AS SELECT 7 AS n")
-    killed.kill()
-    killed.communicate()
-    orphan = postmaster(data)
-    with embedded_postgres(data, settings=FAST) as url:
-        assert postmaster(data) == orphan
-        assert ask(url, "SELECT n FROM kept") == ("7", "")
-    assert not processes(data)
-
-
-def test_a_killed_server_recovers_at_the_next_start(data: Path) -> None:
-    with embedded_postgres(data, settings=FAST) as url:
-        ask(url, "DROP TABLE IF EXISTS kept; CREATE TABLE kept AS SELECT 7 AS n")
-        killed = postmaster(data)
-        os.kill(killed, signal.SIGKILL)
-        with embedded_postgres(data, settings=FAST) as again:
-            assert postmaster(data) != killed
-            assert ask(again, "SELECT n FROM kept") == ("7", "")
-    assert not processes(data)
-
-
-def test_a_pid_file_whose_id_is_now_another_process_does_not_matter(data: Path) -> None:
-    with embedded_postgres(data, settings=FAST):
-        pid_file = (data / "postgres/postmaster.pid").read_text()
-        lock_file = (data / "run/.s.PGSQL.5432.lock").read_text()
-        owner = (data / "postgres").stat().st_uid
-    other = subprocess.Popen(["sleep", "60"], user=owner)
-    (data / "run").mkdir(mode=0o700)
-    for path, text in (("postgres/postmaster.pid", pid_file), ("run/.s.PGSQL.5432.lock", lock_file)):
-        (data / path).write_text("\n".join([str(other.pid), *text.splitlines()[1:]]) + "\n")
-        os.chown(data / path, owner, -1)
-    try:
-        with embedded_postgres(data, settings=FAST) as url:
-            assert ask(url, "SELECT 1") == ("1", "")
-        assert not processes(data)
-        assert other.poll() is None
-    finally:
-        other.kill()
-        other.wait()
-
-
-@pytest.mark.parametrize("everything", [True, False], ids=["with initdb", "leaving initdb behind"])
-def test_a_kill_during_the_first_start_leaves_a_folder_that_starts(place: Path, everything: bool) -> None:
-    data = place / "data"
-    killed = hold(data)
-    await_true((data / "postgres.new/base").exists)
-    os.killpg(killed.pid, signal.SIGKILL) if everything else killed.kill()
-    killed.communicate()
-    assert not (data / "postgres").exists()
-    with embedded_postgres(data, settings=FAST) as url:
-        assert ask(url, "SELECT 1") == ("1", "")
-        assert not (data / "postgres.new").exists()
 
 
 def python_for_everyone() -> str | None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
@@ -9,7 +10,7 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.spec import Example
+from litestar.openapi.spec import Example, OpenAPIResponse, Operation
 from litestar.types import ExceptionHandlersMap
 from msgspec import Meta, Struct
 
@@ -60,6 +61,20 @@ def answers(*kinds: type[Problem]) -> dict[int, ResponseSpec]:
         )
         for status, group in by_status.items()
     }
+
+
+@dataclass
+class DocumentedOperation(Operation):
+    """An operation that is documented with our problems alone.
+
+    Litestar adds a 400 of its own shape to whatever has a parameter, though a path that does not parse is a 404.
+    """
+
+    def __post_init__(self) -> None:
+        for status, response in list((self.responses or {}).items()):
+            content = response.content or {} if isinstance(response, OpenAPIResponse) else {}
+            if int(status) >= 400 and "application/problem+json" not in content:
+                del (self.responses or {})[status]
 
 
 def _example(kind: type[Problem]) -> Example:

@@ -1,7 +1,9 @@
 """Beginning, proving, continuing and ending a session."""
 
+from typing import Annotated
+
 import structlog
-from msgspec import Struct, structs
+from msgspec import Meta, Struct, structs
 
 from invitree.base.problems import TokenNotValid
 from invitree.kit.db import Queryable
@@ -25,8 +27,13 @@ _log = structlog.get_logger()
 class Pair(Struct, frozen=True):
     """A refresh token and an access token of one session."""
 
-    refresh: str
-    access: str
+    refresh: Annotated[
+        str,
+        Meta(
+            description="Opaque, good once within 30 days.", examples=["1.j_yJQu7CUGdV6aSmlnKMI3UYUmRG3r8BcCqk0B4wwP0"]
+        ),
+    ]
+    access: Annotated[str, Meta(description="A JWT, good for 5 minutes.", examples=["eyJ0eXAiOiJKV1Qi…"])]
 
 
 async def open_token_session(here: Resources, *, program_id: int, user_id: int) -> str:

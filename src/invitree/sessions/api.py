@@ -5,14 +5,15 @@ from typing import Annotated, Any, TypedDict
 from litestar import Request, post
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
+from litestar.openapi.spec import Operation
 from litestar.params import JSONBody, QueryParameter
 from litestar.types import Guard
 from msgspec import Meta, Struct
 
-from invitree.base.problems import TokenNotValid, Unauthenticated
+from invitree.base.problems import InvalidInput, TokenNotValid, Unauthenticated
 from invitree.kit.body import takes
 from invitree.kit.resources import resources
-from invitree.kit.web import BODY, answers
+from invitree.kit.web import BODY, DocumentedOperation, answers
 from invitree.programs.actions import get_default_program, get_program
 from invitree.programs.store import Program
 from invitree.sessions import actions, store
@@ -42,11 +43,12 @@ async def anyone(connection: Connection, _handler: BaseRouteHandler) -> None:
 class _Door(TypedDict):
     guards: list[Guard]
     security: list[dict[str, list[str]]]
+    operation_class: type[Operation]
 
 
 # What a route says about who may use it: `@get("/", **MEMBERS)`.
-MEMBERS = _Door(guards=[signed_in], security=SECURITY)
-ANYONE = _Door(guards=[anyone], security=[{}, *SECURITY])
+MEMBERS = _Door(guards=[signed_in], security=SECURITY, operation_class=DocumentedOperation)
+ANYONE = _Door(guards=[anyone], security=[{}, *SECURITY], operation_class=DocumentedOperation)
 
 
 def caller_of(request: Request[Any, Any, Any]) -> Caller:
@@ -61,7 +63,7 @@ async def program_of(request: Request[Any, Any, Any]) -> Program:
     return await get_program(here, caller.program_id) if caller else await get_default_program(here)
 
 
-TokenText = Annotated[str, Meta(max_length=8192)]
+TokenText = Annotated[str, Meta(max_length=8192, examples=["1.j_yJQu7CUGdV6aSmlnKMI3UYUmRG3r8BcCqk0B4wwP0"])]
 
 
 class RefreshIn(Struct, forbid_unknown_fields=True):
@@ -85,7 +87,7 @@ class Nothing(Struct):
     status_code=204,
     summary="Log out",
     tags=["Sessions"],
-    responses=answers(Unauthenticated),
+    responses=answers(InvalidInput, Unauthenticated),
     **MEMBERS,
 )
 async def log_out(

@@ -1,0 +1,94 @@
+"""Looking at and ending the processes of an embedded PostgreSQL."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from invitree.kit import embedded
+
+FAST = {"fsync": "off"}
+SOURCE = Path(embedded.__file__).parents[2]
+BIN = embedded._binaries()
+PACKAGES = BIN.parents[2]
+AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+HOLD = """
+import sys
+from pathlib import Path
+from invitree.kit.embedded import EmbeddedError, embedded_postgres
+try:
+    with embedded_postgres(Path(sys.argv[1]), settings={"fsync": "off"}) as url:
+        print(url, flush=True)
+        sys.stdin.read()
+except EmbeddedError as error:
+    print("EmbeddedError:", error, flush=True)
+"""
+
+only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as several users")
+
+
+def processes(folder: Path) -> list[int]:
+    """Return the ids of the living processes with `folder` in their command line, but for this one."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdecimal() and os.fsencode(folder) in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return [pid for pid in found if pid != os.getpid()]
+
+
+def kill_all(folder: Path) -> None:
+    for pid in processes(folder):
+        os.kill(pid, signal.SIGKILL)
+    await_true(lambda: not processes(folder))
+
+
+def await_true(check: Callable[[], object], within_s: float = 20) -> None:
+    deadline = time.monotonic() + within_s
+    while not check():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.005)
+
+
+def postmaster(data: Path) -> int:
+    return int((data / "postgres/postmaster.pid").read_text().splitlines()[0])
+
+
+def socket_dir(url: str) -> Path:
+    return Path(parse_qs(urlsplit(url).query)["host"][0])
+
+
+def ask(url: str, sql: str, *, user: str = "invitree", prefix: list[str] | None = None) -> tuple[str, str]:
+    """Return what psql says and what it complains of."""
+    argv = [*(prefix or []), str(BIN / "psql"), "-XqAt", "-c", sql, url.replace("invitree@", f"{user}@")]
+    done = subprocess.run(argv, capture_output=True, text=True, cwd="/", check=False)
+    return done.stdout.strip(), done.stderr.strip()
+
+
+def hold(
+    data: Path, *, prefix: list[str] | None = None, python: str = sys.executable, **more: str
+) -> subprocess.Popen[str]:
+    """Start another process that uses `data` until its stdin is closed."""
+    argv = [*(prefix or []), python, "-c", HOLD, str(data)]
+    env = os.environ | {"PYTHONPATH": f"{SOURCE}:{PACKAGES}", "PYTHONDONTWRITEBYTECODE": "1"} | more
+    return subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True, cwd="/", env=env
+    )
+
+
+def first_line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout
+    return process.stdout.readline().strip()
+
+
+def let_go(process: subprocess.Popen[str]) -> None:
+    process.communicate(timeout=30)
+    assert process.returncode == 0

@@ -1,0 +1,99 @@
+"""The rules of the house that a program can check: floors, sizes, and that every question names its program."""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import invitree
+from invitree.base.problems import catalog
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted(path for folder in ("src", "tests", "tools") for path in (ROOT / folder).rglob("*.py"))
+ROOMS = ("programs", "sessions", "users", "codes", "referrals", "signup")
+VOCABULARY = {"__init__", "store", "api", "rules", "actions", "jobs", "pages"}
+LONGEST_FILE, LONGEST_FUNCTION = 400, 60
+
+
+def test_imports_only_go_down() -> None:
+    linter = Path(sys.executable).parent / "lint-imports"
+    done = subprocess.run([linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_functions_fit_a_reader(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= LONGEST_FILE
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            assert node.end_lineno - node.lineno + 1 <= LONGEST_FUNCTION, f"{node.name} is too long"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_says_what_it_promises_in_the_fixed_vocabulary(room: str) -> None:
+    package = importlib.import_module(f"invitree.{room}")
+    assert package.__doc__
+    assert {module.name for module in pkgutil.iter_modules(package.__path__)} | {"__init__"} <= VOCABULARY
+
+
+def _store_functions() -> Iterator[tuple[str, object]]:
+    for room in ROOMS:
+        try:
+            store = importlib.import_module(f"invitree.{room}.store")
+        except ModuleNotFoundError:
+            continue
+        for name, function in inspect.getmembers(store, inspect.iscoroutinefunction):
+            if function.__module__ == store.__name__:
+                yield f"{room}.{name}", function
+
+
+@pytest.mark.parametrize(("name", "function"), list(_store_functions()))
+def test_every_store_function_names_its_program(name: str, function: object) -> None:
+    assert inspect.isfunction(function)
+    if getattr(function, "unscoped", ""):
+        return
+    parameter = inspect.signature(function).parameters.get("program_id")
+    assert parameter is not None, f"{name} asks about every program"
+    assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    source, module = inspect.getsource(function), sys.modules[function.__module__]
+    shared = [value for key, value in vars(module).items() if isinstance(value, str) and f"{{{key}}}" in source]
+    said = " ".join([source.partition('"""')[2], *shared])
+    names_it = re.search(r"program_id = \$1|\(program_id, .*VALUES \(\$1", said, re.DOTALL)
+    assert names_it or (name.startswith("programs.") and "WHERE id = $1" in said), f"{name} asks about every program"
+
+
+def test_every_statement_is_in_a_store() -> None:
+    for room in ROOMS:
+        for path in (ROOT / "src/invitree" / room).glob("*.py"):
+            if path.stem != "store":
+                words = path.read_text(encoding="utf-8").replace("SELECT clock_timestamp()", "")
+                assert not any(f"{verb} " in words for verb in ("SELECT", "INSERT INTO", "UPDATE", "DELETE FROM")), path
+
+
+def test_every_public_thing_has_a_docstring() -> None:
+    for module in pkgutil.walk_packages(invitree.__path__, "invitree."):
+        if module.name.startswith("invitree.migrations.") and not module.name.endswith(".upgrade"):
+            continue
+        loaded = importlib.import_module(module.name)
+        assert loaded.__doc__, module.name
+        for name, thing in inspect.getmembers(loaded):
+            is_ours = getattr(thing, "__module__", "") == module.name
+            if is_ours and not name.startswith("_") and (inspect.isclass(thing) or inspect.isfunction(thing)):
+                assert thing.__doc__, f"{module.name}.{name}"
+
+
+def test_problems_are_told_apart_by_their_codes() -> None:
+    codes = [problem.code for problem in catalog()]
+    assert len(codes) == len(set(codes))
+    for problem in catalog():
+        assert all([*problem.message, *problem.title]), problem
+        assert 400 <= problem.status < 600
