@@ -1,18 +1,50 @@
 """The people in the tests: members, staff, strangers of another program, and nobody."""
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import httpx
 
 from invitree.base.emails import parse_email
 from invitree.kit.resources import Resources
 from invitree.programs.store import Program, find_program_by_slug
-from invitree.sessions.actions import open_token_session
+from invitree.sessions.actions import Pair, open_jwt_session, open_token_session
 from invitree.users.actions import Applicant, add_user
 
 PASSWORD = "correct horse battery staple"
 _numbers = itertools.count(1)
+_ALWAYS = {"type", "title", "status", "code", "detail", "error"}
+
+
+def in_days(days: int) -> str:
+    """Return the date that many days from today, in UTC, as it is sent."""
+    return (datetime.now(UTC).date() + timedelta(days=days)).isoformat()
+
+
+def refused(answer: httpx.Response, status: int, code: str, **fields: list[str]) -> dict[str, Any]:
+    """Check that an answer is exactly this problem, with these lists under these fields and no others; return it."""
+    body: dict[str, Any] = answer.json()
+    assert (answer.status_code, body.get("status"), body.get("code")) == (status, status, code), answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert body["type"] == "https://invitree.dev/problems/" + code.replace("_", "-")
+    assert body["title"]
+    assert body["detail"] == body["error"] != ""
+    assert {name: texts for name, texts in body.items() if name not in _ALWAYS | {"trace_id"}} == fields, answer.text
+    assert body.get("trace_id", answer.headers["x-request-id"]) == answer.headers["x-request-id"]
+    assert answer.headers["cache-control"] == "no-store"
+    assert ("www-authenticate" in answer.headers) == (status == 401)
+    return body
+
+
+def applicant() -> Applicant:
+    """Return somebody new, with a password nobody will use: hashing 64 of them would take longer than the race."""
+    name = f"applicant{next(_numbers)}"
+    address = parse_email(f"{name}@example.com")
+    assert address is not None
+    return Applicant(email=address, username=name, password_hash="!")
 
 
 @dataclass(frozen=True)
@@ -66,17 +98,38 @@ class Cast:
         await self._here.db.execute("INSERT INTO programs (slug) VALUES ($1)", slug)
         return await self.member(staff=staff, program=await find_program_by_slug(self._here.db, slug=slug))
 
-    async def code(self, person: Person, *, expiration_date: str = "2027-06-01", replace: bool = False) -> str:
+    async def code(self, person: Person, *, expiration_date: str | None = None, replace: bool = False) -> str:
         """Return a new code of a person."""
         answer = await self._client.post(
             "/api/referral_codes/create/",
-            json={"expiration_date": expiration_date},
+            json={"expiration_date": expiration_date or in_days(200)},
             params={"replace": replace},
             headers=person.headers,
         )
         assert answer.status_code == 201, answer.text
         code: str = answer.json()["code"]
         return code
+
+    async def delete_code(self, person: Person) -> None:
+        """Delete a person's live code."""
+        answer = await self._client.delete("/api/referral_codes/delete/", headers=person.headers)
+        assert answer.status_code == 204, answer.text
+
+    async def pair(self, person: Person) -> Pair:
+        """Return the tokens of a new session that lives by refresh tokens."""
+        return await open_jwt_session(self._here, program_id=person.program_id, user_id=person.id)
+
+    async def deactivate(self, person: Person) -> None:
+        """Deactivate a person as an operator does in psql."""
+        await self._here.db.execute(
+            "UPDATE users SET is_active = false WHERE program_id = $1 AND id = $2", person.program_id, person.id
+        )
+
+    async def contents(self) -> Mapping[str, str]:
+        """Return a digest of every table, to compare with a later one."""
+        tables = await self._here.db.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        digest = "SELECT count(*) || ' ' || coalesce(md5(string_agg(t::text, ' ' ORDER BY t::text)), '') FROM {} t"
+        return {name: await self._here.db.fetchval(digest.format(name)) for (name,) in tables}
 
     async def expire_code(self, person: Person) -> None:
         """Move a person's live code a second past its end. The cache forgets it: only a test can move time."""

@@ -142,7 +142,9 @@ async def code_by_email(
     The 404 is the same to the byte for an unknown address, a person without a code, and an expired or deleted code.
     """
     program = await program_of(request)
-    code = await actions.get_open_code(resources(request), program_id=program.id, email=email.strip("/"))
+    code = await actions.get_open_code(
+        resources(request), program_id=program.id, email=email.removeprefix("/").rstrip("/")
+    )
     return _shown(code, program)
 
 

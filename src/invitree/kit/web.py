@@ -177,7 +177,9 @@ def _on_outage(request: Request[Any, Any, Any], error: Exception) -> Response[by
 
 
 def _on_anything(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    _log.error("request.failed", exc_info=error, path=request.scope["path"], trace_id=trace_id(request.scope))
+    # The route and not the path, which may hold somebody's e-mail address.
+    route = request.scope.get("path_template")
+    _log.error("request.failed", exc_info=error, route=route, trace_id=trace_id(request.scope))
     return respond(request, problems.Internal())
 
 

@@ -1,0 +1,101 @@
+"""Races for an address and for a refresh token."""
+
+import asyncio
+from collections import Counter
+from itertools import product
+
+import httpx
+import pytest
+
+from invitree.base.emails import parse_email
+from invitree.base.problems import InvalidInput
+from invitree.kit.resources import Resources
+from invitree.signup.actions import sign_up
+from invitree.users.actions import Applicant
+from tests.cast import PASSWORD, Cast, Person, applicant
+from tests.races.conftest import RACERS
+
+REFRESH = "/auth/jwt/refresh/"
+
+
+def _spellings(name: str) -> list[str]:
+    """Return 64 ways to type one address: each of six letters large or small."""
+    return [f"{''.join(letters)}{name[6:]}@Example.com" for letters in product(*((c, c.upper()) for c in name[:6]))]
+
+
+async def test_one_of_64_sign_ups_with_one_address_wins(here: Resources, cast: Cast, round_number: int) -> None:
+    program_id = (await cast.member()).program_id
+    name = f"racers{round_number}"
+
+    async def register(email: str) -> str:
+        address = parse_email(email)
+        assert address is not None
+        one = applicant()
+        racer = Applicant(email=address, username=one.username, password_hash=one.password_hash)
+        try:
+            await sign_up(here, program_id=program_id, applicant=racer, referral_code=None)
+        except InvalidInput as problem:
+            return " ".join(problem.fields)
+        return "won"
+
+    outcomes = await asyncio.gather(*map(register, _spellings(name)))
+    assert Counter(outcomes) == {"won": 1, "email": RACERS - 1}
+    count = await here.db.fetchval("SELECT count(*) FROM users WHERE email_key = $1", f"{name}@example.com")
+    assert count == 1
+
+
+async def test_the_public_door_lets_one_of_64_in(client: httpx.AsyncClient) -> None:
+    bodies = [
+        {"email": email, "username": f"door{number}", "password": PASSWORD}
+        for number, email in enumerate(_spellings("publicdoor"))
+    ]
+    answers = await asyncio.gather(*(client.post("/auth/users/", json=body) for body in bodies))
+    assert Counter(answer.status_code for answer in answers) == {201: 1, 400: RACERS - 1}
+    assert all("email" in answer.json() for answer in answers if answer.status_code == 400)
+
+
+async def _pair(client: httpx.AsyncClient, person: Person) -> dict[str, str]:
+    answer = await client.post("/auth/jwt/create/", json={"email": person.email, "password": PASSWORD})
+    assert answer.status_code == 200, answer.text
+    pair: dict[str, str] = answer.json()
+    return pair
+
+
+@pytest.mark.usefixtures("round_number")
+async def test_32_refreshes_of_one_token_get_one_successor(
+    client: httpx.AsyncClient, here: Resources, cast: Cast
+) -> None:
+    alice = await cast.member()
+    pair = await _pair(client, alice)
+    answers = await asyncio.gather(*(client.post(REFRESH, json={"refresh": pair["refresh"]}) for _ in range(32)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.json()["refresh"] for answer in answers}) == 1
+    unused = await here.db.fetchval(
+        """
+        SELECT count(*) FROM refresh_tokens t JOIN sessions s ON s.program_id = t.program_id AND s.id = t.session_id
+        WHERE s.program_id = $1 AND s.user_id = $2 AND t.used_at IS NULL
+        """,
+        alice.program_id,
+        alice.id,
+    )
+    assert unused == 1
+
+
+@pytest.mark.usefixtures("round_number")
+async def test_nothing_is_alive_after_a_logout_among_32_refreshes(client: httpx.AsyncClient, cast: Cast) -> None:
+    alice = await cast.member()
+    pair = await _pair(client, alice)
+    body = {"refresh": pair["refresh"]}
+
+    async def log_out() -> httpx.Response:
+        await asyncio.sleep(0.01)
+        return await client.post("/auth/jwt/logout/", json=body)
+
+    *refreshed, ended = await asyncio.gather(*(client.post(REFRESH, json=body) for _ in range(32)), log_out())
+    assert ended.status_code == 204
+    assert {answer.status_code for answer in refreshed} <= {200, 401}
+    given = [answer.json() for answer in refreshed if answer.status_code == 200] + [pair]
+    for token in {one[kind] for one in given for kind in ("refresh", "access")}:
+        assert (await client.post("/auth/jwt/verify/", json={"token": token})).status_code == 401
+    for refresh in {one["refresh"] for one in given}:
+        assert (await client.post(REFRESH, json={"refresh": refresh})).status_code == 401

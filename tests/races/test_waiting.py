@@ -1,0 +1,75 @@
+"""The same races with every step in its place: who waits for whom, and what time it is after the wait."""
+
+import asyncio
+
+import pytest
+
+from invitree.base.problems import InvalidInput
+from invitree.codes import store
+from invitree.codes.actions import delete_code
+from invitree.kit.resources import Resources
+from invitree.signup.actions import sign_up
+from tests.cast import Cast, Person, applicant
+
+
+async def _code_row(here: Resources, person: Person) -> tuple[int, str]:
+    row = await here.db.fetchrow(
+        "SELECT id, code FROM codes WHERE program_id = $1 AND user_id = $2 ORDER BY id DESC LIMIT 1",
+        person.program_id,
+        person.id,
+    )
+    return row["id"], row["code"]
+
+
+async def test_a_sign_up_that_waits_for_a_delete_is_refused(here: Resources, cast: Cast) -> None:
+    alice = await cast.member()
+    code = await cast.code(alice)
+    async with here.db.transaction() as tx:
+        assert await store.revoke(tx, program_id=alice.program_id, user_id=alice.id)
+        waiting = asyncio.create_task(
+            sign_up(here, program_id=alice.program_id, applicant=applicant(), referral_code=code)
+        )
+        await asyncio.sleep(0.2)
+        assert not waiting.done(), "it must wait for the row"
+    with pytest.raises(InvalidInput):
+        await waiting
+
+
+async def test_a_delete_that_waits_for_a_sign_up_is_later_than_its_referral(here: Resources, cast: Cast) -> None:
+    alice = await cast.member()
+    code = await cast.code(alice)
+    code_id, _ = await _code_row(here, alice)
+    async with here.db.transaction() as tx:
+        assert await store.lock_code(tx, program_id=alice.program_id, code=code)
+        waiting = asyncio.create_task(delete_code(here, program_id=alice.program_id, user_id=alice.id))
+        await asyncio.sleep(0.2)
+        assert not waiting.done(), "it must wait for the row"
+        used_at = await tx.fetchval("SELECT clock_timestamp()")
+    await waiting
+    revoked_at = await here.db.fetchval(
+        "SELECT revoked_at FROM codes WHERE program_id = $1 AND id = $2", alice.program_id, code_id
+    )
+    assert revoked_at >= used_at
+
+
+async def test_a_code_that_dies_while_a_sign_up_waits_for_it_is_refused(here: Resources, cast: Cast) -> None:
+    alice = await cast.member()
+    code = await cast.code(alice)
+    code_id, _ = await _code_row(here, alice)
+    await here.db.execute(
+        "UPDATE codes SET expires_at = clock_timestamp() + interval '300 ms' WHERE program_id = $1 AND id = $2",
+        alice.program_id,
+        code_id,
+    )
+    async with here.db.transaction() as tx:
+        await tx.fetchval(
+            "SELECT id FROM codes WHERE program_id = $1 AND id = $2 FOR UPDATE", alice.program_id, code_id
+        )
+        # Its transaction begins while the code lives, so that now() would still call it alive after the wait.
+        waiting = asyncio.create_task(
+            sign_up(here, program_id=alice.program_id, applicant=applicant(), referral_code=code)
+        )
+        await asyncio.sleep(0.6)
+        assert not waiting.done(), "it must wait for the row"
+    with pytest.raises(InvalidInput):
+        await waiting
