@@ -31,7 +31,7 @@ def run(*args: str, stdin: str = "", env: Mapping[str, str] | None = None) -> su
 
 def _environment(more: Mapping[str, str] | None) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("INVITREE_")}
-    return {**clean, **(more or {})}
+    return {**clean, "INVITREE_PORT": str(free_port()), **(more or {})}
 
 
 class Service:

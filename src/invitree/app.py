@@ -40,6 +40,8 @@ _ORPHAN_CHECK_S = 0.2
 
 def serve() -> ASGIApp:
     """Return the application for a web server, set up by the environment. The factory that `invitree serve` names."""
+    # Ctrl-C reaches everything in the terminal's process group; this process ends when `invitree serve` says so.
+    os.setpgrp()
     settings = read_settings(os.environ)
     configure_logging(settings.log_format)
     return Edge(create_app(settings), access_log=settings.access_log)

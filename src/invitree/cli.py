@@ -19,6 +19,7 @@ from invitree.migrations.upgrade import NewerSchema
 from invitree.server import CannotServe, database, migrate, serve
 
 R = TypeVar("R")
+Slug = Annotated[str, Parameter(help="The program.")]
 
 app = App(
     name="invitree",
@@ -32,7 +33,9 @@ db = App(name="db", help="Look at the database.")
 for part in (user, program, db):
     app.command(part)
 
-DataDir = Annotated[Path | None, Parameter(help="Where the embedded database lives (INVITREE_DATA_DIR).")]
+DataDir = Annotated[
+    Path | None, Parameter(help="Where the embedded database and the generated secret live (INVITREE_DATA_DIR).")
+]
 
 
 class Refusal(Exception):
@@ -44,13 +47,17 @@ def main() -> NoReturn:
     try:
         code = app(exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        print(f"invitree: {' '.join(str(error).split())} (see invitree --help)", file=sys.stderr)
+        print(f"invitree: {' '.join(str(error).split()).rstrip('.')} (see invitree --help)", file=sys.stderr)
         sys.exit(2)
     except (Refusal, SettingsError, CannotServe, EmbeddedError, NewerSchema) as error:
         print(f"invitree: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter must not complain when it flushes what is left.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -79,7 +86,7 @@ def create_user(
     *,
     email: Annotated[str, Parameter(help="E-mail address.")],
     username: Annotated[str, Parameter(help="Username.")],
-    staff: Annotated[bool, Parameter(help="May see everybody's referrals.", negative="")] = False,
+    staff: Annotated[bool, Parameter(help="May see everybody's referrals.", negative="", show_default=False)] = False,
     program_slug: Annotated[str, Parameter(name="--program", help="The program to belong to.")] = "default",
     data_dir: DataDir = None,
 ) -> None:
@@ -99,7 +106,7 @@ def create_user(
             return (await add_user(opened, program_id=found.id, applicant=applicant, is_staff=staff)).id
         except InvalidInput as problem:
             raise Refusal(
-                "; ".join(f"{name}: {text.en}" for name, texts in problem.fields.items() for text in texts)
+                "; ".join(f"{name}: {text.en.rstrip('.')}" for name, texts in problem.fields.items() for text in texts)
             ) from None
         finally:
             hasher.close()
@@ -109,7 +116,7 @@ def create_user(
 
 
 @program.command(name="show")
-def show_program(slug: str = "default", *, data_dir: DataDir = None) -> None:
+def show_program(slug: Slug = "default", /, *, data_dir: DataDir = None) -> None:
     """Print a program's policy as JSON."""
     found = _with_database(_settings(data_dir=data_dir), lambda opened: _find_program(opened, slug))
     print(msgspec.json.format(msgspec.json.encode(found)).decode())
@@ -117,7 +124,8 @@ def show_program(slug: str = "default", *, data_dir: DataDir = None) -> None:
 
 @program.command(name="set")
 def set_program(
-    slug: str = "default",
+    slug: Slug = "default",
+    /,
     *,
     time_zone: Annotated[str | None, Parameter(help="IANA name, such as Europe/Riga: where a code's day ends.")] = None,
     code_length: Annotated[int | None, Parameter(help="Characters of new codes, 8 to 20.")] = None,

@@ -14,8 +14,8 @@ and share it; friends register with it; the company sees who brought whom.
 1. `POST /auth/users/`: Alice signs up.
 2. `POST /auth/token/login/`: she gets a token for `Authorization: Token …`.
 3. `POST /api/referral_codes/create/`: she mints a code, good through a day of her choice.
-4. `GET /api/referral_codes/get/{email}/`: a friend who knows her address finds her code,
-5. `POST /auth/users/` with `referral_code`: and registers with it.
+4. `GET /api/referral_codes/get/{email}/`: whoever is signed in and knows her address finds it.
+5. `POST /auth/users/` with `referral_code`: a friend registers with it.
 6. `GET /api/users/{referrer_id}/`: Alice sees whom she brought.
 
 Trailing slashes are optional everywhere. Bodies are JSON (`application/json`, 64 KiB at most); fields that are not

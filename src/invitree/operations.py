@@ -27,13 +27,20 @@ class StatusOut(Struct):
     status: str = "ok"
 
 
-@get("/healthz", summary="Alive?", tags=["Operations"], responses=answers(), sync_to_thread=False)
+@get(
+    "/healthz",
+    summary="Alive?",
+    response_description="The process is alive.",
+    tags=["Operations"],
+    responses=answers(),
+    sync_to_thread=False,
+)
 def healthz() -> StatusOut:
     """Answer while the process is alive; asks nothing of the database. For a liveness probe."""
     return StatusOut()
 
 
-@get("/readyz", summary="Ready?", tags=["Operations"], responses=answers())
+@get("/readyz", summary="Ready?", response_description="Ready to serve.", tags=["Operations"], responses=answers())
 async def readyz(request: Request[Any, Any, Any]) -> StatusOut:
     """Answer 200 when the database answers and its schema is the one this version needs, else 503."""
     try:

@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import importlib
 import multiprocessing
 import os
 import secrets
@@ -28,6 +27,7 @@ from invitree.migrations import HEAD
 from invitree.migrations.upgrade import revision, upgrade
 
 _OLDEST_POSTGRES = 15
+_SPARE_CONNECTIONS = 30  # for commands and psql beside the web processes, and PostgreSQL's own reserve
 _PATIENCE_S = 60.0
 
 
@@ -45,7 +45,8 @@ def database(settings: Settings) -> Iterator[Settings]:
         asyncio.run(_check_server(settings.database_url))
         yield settings
     else:
-        with embedded_postgres(Path(settings.data_dir)) as url:
+        connections = settings.workers * (settings.pool_size + 1) + _SPARE_CONNECTIONS
+        with embedded_postgres(Path(settings.data_dir), settings={"max_connections": str(connections)}) as url:
             yield structs.replace(settings, database_url=url)
 
 
@@ -118,7 +119,7 @@ def serve(settings: Settings) -> None:
     _check_port(settings.host, settings.port)
     with tempfile.TemporaryDirectory(prefix="invitree-metrics-") as metrics:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics  # read when the application is imported
-        loading = threading.Thread(target=importlib.import_module, args=["invitree.app"])
+        loading = threading.Thread(target=_load)
         loading.start()  # what takes longest, while the database starts
         with database(settings) as with_url:
             complete = with_secret(with_url)
@@ -134,6 +135,16 @@ def serve(settings: Settings) -> None:
                 for number in (signal.SIGINT, signal.SIGTERM):
                     signal.signal(number, signal.SIG_IGN)
     print("Stopped.", flush=True)
+
+
+def _load() -> None:
+    """Import what the web processes need, once for all of them."""
+    import granian.server  # noqa: F401
+
+    from invitree import app  # noqa: F401
+    from invitree.users.rules import common_passwords
+
+    common_passwords()
 
 
 def _interrupt(_number: int, _frame: object) -> None:

@@ -52,20 +52,16 @@ def test_data_and_sessions_are_there_at_the_next_start(data: str, how: signal.Si
 
 
 def test_a_killed_service_is_taken_over_by_the_next_start(data: str) -> None:
-    killed = Service("--data-dir", data, "--workers", "2")
-    killed.wait_until_ready()
-    assert httpx.post(f"{killed.url}/auth/users/", json=ALICE).status_code == 201
-    token = _log_in(killed)
-    workers = _workers(killed)
-    assert len(workers) == 2
-    os.kill(killed.process.pid, signal.SIGKILL)
-    killed.process.wait()
-    port = killed.url.rpartition(":")[2]
+    with service("--data-dir", data, "--workers", "2") as killed:
+        assert httpx.post(f"{killed.url}/auth/users/", json=ALICE).status_code == 201
+        token = _log_in(killed)
+        workers = _workers(killed)
+        assert len(workers) == 2
+        killed.stop(signal.SIGKILL)
     _, alive = psutil.wait_procs(workers, timeout=10)
     assert alive == [], "workers outlive the service, and so the port stays taken"
     with service("--data-dir", data, "--workers", "1") as running:
         assert _me(running, token).status_code == 200
-        assert port not in running.url
     assert run("verify", "--data-dir", data).returncode == 0
 
 
@@ -109,6 +105,21 @@ def test_the_access_log_names_the_request_and_not_the_person(data: str) -> None:
         assert answer.json()["trace_id"] == "my-own-name"
     assert '"trace_id": "my-own-name"' in running.output
     assert "alice@example.com" not in running.output
+
+
+def test_ctrl_c_in_a_terminal_ends_everything_in_order(data: str) -> None:
+    with service("--data-dir", data, "--workers", "2") as running:
+        os.killpg(running.process.pid, signal.SIGINT)  # a terminal signals the whole group
+        assert running.process.wait(60) == 0
+    assert "Stopped." in running.output
+    assert "refused to gracefully stop" not in running.output
+
+
+def test_a_head_request_gets_the_head(data: str) -> None:
+    with service("--data-dir", data, "--workers", "1") as running:
+        answer = httpx.head(f"{running.url}/healthz")
+        assert (answer.status_code, answer.content) == (200, b"")
+        assert answer.headers["content-length"] == str(len(httpx.get(f"{running.url}/healthz").content))
 
 
 def _log_in(running: Service) -> str:

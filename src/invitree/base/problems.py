@@ -1,7 +1,7 @@
 """Every way in which a request can be refused: the one table that knows HTTP statuses and what people read.
 
-The class is the code (`CodeActive` is `code_active`), its docstring is the English message. A test checks that each one
-has a section in `docs/problems.md`, which is where its `type` leads.
+The class is the code (`CodeActive` is `code_active`), its docstring is the English message. Each has a section in
+`docs/problems.md`.
 """
 
 import re

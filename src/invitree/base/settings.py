@@ -69,12 +69,14 @@ def _read(name: str, path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeError) as error:
-        raise SettingsError(f"{name}_FILE cannot be read: {error}") from None
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SettingsError(f"{name}_FILE cannot be read: {path}: {reason}") from None
 
 
 def _naming_the_variable(message: str) -> str:
     what, _, where = message.partition(" - at `$.")
-    return f"INVITREE_{where.rstrip('`').upper()}: {what[:1].lower()}{what[1:].replace('`', '')}"
+    wanted = "a whole number" if "`int`" in what else "true or false"
+    return f"INVITREE_{where.rstrip('`').upper()} must be {wanted}"
 
 
 def _check(settings: Settings) -> None:

@@ -4,7 +4,7 @@ from datetime import date, datetime
 from typing import Annotated, Any
 
 from litestar import Request, delete, get, post
-from litestar.params import FromPath, JSONBody, PathParameter, QueryParameter
+from litestar.params import FromPath, PathParameter, QueryParameter
 from msgspec import Meta, Struct
 
 from invitree.base.problems import (
@@ -18,7 +18,7 @@ from invitree.base.problems import (
 from invitree.codes import actions, store
 from invitree.codes.rules import last_day_of, normalize
 from invitree.codes.store import Code
-from invitree.kit.body import REQUIRED, takes
+from invitree.kit.body import REQUIRED, json_body, takes
 from invitree.kit.resources import resources
 from invitree.kit.web import BODY, answers
 from invitree.programs.store import Program
@@ -61,17 +61,15 @@ def _shown(code: Code, program: Program) -> CodeOut:
     )
 
 
-@post(
-    ["/create", "/"],
-    **takes(CodeIn),
-    summary="Create a code",
-    tags=["Referral codes"],
-    responses=answers(CodeActive, Unauthenticated, *BODY),
-    **MEMBERS,
-)
 async def create_code(
     request: Request[Any, Any, Any],
-    data: JSONBody[CodeIn],
+    data: Annotated[
+        CodeIn,
+        json_body(
+            through_a_day={"expiration_date": "2027-06-30"},
+            until_an_instant={"expires_at": "2027-06-30T18:00:00+03:00"},
+        ),
+    ],
     replace: Annotated[bool, QueryParameter(description="Replace the live code, which is dead from then on.")] = False,
 ) -> CodeOut:
     """Mint your code. You have one live code at most; an expired or deleted one never stands in the way."""
@@ -97,13 +95,6 @@ def _expiry(data: CodeIn, *, program: Program, now: datetime) -> datetime:
     raise InvalidInput({NON_FIELD: [_ONE_OF_TWO]})
 
 
-@delete(
-    ["/delete", "/"],
-    summary="Delete your code",
-    tags=["Referral codes"],
-    responses=answers(CodeNotFound, Unauthenticated),
-    **MEMBERS,
-)
 async def delete_code(request: Request[Any, Any, Any]) -> None:
     """Revoke your live code. It is dead when this answers: nobody can sign up with it."""
     caller = caller_of(request)
@@ -113,6 +104,7 @@ async def delete_code(request: Request[Any, Any, Any]) -> None:
 @get(
     "/",
     summary="Your code",
+    response_description="Your live code.",
     tags=["Referral codes"],
     responses=answers(CodeNotFound, Unauthenticated),
     **MEMBERS,
@@ -129,6 +121,7 @@ async def own_code(request: Request[Any, Any, Any]) -> CodeOut:
 @get(
     "/get/{email:path}",
     summary="Look up a code by e-mail",
+    response_description="The live code of this person.",
     tags=["Referral codes"],
     responses=answers(CodeNotFound, Unauthenticated),
     **MEMBERS,
@@ -151,6 +144,7 @@ async def code_by_email(
 @get(
     "/check/{code:str}",
     summary="Check a code",
+    response_description="Whether it can be used, and until when.",
     tags=["Referral codes"],
     responses=answers(Unauthenticated),
     **ANYONE,
@@ -165,4 +159,27 @@ async def check_code(request: Request[Any, Any, Any], code: FromPath[str]) -> Ch
     return CheckOut(valid=True, expires_at=expires_at) if isinstance(expires_at, datetime) else CheckOut(valid=False)
 
 
-HANDLERS = [create_code, delete_code, own_code, code_by_email, check_code]
+# The seed's addresses, and shorter ones: the same handlers under two names.
+_CREATE: dict[str, Any] = {
+    **takes(CodeIn),
+    **MEMBERS,
+    "response_description": "The new code.",
+    "tags": ["Referral codes"],
+    "responses": answers(CodeActive, Unauthenticated, *BODY),
+}
+_DELETE: dict[str, Any] = {
+    **MEMBERS,
+    "response_description": "The code is dead.",
+    "tags": ["Referral codes"],
+    "responses": answers(CodeNotFound, Unauthenticated),
+}
+
+HANDLERS = [
+    post("/create", summary="Create a code", **_CREATE)(create_code),
+    delete("/delete", summary="Delete your code", **_DELETE)(delete_code),
+    own_code,
+    code_by_email,
+    check_code,
+    post("/", summary="Create a code (shorter address)", **_CREATE)(create_code),
+    delete("/", summary="Delete your code (shorter address)", **_DELETE)(delete_code),
+]

@@ -1,12 +1,15 @@
 """Request bodies: JSON decoded straight into the struct that the handler names, strictly."""
 
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from functools import cache
 from typing import Any, Generic, TypedDict, TypeVar
 
 import msgspec
 from litestar.dto import AbstractDTO, DTOFieldDefinition
+from litestar.enums import RequestEncodingType
+from litestar.openapi.spec import Example
+from litestar.params import BodyKwarg
 from litestar.typing import FieldDefinition
 
 from invitree.base.problems import NON_FIELD, InvalidInput, MalformedJson, Text, UnsupportedMediaType
@@ -71,6 +74,12 @@ class _Takes(TypedDict):
 def takes(kind: type[Any]) -> _Takes:
     """Say what a route's body is: `@post("/", **takes(CodeIn))`."""
     return _Takes(dto=StrictJson[kind], return_dto=None)  # type: ignore[valid-type]
+
+
+def json_body(**examples: Mapping[str, Any]) -> BodyKwarg:
+    """Annotate a route's `data` with example bodies, by name, for the OpenAPI document."""
+    shown = [Example(id=name, summary=name.replace("_", " "), value=value) for name, value in examples.items()]
+    return BodyKwarg(media_type=RequestEncodingType.JSON, examples=shown)
 
 
 @cache

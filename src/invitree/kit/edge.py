@@ -38,6 +38,10 @@ class Edge:
             return
         request: Any = scope
         request["trace_id"] = trace = _trace_id(request["headers"])
+        structlog.contextvars.bind_contextvars(trace_id=trace)
+        method = request["method"] if request["method"] in _METHODS else "other"
+        if method == "HEAD":
+            request["method"] = "GET"  # the same answer, of which the server sends the head alone (RFC 9110, 9.3.2)
         status = 500
         began = time.perf_counter()
 
@@ -52,14 +56,11 @@ class Edge:
             await self._app(scope, receive, send_named)
         finally:
             seconds = time.perf_counter() - began
-            method = request["method"] if request["method"] in _METHODS else "other"
             route = request.get("path_template") or "none"
             _SECONDS.labels(method, route, status).observe(seconds)
             if self._access_log:
                 # The route and not the path, which may hold somebody's e-mail address.
-                _log.info(
-                    "request", method=method, route=route, status=status, ms=round(seconds * 1e3, 2), trace_id=trace
-                )
+                _log.info("request", method=method, route=route, status=status, ms=round(seconds * 1e3, 2))
 
 
 def _trace_id(headers: list[tuple[bytes, bytes]]) -> str:

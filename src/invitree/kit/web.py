@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import msgspec
 import structlog
-from litestar import Request, Response
+from litestar import Litestar, Request, Response
 from litestar.exceptions import HTTPException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example, OpenAPIResponse, Operation
+from litestar.routes import HTTPRoute
 from litestar.types import ExceptionHandlersMap
 from msgspec import Meta, Struct
 
@@ -31,7 +32,7 @@ class ProblemOut(Struct, rename={"problem_type": "type"}):
     """RFC 9457 problem details, with members that clients of the seed (`error`) and of djoser (`detail`, a list of
     messages under each field's name, `non_field_errors`) know."""
 
-    problem_type: Annotated[str, Meta(description="Leads to a page about this kind of problem.")]
+    problem_type: Annotated[str, Meta(description="The kind of problem, as a URI.")]
     title: str
     status: int
     code: Annotated[str, Meta(description="The kind of problem, for programs.")]
@@ -158,11 +159,24 @@ def _on_http_exception(request: Request[Any, Any, Any], error: HTTPException) ->
     if kind is None:
         return _on_anything(request, error)
     if kind is problems.InvalidInput:
-        return respond(request, problems.InvalidInput(_parameters(error)))
+        fields = _parameters(error)
+        # Litestar's name for the body, complained about where there is none.
+        return respond(request, problems.MalformedJson() if "data" in fields else problems.InvalidInput(fields))
     response = respond(request, kind())
-    if allow := (error.headers or {}).get("Allow"):
-        response.headers["Allow"] = allow
+    if kind is problems.MethodNotAllowed:
+        response.headers["Allow"] = ", ".join(sorted(_methods_at(request.app, request.scope["path"])))
     return response
+
+
+def _methods_at(app: Litestar, path: str) -> set[str]:
+    """Return the methods that an address answers to, which a 405 must name (RFC 9110, 15.5.6)."""
+    methods: set[str] = set()
+    for route in app.routes:
+        pattern = re.sub(r"\\{\w+:path\\}", ".+", re.escape(route.path))
+        pattern = re.sub(r"\\{\w+:\w+\\}", "[^/]+", pattern)
+        if isinstance(route, HTTPRoute) and re.fullmatch(pattern, path.rstrip("/") or "/"):
+            methods |= {str(method) for method in route.methods}
+    return methods
 
 
 def _parameters(error: HTTPException) -> Fields:
@@ -172,14 +186,13 @@ def _parameters(error: HTTPException) -> Fields:
 
 
 def _on_outage(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    _log.warning("database.unavailable", reason=f"{type(error).__name__}: {error}", trace_id=trace_id(request.scope))
+    _log.warning("database.unavailable", reason=f"{type(error).__name__}: {error}")
     return respond(request, problems.Unavailable())
 
 
 def _on_anything(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     # The route and not the path, which may hold somebody's e-mail address.
-    route = request.scope.get("path_template")
-    _log.error("request.failed", exc_info=error, route=route, trace_id=trace_id(request.scope))
+    _log.error("request.failed", exc_info=error, route=request.scope.get("path_template"))
     return respond(request, problems.Internal())
 
 

@@ -40,6 +40,7 @@ def _shown(person: Person, *, openly: bool) -> ReferralOut:
 @get(
     "/{referrer_id:int}",
     summary="Whom a user brought",
+    response_description="A page of referrals, newest first.",
     tags=["Referrals"],
     responses=answers(InvalidInput, NotFound, Unauthenticated),
     response_headers=[
@@ -82,6 +83,7 @@ def _next_page(last: Person, *, limit: int) -> str:
 @get(
     "/{referrer_id:int}/referrer",
     summary="Who brought a user",
+    response_description="The referrer.",
     tags=["Referrals"],
     responses=answers(NotFound, Unauthenticated),
     **MEMBERS,

@@ -86,6 +86,7 @@ class Nothing(Struct):
     "/token/logout",
     status_code=204,
     summary="Log out",
+    response_description="The session has ended.",
     tags=["Sessions"],
     responses=answers(InvalidInput, Unauthenticated),
     **MEMBERS,
@@ -106,6 +107,7 @@ async def log_out(
     status_code=200,
     **takes(RefreshIn),
     summary="Refresh",
+    response_description="The next pair.",
     tags=["Sessions"],
     responses=answers(TokenNotValid, *BODY),
 )
@@ -124,6 +126,7 @@ async def refresh(request: Request[Any, Any, Any], data: JSONBody[RefreshIn]) ->
     status_code=200,
     **takes(VerifyIn),
     summary="Verify a token",
+    response_description="The token is good.",
     tags=["Sessions"],
     responses=answers(TokenNotValid, *BODY),
 )
@@ -138,6 +141,7 @@ async def verify(request: Request[Any, Any, Any], data: JSONBody[VerifyIn]) -> N
     status_code=204,
     **takes(RefreshIn),
     summary="Log out with a refresh token",
+    response_description="The session has ended.",
     tags=["Sessions"],
     responses=answers(*BODY),
 )

@@ -3,11 +3,10 @@
 from typing import Annotated, Any
 
 from litestar import Request, post
-from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
 from invitree.base.problems import NON_FIELD, InvalidInput, Unauthenticated
-from invitree.kit.body import takes
+from invitree.kit.body import json_body, takes
 from invitree.kit.resources import resources
 from invitree.kit.web import BODY, answers
 from invitree.sessions.api import ANYONE, program_of
@@ -39,11 +38,26 @@ class SignUpIn(Struct, forbid_unknown_fields=True):
     "/users",
     **takes(SignUpIn),
     summary="Sign up",
+    response_description="The new user.",
     tags=["Users"],
     responses=answers(Unauthenticated, *BODY),
     **ANYONE,
 )
-async def register(request: Request[Any, Any, Any], data: JSONBody[SignUpIn]) -> UserOut:
+async def register(
+    request: Request[Any, Any, Any],
+    data: Annotated[
+        SignUpIn,
+        json_body(
+            without_a_code={"email": "alice@example.com", "username": "alice", "password": "correct horse battery"},
+            with_a_code={
+                "email": "bob@example.com",
+                "username": "bob",
+                "password": "correct horse battery",
+                "referral_code": "7K3M9XQ2AB",
+            },
+        ),
+    ],
+) -> UserOut:
     """Make a new user, with or without a referral code.
 
     With a code, the user and the referral are written together. An unknown, expired or deleted code is refused, and

@@ -3,11 +3,10 @@
 from typing import Annotated, Any
 
 from litestar import Request, get, post
-from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
 from invitree.base.problems import NON_FIELD, InvalidCredentials, NoActiveAccount, Unauthenticated
-from invitree.kit.body import takes
+from invitree.kit.body import json_body, takes
 from invitree.kit.resources import resources
 from invitree.kit.web import BODY, answers
 from invitree.sessions.actions import Pair, open_jwt_session, open_token_session
@@ -31,13 +30,29 @@ class LoginIn(Struct, forbid_unknown_fields=True):
     password: Annotated[str, Meta(examples=["correct horse battery"])] | None = None
 
 
+_LoginBody = Annotated[
+    LoginIn,
+    json_body(
+        by_email={"email": "alice@example.com", "password": "correct horse battery"},
+        by_username={"username": "alice", "password": "correct horse battery"},
+    ),
+]
+
+
 class AuthTokenOut(Struct):
     """The token for `Authorization: Token …`."""
 
     auth_token: Annotated[str, Meta(examples=["1.kYx0Ffq3tD1s4bVvRrUXm2vZQ9a7c8n6E5wH0jLpTgI"])]
 
 
-@get("/users/me", summary="Who am I", tags=["Users"], responses=answers(Unauthenticated), **MEMBERS)
+@get(
+    "/users/me",
+    summary="Who am I",
+    response_description="Your account.",
+    tags=["Users"],
+    responses=answers(Unauthenticated),
+    **MEMBERS,
+)
 async def me(request: Request[Any, Any, Any]) -> UserOut:
     """Return the account that this request is made with."""
     caller = caller_of(request)
@@ -49,11 +64,15 @@ async def me(request: Request[Any, Any, Any]) -> UserOut:
     status_code=200,
     **takes(LoginIn),
     summary="Log in for a session token",
+    response_description="The token of the new session.",
     tags=["Sessions"],
     responses=answers(InvalidCredentials, Unauthenticated, *BODY),
     **ANYONE,
 )
-async def log_in(request: Request[Any, Any, Any], data: JSONBody[LoginIn]) -> AuthTokenOut:
+async def log_in(
+    request: Request[Any, Any, Any],
+    data: _LoginBody,
+) -> AuthTokenOut:
     """Begin a session on this device and return its token, for `Authorization: Token …`.
 
     The token lives until it is logged out. A wrong password, an unknown or inactive user and an empty body get the same
@@ -71,11 +90,15 @@ async def log_in(request: Request[Any, Any, Any], data: JSONBody[LoginIn]) -> Au
     status_code=200,
     **takes(LoginIn),
     summary="Log in for JWTs",
+    response_description="The first pair of the new session.",
     tags=["Sessions"],
     responses=answers(NoActiveAccount, Unauthenticated, *BODY),
     **ANYONE,
 )
-async def create_jwt(request: Request[Any, Any, Any], data: JSONBody[LoginIn]) -> Pair:
+async def create_jwt(
+    request: Request[Any, Any, Any],
+    data: _LoginBody,
+) -> Pair:
     """Begin a session and return an access token (5 minutes) and a refresh token (30 days, used once)."""
     here, program = resources(request), await program_of(request)
     user_id = await _find_user(request, program.id, data)
