@@ -13,7 +13,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import asyncpg
@@ -54,8 +54,8 @@ async def _check_server(url: str) -> None:
     try:
         connection = await asyncpg.connect(url, timeout=5)
     except (*OUTAGES, asyncpg.PostgresError, ValueError) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise CannotServe(f"the database at INVITREE_DATABASE_URL cannot be reached: {reason[0]}") from None
+        reason = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0] or type(error).__name__
+        raise CannotServe(f"the database at INVITREE_DATABASE_URL cannot be reached: {reason}") from None
     version, encoding = connection.get_server_version().major, connection.get_settings().server_encoding
     await connection.close()
     if version < _OLDEST_POSTGRES:
@@ -117,23 +117,23 @@ def serve(settings: Settings) -> None:
     """Run the service until SIGINT or SIGTERM. Raises CannotServe, EmbeddedError or NewerSchema."""
     signal.signal(signal.SIGTERM, _interrupt)
     _check_port(settings.host, settings.port)
-    with tempfile.TemporaryDirectory(prefix="invitree-metrics-") as metrics:
+    with tempfile.TemporaryDirectory(prefix="invitree-metrics-") as metrics, ExitStack() as opened:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics  # read when the application is imported
         loading = threading.Thread(target=_load)
         loading.start()  # what takes longest, while the database starts
-        with database(settings) as with_url:
-            complete = with_secret(with_url)
-            if migrate(complete.database_url):
-                print("The database has the current schema.", flush=True)
-            _pass_on(complete)
-            loading.join()
-            threading.Thread(target=_greet, args=(settings, complete), daemon=True).start()
-            try:
-                _run_workers(complete)
-            finally:
-                # The database is being stopped from here on; a second Ctrl-C must not cut that short.
-                for number in (signal.SIGINT, signal.SIGTERM):
-                    signal.signal(number, signal.SIG_IGN)
+        opened.callback(loading.join)  # also after an error: an import must not meet the interpreter's end
+        complete = with_secret(opened.enter_context(database(settings)))
+        if migrate(complete.database_url):
+            print("The database has the current schema.", flush=True)
+        _pass_on(complete)
+        loading.join()
+        threading.Thread(target=_greet, args=(settings, complete), daemon=True).start()
+        try:
+            _run_workers(complete)
+        finally:
+            # The database is being stopped from here on; a second Ctrl-C must not cut that short.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
     print("Stopped.", flush=True)
 
 
