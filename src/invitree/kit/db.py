@@ -60,7 +60,8 @@ class Database:
             min_size=1,
             max_size=size,
             reset=_reset,
-            command_timeout=statement_timeout_s + 0.5,  # for a server that has stopped answering
+            # For a server that has stopped answering; the attempt to cancel takes another second.
+            command_timeout=statement_timeout_s - 0.25,
             timeout=_POOL_WAIT_S,
             server_settings={**_SESSION, "statement_timeout": f"{statement_timeout_s:.0f}s"},
         )
