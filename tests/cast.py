@@ -120,10 +120,11 @@ class Cast:
         return await open_jwt_session(self._here, program_id=person.program_id, user_id=person.id)
 
     async def deactivate(self, person: Person) -> None:
-        """Deactivate a person as an operator does in psql."""
+        """Deactivate a person, for which there is no route yet; whatever will do it must tell the caches."""
         await self._here.db.execute(
             "UPDATE users SET is_active = false WHERE program_id = $1 AND id = $2", person.program_id, person.id
         )
+        self._forget()
 
     async def contents(self) -> Mapping[str, str]:
         """Return a digest of every table, to compare with a later one."""
@@ -142,9 +143,7 @@ class Cast:
             person.program_id,
             person.id,
         )
-        for cache in self._here.caches.values():
-            cache.close()
-            cache.open()
+        self._forget()
 
     async def _write(self, program_id: int, email: str, name: str, *, staff: bool) -> int:
         # One hash for all: it is slow on purpose, and the tests of passwords make their own users.
@@ -154,3 +153,8 @@ class Cast:
         applicant = Applicant(email=address, username=name, password_hash=self._hash)
         user = await add_user(self._here.db, program_id=program_id, applicant=applicant, is_staff=staff)
         return user.id
+
+    def _forget(self) -> None:
+        for cache in self._here.caches.values():
+            cache.close()
+            cache.open()

@@ -19,7 +19,7 @@ from invitree.kit.resources import Resources
 from invitree.migrations.upgrade import upgrade
 from tests.cast import Cast
 
-SECRET = "a secret of the test suite, long enough"
+SECRET = "a secret of the test suite and long enough"
 
 
 @pytest.fixture(scope="session")

@@ -86,5 +86,7 @@ def _check(settings: Settings) -> None:
         raise SettingsError("INVITREE_WORKERS and INVITREE_POOL_SIZE must be 1 or more")
     if settings.log_format not in ("auto", "json", "console"):
         raise SettingsError("INVITREE_LOG_FORMAT must be auto, json or console")
+    if settings.secret_key and not settings.secret_keys:
+        raise SettingsError("INVITREE_SECRET_KEY has no key in it")
     if any(len(key) < _SHORTEST_SECRET for key in settings.secret_keys):  # each of them: a comma parts two
         raise SettingsError(f"INVITREE_SECRET_KEY must have {_SHORTEST_SECRET} characters or more")

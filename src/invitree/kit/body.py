@@ -19,7 +19,6 @@ T = TypeVar("T")
 REQUIRED = Text("This field is required.", "Обязательное поле.")
 UNKNOWN = Text("This field is not known here.", "Такого поля здесь нет.")
 NO_NULL_CHARACTERS = Text("Null characters are not allowed.", "Нулевые символы запрещены.")
-NOT_UNICODE = Text("This is not valid Unicode text.", "Это не верный текст Unicode.")
 WRONG_TYPE = Text("This has the wrong type.", "Неверный тип значения.")
 WRONG_DATE = Text("Date has wrong format. Use YYYY-MM-DD.", "Неправильный формат даты. Используйте ГГГГ-ММ-ДД.")
 WRONG_DATETIME = Text(
@@ -103,11 +102,6 @@ def decode(body: bytes, kind: type[T]) -> T:
 def _check_text(field: str, value: Any) -> None:
     if isinstance(value, str) and "\0" in value:
         raise InvalidInput({field: [NO_NULL_CHARACTERS]})
-    if isinstance(value, str) and not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise InvalidInput({field: [NOT_UNICODE]}) from None
 
 
 def _invalid(message: str) -> InvalidInput:

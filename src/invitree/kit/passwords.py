@@ -34,7 +34,7 @@ class Hasher:
 
     async def verify(self, password_hash: str | None, password: str) -> bool:
         """Return whether the password is the hashed one; None takes as long and is False. Raises Unavailable."""
-        matches = await self._run(_matches, password_hash or self._nobody, password)
+        matches = await self._run(_matches, self._nobody if password_hash is None else password_hash, password)
         return matches and password_hash is not None
 
     def close(self) -> None:

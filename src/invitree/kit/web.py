@@ -129,14 +129,15 @@ _RANGE = re.compile(r"\s*([A-Za-z]{1,8})[A-Za-z0-9-]*\s*(?:;\s*q\s*=\s*([01](?:\
 
 
 def language_of(accept_language: str) -> Language:
-    """Return the language to answer in: Russian where it is asked for above English (RFC 9110, 12.5.4)."""
-    weights = {"ru": 0.0, "en": 0.0}
+    """Return the language to answer in: of those asked for with the greatest weight, the first (RFC 9110, 12.5.4)."""
+    best: Language = "en"
+    best_weight = 0.0
     for part in accept_language[:1000].split(","):
         match = _RANGE.fullmatch(part)
-        if match and match[1].lower() in weights:
-            primary = match[1].lower()
-            weights[primary] = max(weights[primary], float(match[2]) if match[2] else 1.0)
-    return "ru" if weights["ru"] > weights["en"] else "en"
+        weight = float(match[2] or 1) if match else 0.0
+        if match and weight > best_weight and (primary := match[1].lower()) in ("en", "ru"):
+            best, best_weight = ("ru" if primary == "ru" else "en"), weight
+    return best
 
 
 _BY_STATUS: dict[int, type[Problem]] = {

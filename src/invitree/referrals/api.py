@@ -62,7 +62,7 @@ async def list_referrals(
     """
     caller, db = caller_of(request), resources(request).db
     openly = caller.sees_all_of(referrer_id)
-    if not 0 < referrer_id <= _LARGEST_ID:
+    if not _is_plain(referrer_id, request):
         raise NotFound
     if not openly and (await program_of(request)).referral_list == "owner_only":
         raise NotFound
@@ -74,6 +74,11 @@ async def list_referrals(
     page = people[:limit]
     more = {"Link": _next_page(page[-1], limit=limit)} if len(people) > limit else {}
     return Response([_shown(person, openly=openly) for person in page], headers=more)
+
+
+def _is_plain(number: int, request: Request[Any, Any, Any]) -> bool:
+    """Return whether an id can be one and stands in the path as we would write it: int() also takes `+5` and `5_0`."""
+    return 0 < number <= _LARGEST_ID and str(number) in request.scope["path"].split("/")
 
 
 def _next_page(last: Person, *, limit: int) -> str:
@@ -91,7 +96,7 @@ def _next_page(last: Person, *, limit: int) -> str:
 async def get_referrer(request: Request[Any, Any, Any], referrer_id: UserId) -> ReferralOut:
     """Return who brought this user: for the user, with the address masked, and for staff."""
     caller = caller_of(request)
-    if not caller.sees_all_of(referrer_id) or not 0 < referrer_id <= _LARGEST_ID:
+    if not caller.sees_all_of(referrer_id) or not _is_plain(referrer_id, request):
         raise NotFound
     referrer = await store.find_referrer(resources(request).db, program_id=caller.program_id, referee_id=referrer_id)
     if referrer is None:

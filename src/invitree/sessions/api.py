@@ -59,7 +59,7 @@ def caller_of(request: Request[Any, Any, Any]) -> Caller:
 
 async def program_of(request: Request[Any, Any, Any]) -> Program:
     """Return the program that a request means: its caller's, or the default one."""
-    here, caller = resources(request), request.scope["user"]
+    here, caller = resources(request), request.scope.get("user")
     return await get_program(here, caller.program_id) if caller else await get_default_program(here)
 
 
@@ -92,11 +92,12 @@ class Nothing(Struct):
     **MEMBERS,
 )
 async def log_out(
-    request: Request[Any, Any, Any], everywhere: Annotated[bool, QueryParameter(name="all")] = False
+    request: Request[Any, Any, Any],
+    all: Annotated[bool, QueryParameter(description="End every session of this user.")] = False,  # noqa: A002
 ) -> None:
     """End the session that this request is made with; with `?all=true`, every session of this user on any device."""
     here, caller = resources(request), caller_of(request)
-    if everywhere:
+    if all:
         await store.delete_sessions(here.db, program_id=caller.program_id, user_id=caller.user_id)
     else:
         await store.delete_session(here.db, program_id=caller.program_id, session_id=caller.session_id)

@@ -114,13 +114,16 @@ async def lock_family(db: Queryable, *, program_id: int, hashes: Sequence[bytes]
 
 
 async def find_refresh_token(db: Queryable, *, program_id: int, hashes: Sequence[bytes]) -> RefreshToken | None:
-    """Return a refresh token and what is known of its successor."""
+    """Return an active user's refresh token and what is known of its successor."""
     row = await db.fetchrow(
         """
         SELECT t.id, t.expires_at, t.used_at, n.token_hash AS successor_hash,
                n.id IS NOT NULL AND n.used_at IS NULL AS successor_unused, clock_timestamp() AS now
-        FROM refresh_tokens t LEFT JOIN refresh_tokens n ON n.program_id = t.program_id AND n.parent_id = t.id
-        WHERE t.program_id = $1 AND t.token_hash = ANY($2)
+        FROM refresh_tokens t
+        JOIN sessions s ON s.program_id = t.program_id AND s.id = t.session_id
+        JOIN users u ON u.program_id = s.program_id AND u.id = s.user_id
+        LEFT JOIN refresh_tokens n ON n.program_id = t.program_id AND n.parent_id = t.id
+        WHERE t.program_id = $1 AND t.token_hash = ANY($2) AND u.is_active
         """,
         program_id,
         hashes,

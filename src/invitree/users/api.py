@@ -10,7 +10,7 @@ from invitree.kit.body import json_body, takes
 from invitree.kit.resources import resources
 from invitree.kit.web import BODY, answers
 from invitree.sessions.actions import Pair, open_jwt_session, open_token_session
-from invitree.sessions.api import ANYONE, MEMBERS, caller_of, program_of
+from invitree.sessions.api import MEMBERS, caller_of, program_of
 from invitree.users.actions import find_user_by_password
 
 
@@ -66,8 +66,7 @@ async def me(request: Request[Any, Any, Any]) -> UserOut:
     summary="Log in for a session token",
     response_description="The token of the new session.",
     tags=["Sessions"],
-    responses=answers(InvalidCredentials, Unauthenticated, *BODY),
-    **ANYONE,
+    responses=answers(InvalidCredentials, *BODY),
 )
 async def log_in(
     request: Request[Any, Any, Any],
@@ -76,7 +75,7 @@ async def log_in(
     """Begin a session on this device and return its token, for `Authorization: Token …`.
 
     The token lives until it is logged out. A wrong password, an unknown or inactive user and an empty body get the same
-    answer in the same time.
+    answer in the same time. An `Authorization` header is not looked at: a stale one must not lock anybody out.
     """
     here, program = resources(request), await program_of(request)
     user_id = await _find_user(request, program.id, data)
@@ -92,8 +91,7 @@ async def log_in(
     summary="Log in for JWTs",
     response_description="The first pair of the new session.",
     tags=["Sessions"],
-    responses=answers(NoActiveAccount, Unauthenticated, *BODY),
-    **ANYONE,
+    responses=answers(NoActiveAccount, *BODY),
 )
 async def create_jwt(
     request: Request[Any, Any, Any],

@@ -1,0 +1,173 @@
+"""What a program's policy changes, and that a running service follows."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import httpx
+import pytest
+
+from invitree.kit.resources import Resources
+from invitree.programs.actions import BadPolicy, set_policy
+from invitree.programs.rules import complaint
+from invitree.programs.store import Program, find_program
+from tests.cast import Cast, Person, in_days, refused
+
+CREATE = "/api/referral_codes/create/"
+
+
+async def program_of(here: Resources, person: Person) -> Program:
+    program = await find_program(here.db, program_id=person.program_id)
+    assert program is not None
+    return program
+
+
+async def within_a_second(holds: Callable[[], Awaitable[bool]]) -> None:
+    for _ in range(50):
+        if await holds():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("not within a second")
+
+
+async def warmed(client: httpx.AsyncClient, cast: Cast) -> Person:
+    """Return a member of a program that this process has in memory."""
+    eve = await cast.stranger()
+    assert (await client.get("/api/referral_codes/check/A/", headers=eve.headers)).status_code == 200
+    return eve
+
+
+async def test_a_changed_list_policy_is_followed_within_a_second(
+    client: httpx.AsyncClient, cast: Cast, here: Resources
+) -> None:
+    eve = await warmed(client, cast)
+    program = await program_of(here, eve)
+    other, boss = await cast.member(program=program), await cast.member(program=program, staff=True)
+    path = f"/api/users/{eve.id}/"
+    assert (await client.get(path, headers=other.headers)).status_code == 200
+    await set_policy(here.db, program, referral_list="owner_only")
+
+    async def hidden() -> bool:
+        return (await client.get(path, headers=other.headers)).status_code == 404
+
+    await within_a_second(hidden)
+    refused(await client.get(path, headers=other.headers), 404, "not_found")
+    refused(await client.get("/api/users/999999/", headers=other.headers), 404, "not_found")
+    for person in (eve, boss):
+        assert (await client.get(path, headers=person.headers)).json() == []
+
+
+async def test_a_changed_code_length_is_followed_within_a_second(
+    client: httpx.AsyncClient, cast: Cast, here: Resources
+) -> None:
+    eve = await warmed(client, cast)
+    await set_policy(here.db, await program_of(here, eve), code_length=20)
+
+    async def longer() -> bool:
+        return len(await cast.code(eve, replace=True)) == 20
+
+    await within_a_second(longer)
+
+
+async def test_a_changed_longest_life_is_followed_within_a_second(
+    client: httpx.AsyncClient, cast: Cast, here: Resources
+) -> None:
+    eve = await warmed(client, cast)
+    await set_policy(here.db, await program_of(here, eve), longest_code_life_days=3)
+    too_far = {"expiration_date": ["A code lives 3 days at most."]}
+
+    async def shorter() -> bool:
+        answer = await client.post(f"{CREATE}?replace=true", json={"expiration_date": in_days(9)}, headers=eve.headers)
+        return answer.status_code == 400
+
+    await within_a_second(shorter)
+    answer = await client.post(CREATE, json={"expiration_date": in_days(4)}, headers=eve.headers)
+    refused(answer, 400, "invalid_input", **too_far)
+    answer = await client.post(f"{CREATE}?replace=true", json={"expiration_date": in_days(2)}, headers=eve.headers)
+    assert answer.status_code == 201
+
+
+async def test_a_changed_time_zone_is_followed_within_a_second(
+    client: httpx.AsyncClient, cast: Cast, here: Resources
+) -> None:
+    eve = await warmed(client, cast)
+    zone = "Pacific/Kiritimati"
+    await set_policy(here.db, await program_of(here, eve), time_zone=zone)
+    day = datetime.now(ZoneInfo(zone)).date() + timedelta(days=2)
+    midnight = datetime(day.year, day.month, day.day, 10)
+    body = {"expiration_date": day.isoformat()}
+
+    async def moved() -> bool:
+        answer = await client.post(f"{CREATE}?replace=true", json=body, headers=eve.headers)
+        return bool(answer.json()["expires_at"] == f"{midnight.isoformat()}Z")
+
+    await within_a_second(moved)
+
+
+async def test_the_default_programs_policy_reaches_those_who_name_no_program(
+    client: httpx.AsyncClient, cast: Cast, here: Resources
+) -> None:
+    alice = await cast.member()
+    await client.get("/api/referral_codes/check/A/")
+    assert here.caches["programs"].get("default", now=here.clock.now()) is not None
+    program = await program_of(here, alice)
+    await set_policy(here.db, program, code_length=12)
+
+    async def followed() -> bool:
+        return len(await cast.code(alice, replace=True)) == 12
+
+    await within_a_second(followed)
+    assert here.caches["programs"].get("default", now=here.clock.now()) is None
+    await set_policy(here.db, program, code_length=10)
+
+
+async def test_one_programs_policy_is_not_anothers(client: httpx.AsyncClient, cast: Cast, here: Resources) -> None:
+    eve, mallory = await warmed(client, cast), await warmed(client, cast)
+    await set_policy(here.db, await program_of(here, eve), code_length=8)
+    await asyncio.sleep(0.1)
+    assert (len(await cast.code(eve)), len(await cast.code(mallory))) == (8, 10)
+
+
+GOOD: dict[str, Any] = {
+    "time_zone": "UTC",
+    "code_length": 10,
+    "longest_code_life_days": 366,
+    "referral_list": "masked",
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({}, None),
+        ({"time_zone": "Europe/Riga"}, None),
+        ({"time_zone": "europe/riga"}, "time zone"),
+        ({"time_zone": "+03:00"}, "time zone"),
+        ({"time_zone": "../../etc/passwd"}, "time zone"),
+        ({"time_zone": ""}, "time zone"),
+        ({"code_length": 8}, None),
+        ({"code_length": 20}, None),
+        ({"code_length": 7}, "code length"),
+        ({"code_length": 21}, "code length"),
+        ({"longest_code_life_days": 1}, None),
+        ({"longest_code_life_days": 3660}, None),
+        ({"longest_code_life_days": 0}, "longest code life"),
+        ({"longest_code_life_days": 3661}, "longest code life"),
+        ({"referral_list": "owner_only"}, None),
+        ({"referral_list": "open"}, "referral list"),
+    ],
+)
+async def test_a_policy_is_within_its_limits(
+    cast: Cast, here: Resources, change: dict[str, Any], why: str | None
+) -> None:
+    assert (complaint(**{**GOOD, **change}) or "").startswith(why or "")
+    eve = await cast.stranger()
+    program = await program_of(here, eve)
+    if why is None:
+        assert await set_policy(here.db, program, **change) == await program_of(here, eve)
+    else:
+        with pytest.raises(BadPolicy, match=why):
+            await set_policy(here.db, program, **change)
+        assert await program_of(here, eve) == program

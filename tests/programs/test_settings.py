@@ -1,0 +1,105 @@
+"""base/settings.py: the environment becomes settings, or one line that says why not."""
+
+from pathlib import Path
+
+import pytest
+
+from invitree.base.settings import Settings, SettingsError, read_settings
+
+KEY = "k" * 32
+
+
+def test_nothing_set_is_the_defaults() -> None:
+    assert read_settings({}) == Settings()
+    assert read_settings({"PATH": "/bin", "INVITREE_UNKNOWN": "x", "INVITREE_PORT": ""}) == Settings()
+    assert (Settings().host, Settings().port, Settings().database_url, Settings().access_log) == (
+        "127.0.0.1",
+        8000,
+        "",
+        False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "field", "value"),
+    [
+        ("INVITREE_DATABASE_URL", "postgresql://h/d", "database_url", "postgresql://h/d"),
+        ("INVITREE_DATA_DIR", "/a b/ü", "data_dir", "/a b/ü"),
+        ("INVITREE_HOST", "0.0.0.0", "host", "0.0.0.0"),
+        ("INVITREE_PORT", "1", "port", 1),
+        ("INVITREE_PORT", "65535", "port", 65535),
+        ("INVITREE_WORKERS", "3", "workers", 3),
+        ("INVITREE_POOL_SIZE", "1", "pool_size", 1),
+        ("INVITREE_ACCESS_LOG", "true", "access_log", True),
+        ("INVITREE_ACCESS_LOG", "1", "access_log", True),
+        ("INVITREE_ACCESS_LOG", "false", "access_log", False),
+        ("INVITREE_ACCESS_LOG", "0", "access_log", False),
+        ("INVITREE_LOG_FORMAT", "json", "log_format", "json"),
+        ("INVITREE_METRICS_TOKEN", "m", "metrics_token", "m"),
+        ("INVITREE_SECRET_KEY", KEY, "secret_key", KEY),
+    ],
+)
+def test_a_setting_is_read(name: str, text: str, field: str, value: object) -> None:
+    assert getattr(read_settings({name: text}), field) == value
+
+
+def test_a_setting_is_read_from_a_file_first(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text(f"{KEY}\n")
+    settings = read_settings({"INVITREE_SECRET_KEY_FILE": str(file), "INVITREE_SECRET_KEY": "x" * 40})
+    assert settings.secret_key == KEY
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("INVITREE_PORT", "0"),
+        ("INVITREE_PORT", "65536"),
+        ("INVITREE_PORT", "-1"),
+        ("INVITREE_PORT", "http"),
+        ("INVITREE_PORT", "80.5"),
+        ("INVITREE_WORKERS", "0"),
+        ("INVITREE_WORKERS", "-1"),
+        ("INVITREE_WORKERS", "many"),
+        ("INVITREE_POOL_SIZE", "0"),
+        ("INVITREE_ACCESS_LOG", "maybe"),
+        ("INVITREE_LOG_FORMAT", "xml"),
+        ("INVITREE_SECRET_KEY", "short"),
+        ("INVITREE_SECRET_KEY", "k" * 31),
+        ("INVITREE_SECRET_KEY", f"{KEY},short"),
+        ("INVITREE_HOST_FILE", "/nowhere/at/all"),
+        ("INVITREE_HOST_FILE", "/"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line_that_names_the_variable(name: str, text: str) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        read_settings({name: text})
+    assert name in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+    assert len(text) < 8 or text not in str(refusal.value) or name.endswith("_FILE")
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_bytes(b"\xff\xfe" * 20)
+    with pytest.raises(SettingsError, match="INVITREE_SECRET_KEY_FILE"):
+        read_settings({"INVITREE_SECRET_KEY_FILE": str(file)})
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [("", ()), (KEY, (KEY,)), (f"{KEY}, {KEY}2 ,", (KEY, f"{KEY}2")), (",", ())],
+)
+def test_several_secrets_are_kept_in_order(text: str, keys: tuple[str, ...]) -> None:
+    assert Settings(secret_key=text).secret_keys == keys
+
+
+def test_a_secret_of_nothing_but_commas_is_not_taken_for_one() -> None:
+    """`serve` makes a secret only where none is given; with `,` there would be none to sign with."""
+    with pytest.raises(SettingsError):
+        read_settings({"INVITREE_SECRET_KEY": ","})
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(AttributeError):
+        Settings().port = 1  # type: ignore[misc]

@@ -1,0 +1,119 @@
+"""users/rules.py and kit/passwords.py: usernames and passwords."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from invitree.base.problems import Unavailable
+from invitree.kit.passwords import Hasher
+from invitree.users.rules import clean_username, password_complaints
+
+SHORT = "This password is too short. It must contain at least 8 characters."
+LONG = "This password is too long. It must contain at most 1024 characters."
+COMMON = "This password is too common."
+LIKE_EMAIL = "The password is too similar to the email."
+LIKE_USERNAME = "The password is too similar to the username."
+
+
+@pytest.mark.parametrize(
+    ("password", "complaints"),
+    [
+        ("correct horse battery staple", []),
+        ("zq8#kV2w", []),
+        ("x" * 1024, []),
+        ("пароль-сложный-42", []),
+        ("        x9zq", []),
+        ("zq8#kV2", [SHORT]),
+        ("", [SHORT]),
+        ("x" * 1025, [LONG]),
+        ("x" * 60_000, [LONG]),
+        ("password", [COMMON]),
+        ("PassWord", [COMMON]),
+        ("123456", [SHORT, COMMON]),
+        ("qwertyuiop", [COMMON]),
+        ("marylou@example.com", [LIKE_EMAIL]),
+        ("marylou1", [LIKE_EMAIL]),
+        ("MARYLOU1", [LIKE_EMAIL]),
+        ("wonderwoman7", [LIKE_USERNAME]),
+        ("namowrednow", [LIKE_USERNAME]),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_password_meets_every_complaint_it_deserves(password: str, complaints: list[str]) -> None:
+    found = password_complaints(password, email="marylou@example.com", username="wonderwoman")
+    assert [text.en for text in found] == complaints
+    assert all(text.ru and text.ru != text.en for text in found)
+
+
+def test_a_name_of_two_letters_forbids_nothing() -> None:
+    assert password_complaints("zq8#kV2w", email="zq@k.io", username="zq") == []
+
+
+def test_a_hostile_password_takes_no_time() -> None:
+    began = time.perf_counter()
+    password_complaints("ab" * 512, email="ab" * 127, username="ab" * 75)
+    assert time.perf_counter() - began < 0.2
+
+
+@pytest.mark.parametrize(
+    ("text", "username"),
+    [
+        ("bob", "bob"),
+        ("Bob", "Bob"),
+        ("b.o+b@x-_", "b.o+b@x-_"),
+        ("ｂｏｂ", "bob"),
+        ("боб", "боб"),
+        ("b" * 150, "b" * 150),
+        ("b" * 151, None),
+        ("ﷺ" * 20, None),
+        ("", None),
+        ("bo b", None),
+        (" bob", None),
+        ("bob\n", None),
+        ("bob\0", None),
+        ("b/o", None),
+        ("<b>", None),
+        ("\ud800", None),
+        ("\U0001f600", None),
+    ],
+    ids=lambda value: ascii(value)[:30],
+)
+def test_a_username_is_letters_digits_and_five_signs(text: str, username: str | None) -> None:
+    assert clean_username(text) == username
+
+
+@given(st.text())
+def test_a_clean_username_stays_as_it_is(text: str) -> None:
+    name = clean_username(text)
+    assert name is None or clean_username(name) == name
+
+
+async def test_a_hash_is_argon2id_with_our_parameters_and_its_own_salt() -> None:
+    hasher = Hasher(threads=1)
+    first, second = await hasher.hash("secret"), await hasher.hash("secret")
+    assert first.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    assert first != second
+    assert await hasher.verify(first, "secret")
+    assert not await hasher.verify(first, "Secret")
+    hasher.close()
+
+
+@pytest.mark.parametrize("stored", [None, "", "!", "$argon2id$broken", "pbkdf2_sha256$1$a$b"])
+async def test_nobodys_and_unreadable_hashes_match_nothing(stored: str | None) -> None:
+    hasher = Hasher(threads=1)
+    assert not await hasher.verify(stored, "nobody")
+    hasher.close()
+
+
+async def test_a_full_queue_refuses_instead_of_waiting() -> None:
+    hasher = Hasher(threads=1)
+    hasher._waiting = hasher._most
+    with pytest.raises(Unavailable):
+        await hasher.hash("secret")
+    with pytest.raises(Unavailable):
+        await hasher.verify(None, "secret")
+    hasher._waiting = 0
+    assert await hasher.hash("secret")
+    hasher.close()
