@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 
 import httpx
 import pytest
@@ -21,10 +22,12 @@ def running(database_url: str) -> Iterator[Service]:
 def send(running: Service, raw: bytes) -> bytes:
     """Send bytes and return the head of what comes back, empty where the server just hangs up."""
     host, _, port = running.url.removeprefix("http://").partition(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    answer = b""
+    # A server that has seen enough resets the connection, perhaps before it has all.
+    with socket.create_connection((host, int(port)), timeout=10) as connection, suppress(ConnectionError):
         connection.sendall(raw)
-        connection.shutdown(socket.SHUT_WR)
-        answer = b""
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_WR)
         while chunk := connection.recv(65536):
             answer += chunk
     return answer.partition(b"\r\n")[0]
@@ -78,7 +81,9 @@ def test_whatever_comes_is_answered_and_not_with_a_500(running: Service, raw: by
 
 
 @pytest.mark.parametrize(
-    "raw", [b"\x00" * 100, b"GET", b"\r\n" * 50, b"\x16\x03\x01\x02\x00\x01\x00", b"GET / HTTP/9.9\r\n\r\n"]
+    "raw",
+    [b"\x00" * 100, b"GET", b"\r\n" * 50, b"\x16\x03\x01\x02\x00\x01\x00", b"GET / HTTP/9.9\r\n\r\n"],
+    ids=["zeros", "a word", "empty lines", "TLS", "HTTP/9.9"],
 )
 def test_what_is_not_http_is_hung_up_on(running: Service, raw: bytes) -> None:
     status = send(running, raw)
