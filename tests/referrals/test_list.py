@@ -144,14 +144,14 @@ async def test_a_limit_is_from_1_to_100(client: httpx.AsyncClient, cast: Cast, q
     refused(answer, 400, "invalid_input", limit=["This value is not allowed here."])
 
 
-@pytest.mark.parametrize("query", [f"after={value}" for value in ["9223372036854775808", "9" * 5000, *WRONG]])
+@pytest.mark.parametrize("query", [f"after={value}" for value in ["9007199254740992", "9" * 5000, *WRONG]])
 async def test_an_end_is_an_id(client: httpx.AsyncClient, cast: Cast, query: str) -> None:
     alice = await cast.member()
     answer = await client.get(f"{path(alice.id)}?{query}", headers=alice.headers)
     refused(answer, 400, "invalid_input", after=["This value is not allowed here."])
 
 
-@pytest.mark.parametrize("query", ["limit=1", "limit=100", "after=1", "after=9223372036854775807"])
+@pytest.mark.parametrize("query", ["limit=1", "limit=100", "after=1", "after=9007199254740991"])
 async def test_the_ends_of_the_ranges_are_taken(client: httpx.AsyncClient, cast: Cast, query: str) -> None:
     alice = await cast.member()
     assert (await client.get(f"{path(alice.id)}?{query}", headers=alice.headers)).status_code == 200
@@ -160,7 +160,7 @@ async def test_the_ends_of_the_ranges_are_taken(client: httpx.AsyncClient, cast:
 @pytest.mark.parametrize("suffix", ["", "referrer/"])
 @pytest.mark.parametrize(
     "spelling",
-    ["0", "-1", "999999999", "9223372036854775807", "9223372036854775808", "9" * 30, "9" * 5000, "abc", "1e3", "1.0",
+    ["0", "-1", "999999999", "9007199254740991", "9007199254740992", "9" * 30, "9" * 5000, "abc", "1e3", "1.0",
      "+{id}", "0_{id}", "%20{id}", "{arabic}", "{id}%00", "%00", "%FF", "null", "me", "0x1", "{id};", "{id}%20"],
 )  # fmt: skip
 async def test_what_is_no_users_id_is_not_found(

@@ -90,6 +90,12 @@ def test_an_operation_says_everything(method: str, path: str, operation: dict[st
                 assert example["value"]["status"] == int(status)
 
 
+def test_request_bodies_are_closed_to_other_fields() -> None:
+    bodies = [schema for name, schema in DOCUMENT["components"]["schemas"].items() if name.endswith("In")]
+    assert len(bodies) == 5
+    assert all(schema["additionalProperties"] is False for schema in bodies)
+
+
 def test_operation_ids_are_unique() -> None:
     ids = [operation["operationId"] for _, _, operation in operations()]
     assert len(ids) == len(set(ids))

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypedDict, TypeVar
 import msgspec
 from litestar.dto import AbstractDTO, DTOFieldDefinition
 from litestar.enums import RequestEncodingType
-from litestar.openapi.spec import Example
+from litestar.openapi.spec import Example, Reference
 from litestar.params import BodyKwarg
 from litestar.typing import FieldDefinition
 
@@ -51,8 +51,11 @@ class StrictJson(AbstractDTO[T], Generic[T]):
 
     @classmethod
     def create_openapi_schema(cls, field_definition: FieldDefinition, handler_id: str, schema_creator: Any) -> Any:
-        """Describe the struct itself."""
-        return schema_creator.for_field_definition(field_definition)
+        """Describe the struct itself, closed to other fields."""
+        described = schema_creator.for_field_definition(field_definition)
+        reference = described if isinstance(described, Reference) else described.all_of[0]
+        schema_creator.schema_registry.from_reference(reference).schema.additional_properties = False
+        return described
 
     @classmethod
     def generate_field_definitions(cls, model_type: type[Any]) -> Generator[DTOFieldDefinition, None, None]:

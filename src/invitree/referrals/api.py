@@ -17,7 +17,7 @@ from invitree.referrals import store
 from invitree.referrals.store import Person
 from invitree.sessions.api import MEMBERS, caller_of, program_of
 
-_LARGEST_ID = 2**63 - 1
+_LARGEST_ID = 2**53 - 1  # the largest that every JSON client holds exactly (RFC 8259, 6)
 UserId = Annotated[int, PathParameter(description="A user's id.", schema_extra={"minimum": 1})]
 
 
