@@ -26,7 +26,12 @@ def main(venv: Path) -> None:
             f"Invitree needs Python 3.11 or newer; this is {platform.python_version()}. Try make PYTHON=python3.12"
         )
     uv = shutil.which("uv") or _fetch_uv(venv.parent / f"{venv.name}-uv")
-    environment = {**os.environ, "UV_PROJECT_ENVIRONMENT": str(venv.absolute()), "UV_PYTHON_DOWNLOADS": "never"}
+    environment = {
+        "UV_SYSTEM_CERTS": "1",  # what the machine trusts, as Python does: behind a company's proxy that is its own
+        **os.environ,
+        "UV_PROJECT_ENVIRONMENT": str(venv.absolute()),
+        "UV_PYTHON_DOWNLOADS": "never",
+    }
     command = [uv, "sync", "--locked", "--no-progress", "--python", sys.executable]
     done = subprocess.run(command, cwd=_ROOT, env=environment, check=False)  # noqa: S603
     if done.returncode != 0:
