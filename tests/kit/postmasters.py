@@ -17,7 +17,10 @@ FAST = {"fsync": "off"}
 SOURCE = Path(embedded.__file__).parents[2]
 BIN = embedded._binaries()
 PACKAGES = BIN.parents[2]
-AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+NOBODY = 65534
+AS_NOBODY = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+# Whether any user can reach the binaries: not so in a clone below a closed folder, such as root's home.
+REACHABLE = embedded._may_enter(BIN, NOBODY)
 HOLD = """
 import sys
 from pathlib import Path

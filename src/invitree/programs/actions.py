@@ -1,5 +1,6 @@
 """Which program a request means, and what changes one."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -25,27 +26,23 @@ class BadPolicy(ValueError):
 
 async def get_program(here: Resources, program_id: int) -> Program:
     """Return a program, from memory where it is there. Raises UnknownProgram."""
-    cache: Cache[int, Program] = here.caches[TOPIC]
-    if cached := cache.get(program_id, now=here.clock.now()):
-        return cached
-    ticket = cache.ticket(program_id)
-    program = await store.find_program(here.db, program_id=program_id)
-    if program is None:
-        raise UnknownProgram(program_id)
-    cache.fill(program_id, program, ticket=ticket)
-    return program
+    return await _get(here, program_id, lambda: store.find_program(here.db, program_id=program_id))
 
 
 async def get_default_program(here: Resources) -> Program:
     """Return the program of a request that names none. Raises UnknownProgram."""
-    cache: Cache[str, Program] = here.caches[TOPIC]
-    if cached := cache.get(DEFAULT_SLUG, now=here.clock.now()):
+    return await _get(here, DEFAULT_SLUG, lambda: store.find_program_by_slug(here.db, slug=DEFAULT_SLUG))
+
+
+async def _get(here: Resources, key: int | str, find: Callable[[], Awaitable[Program | None]]) -> Program:
+    cache: Cache[int | str, Program] = here.caches[TOPIC]
+    if cached := cache.get(key, now=here.clock.now()):
         return cached
-    ticket = cache.ticket(DEFAULT_SLUG)
-    program = await store.find_program_by_slug(here.db, slug=DEFAULT_SLUG)
+    ticket = cache.ticket(key)
+    program = await find()
     if program is None:
-        raise UnknownProgram(DEFAULT_SLUG)
-    cache.fill(DEFAULT_SLUG, program, ticket=ticket)
+        raise UnknownProgram(key)
+    cache.fill(key, program, ticket=ticket)
     return program
 
 
