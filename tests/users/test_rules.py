@@ -1,5 +1,6 @@
 """users/rules.py and kit/passwords.py: usernames and passwords."""
 
+import asyncio
 import time
 
 import pytest
@@ -117,3 +118,14 @@ async def test_a_full_queue_refuses_instead_of_waiting() -> None:
     hasher._waiting = 0
     assert await hasher.hash("secret")
     hasher.close()
+
+
+async def test_hashing_leaves_the_event_loop_free() -> None:
+    hasher = Hasher(threads=1)
+    hashing = asyncio.create_task(hasher.hash("correct horse battery staple"))
+    turns = 0
+    while not hashing.done():
+        await asyncio.sleep(0)
+        turns += 1
+    hasher.close()
+    assert turns > 3, "on the loop, it would have been done after its first turn"
