@@ -37,8 +37,9 @@ def _environment(more: Mapping[str, str] | None) -> dict[str, str]:
 class Service:
     """A running `invitree serve`."""
 
-    def __init__(self, *args: str, env: Mapping[str, str] | None = None) -> None:
-        self.url = f"http://127.0.0.1:{(port := free_port())}"
+    def __init__(self, *args: str, env: Mapping[str, str] | None = None, port: int | None = None) -> None:
+        port = port or free_port()
+        self.url = f"http://127.0.0.1:{port}"
         self.lines: list[str] = []
         self.process = subprocess.Popen(
             [INVITREE, "serve", "--port", str(port), *args],

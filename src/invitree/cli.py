@@ -8,12 +8,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
+import asyncpg
 import msgspec
 from cyclopts import App, CycloptsError, Parameter
 
 import invitree
 from invitree.base.settings import Settings, SettingsError, read_settings
-from invitree.kit.db import Database
+from invitree.kit.db import OUTAGES, Database
 from invitree.kit.embedded import EmbeddedError
 from invitree.migrations.upgrade import NewerSchema
 from invitree.server import CannotServe, database, migrate, serve
@@ -52,12 +53,18 @@ def main() -> NoReturn:
     except (Refusal, SettingsError, CannotServe, EmbeddedError, NewerSchema) as error:
         print(f"invitree: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
     except BrokenPipeError:
         # Whoever read our output has gone; the interpreter must not complain when it flushes what is left.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except (asyncpg.PostgresError, *OUTAGES) as error:
+        print(
+            f"invitree: the database refused: {str(error).partition(chr(10))[0] or type(error).__name__}",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+    except (KeyboardInterrupt, EOFError):
+        sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -149,7 +156,7 @@ def set_program(
 
     async def change(opened: Database) -> Any:
         try:
-            return await set_policy(opened, await _find_program(opened, slug), **changes)
+            return await set_policy(opened, program_id=(await _find_program(opened, slug)).id, **changes)
         except BadPolicy as error:
             raise Refusal(str(error)) from None
 
@@ -226,7 +233,10 @@ async def _find_program(opened: Database, slug: str) -> Any:
 
 def _ask_password() -> str:
     if not sys.stdin.isatty():
-        return sys.stdin.readline().rstrip("\n")
+        try:
+            return sys.stdin.buffer.readline().decode().rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise Refusal("the password is not UTF-8 text") from None
     password = getpass.getpass("Password: ")
     if getpass.getpass("Again: ") != password:
         raise Refusal("the two passwords differ")

@@ -43,13 +43,14 @@ INVARIANTS = (
         """,
     ),
     Invariant(
-        # Along any chain the referrals get younger, so that none can lead back to where it began.
+        # Along any chain the ids of referrals grow (the upper one is committed before its referee can have a code), so
+        # that none can lead back to where it began. Ids and not times: clocks are set back now and then.
         "I2b",
         "the graph is a forest: whoever brings others was brought before them",
         """
         SELECT r.program_id, r.id
         FROM referrals r JOIN referrals above ON above.program_id = r.program_id AND above.referee_id = r.referrer_id
-        WHERE above.created_at >= r.created_at
+        WHERE above.id >= r.id
         """,
     ),
     Invariant(

@@ -12,7 +12,6 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -21,7 +20,7 @@ import asyncpg
 from msgspec import structs
 
 import invitree
-from invitree.base.settings import Settings
+from invitree.base.settings import Settings, SettingsError, check_settings
 from invitree.kit.db import OUTAGES
 from invitree.kit.embedded import embedded_postgres
 from invitree.migrations import HEAD
@@ -68,7 +67,7 @@ async def _check_server(url: str) -> None:
 def migrate(url: str) -> bool:
     """Bring the database at `url` to this version's schema; return whether there was anything to do.
 
-    Raises NewerSchema where a newer Invitree has been there.
+    Raises NewerSchema where a newer Invitree has been there, and what asyncpg raises where the database refuses.
     """
 
     async def current() -> str | None:
@@ -93,32 +92,35 @@ def with_secret(settings: Settings) -> Settings:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with suppress(FileExistsError):
             _write_once(path, secrets.token_urlsafe(48))
-        secret = path.read_text(encoding="utf-8").strip()
+        complete = structs.replace(settings, secret_key=path.read_text(encoding="utf-8").strip() or ",")
+        check_settings(complete)
     except OSError as error:
         raise CannotServe(f"the secret in {path} cannot be used: {error.strerror}") from None
-    if not secret:
-        raise CannotServe(f"{path} is empty; remove it to get a new secret (everybody will have to log in again)")
-    return structs.replace(settings, secret_key=secret)
+    except (UnicodeError, SettingsError):
+        raise CannotServe(
+            f"{path} holds no secret; remove it to get a new one (everybody will have to log in again)"
+        ) from None
+    return complete
 
 
 def _write_once(path: Path, text: str) -> None:
     """Write a file that nobody else can read, whole or not at all. Raises FileExistsError."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+    number, draft = tempfile.mkstemp(dir=path.parent)
+    with os.fdopen(number, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
     try:
         os.link(draft, path)
     finally:
-        draft.unlink()
+        Path(draft).unlink()
 
 
 def serve(settings: Settings) -> None:
     """Run the service until SIGINT or SIGTERM. Raises CannotServe, EmbeddedError or NewerSchema."""
     signal.signal(signal.SIGTERM, _interrupt)
-    _check_port(settings.host, settings.port)
     with tempfile.TemporaryDirectory(prefix="invitree-metrics-") as metrics, ExitStack() as opened:
+        address = opened.enter_context(_own_port(settings.host, settings.port))
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics  # read when the application is imported
         loading = threading.Thread(target=_load)
         loading.start()  # what takes longest, while the database starts
@@ -128,9 +130,10 @@ def serve(settings: Settings) -> None:
             print("The database has the current schema.", flush=True)
         _pass_on(complete)
         loading.join()
-        threading.Thread(target=_greet, args=(settings, complete), daemon=True).start()
+        greeting = _greeting(address, given=settings)
+        threading.Thread(target=_greet, args=(address, settings.port, greeting), daemon=True).start()
         try:
-            _run_workers(complete)
+            _run_workers(complete, address)
         finally:
             # The database is being stopped from here on; a second Ctrl-C must not cut that short.
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -161,19 +164,35 @@ def _interrupt(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _check_port(host: str, port: int) -> None:
-    """Refuse a port that somebody listens on. Granian's own sockets would share it without a word (SO_REUSEPORT)."""
+@contextmanager
+def _own_port(host: str, port: int) -> Iterator[str]:
+    """Keep a port for this service; yield the address that `host` stands for. Raises CannotServe where it is taken.
+
+    Granian's own sockets would share it without a word with whoever else does (SO_REUSEPORT), and it binds them only
+    when the database is there. A socket that is bound, and never listens, holds the place until then.
+    """
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
+        place, address = _bind(host, port)
     except socket.gaierror:
         raise CannotServe(f"{host} is not an address of this machine") from None
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise CannotServe(f"port {port} on {host} is taken; choose another with --port") from None
         raise CannotServe(f"cannot listen on {host}:{port}: {error.strerror}") from None
+    with place:
+        yield address
+
+
+def _bind(host: str, port: int) -> tuple[socket.socket, str]:
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
+    place = socket.socket(family, kind, protocol)
+    if sys.platform == "linux":
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        place.bind(address)
+    return place, str(address[0])
 
 
 def _pass_on(settings: Settings) -> None:
@@ -184,7 +203,7 @@ def _pass_on(settings: Settings) -> None:
         os.environ[name] = str(value)
 
 
-def _run_workers(settings: Settings) -> None:
+def _run_workers(settings: Settings, address: str) -> None:
     from granian.constants import Interfaces, Loops
     from granian.log import LogLevels
     from granian.server import Server
@@ -195,7 +214,7 @@ def _run_workers(settings: Settings) -> None:
     server = Server(
         "invitree.app:serve",
         factory=True,
-        address=settings.host,
+        address=address,
         port=settings.port,
         workers=settings.workers,
         interface=Interfaces.ASGI,
@@ -212,25 +231,26 @@ def _run_workers(settings: Settings) -> None:
             raise CannotServe("the web processes did not start or keep running; see the lines above") from None
 
 
-def _greet(given: Settings, settings: Settings) -> None:
-    """Say where everything is, once it answers."""
-    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::", "") else settings.host  # noqa: S104
-    base = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
-    deadline = time.monotonic() + _PATIENCE_S
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    while time.monotonic() < deadline:
-        time.sleep(0.05)  # first of all: the web processes are being forked, and no lock may be held here
-        with suppress(OSError), opener.open(f"{base}/healthz", timeout=1):
-            break
-    else:
-        return
+def _greeting(address: str, *, given: Settings) -> str:
+    """Return what says where everything is."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104  everywhere is also here
+    base = f"http://{f'[{host}]' if ':' in host else host}:{given.port}"
     where = f"embedded PostgreSQL in {Path(given.data_dir).resolve()}"
-    print(
+    return (
         f"Invitree {invitree.__version__} is ready.\n"
         f"  API         {base}/\n"
         f"  Reference   {base}/docs/\n"
         f"  Try it      {base}/docs/try/\n"
         f"  Database    {'INVITREE_DATABASE_URL' if given.database_url else where}\n"
-        f"Press Ctrl-C to stop.",
-        flush=True,
+        f"Press Ctrl-C to stop."
     )
+
+
+def _greet(address: str, port: int, greeting: str) -> None:
+    """Print the greeting once a web process listens. Imports and resolves nothing: it runs while they are forked."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < deadline:
+        time.sleep(0.02)
+        with suppress(OSError), socket.create_connection((address, port), timeout=1):
+            print(greeting, flush=True)
+            return

@@ -103,3 +103,11 @@ def test_a_new_cache_is_closed() -> None:
     fill(cache, "a", 1)
     cache.change("a", 1)
     assert cache.get("a", now=NOW) is None
+
+
+def test_a_reader_that_began_while_the_cache_was_closed_cannot_fill_it(cache: Cache[str, int]) -> None:
+    cache.close()
+    ticket = cache.ticket("a")  # it reads, and then a change is missed, for nobody hears
+    cache.open()
+    cache.fill("a", 1, ticket=ticket)
+    assert cache.get("a", now=NOW) is None

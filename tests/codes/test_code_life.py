@@ -35,7 +35,7 @@ async def refuse(client: httpx.AsyncClient, cast: Cast, body: Any, **fields: lis
         (in_days(0), TODAY),
         (in_days(-1), TODAY),
         ("0001-01-01", TODAY),
-        (in_days(366), TOO_FAR),
+        (in_days(367), TOO_FAR),
         ("9999-12-31", TOO_FAR),
         ("2027-02-30", NO_DATE),
         ("2027-13-01", NO_DATE),

@@ -41,9 +41,15 @@ def at(text: str) -> datetime:
     ],
 )
 def test_a_code_is_good_through_the_end_of_its_last_day(zone: str, now: str, last_day: str, ends: str) -> None:
-    longest = YEAR if last_day != "2027-05-01" else YEAR + timedelta(days=1)
-    answer = expiry_for(date.fromisoformat(last_day), now=at(now), zone=ZoneInfo(zone), longest=longest)
+    answer = expiry_for(date.fromisoformat(last_day), now=at(now), zone=ZoneInfo(zone), longest=YEAR)
     assert answer == at(ends)
+
+
+def test_a_life_of_a_day_lets_tomorrow_be_the_last() -> None:
+    answer = expiry_for(
+        date(2026, 5, 2), now=at("2026-05-01T00:01+00:00"), zone=ZoneInfo("UTC"), longest=timedelta(days=1)
+    )
+    assert answer == at("2026-05-03T00:00+00:00")
 
 
 @pytest.mark.parametrize(
@@ -54,7 +60,7 @@ def test_a_code_is_good_through_the_end_of_its_last_day(zone: str, now: str, las
         ("UTC", "2026-05-01T12:00+00:00", "0001-01-01", Refused.NOT_IN_THE_FUTURE),
         ("Pacific/Kiritimati", "2026-05-01T12:00+00:00", "2026-05-02", Refused.NOT_IN_THE_FUTURE),
         ("Etc/GMT+12", "2026-05-01T11:00+00:00", "2026-04-30", Refused.NOT_IN_THE_FUTURE),
-        ("UTC", "2026-05-01T12:00+00:00", "2027-05-02", Refused.TOO_FAR),
+        ("UTC", "2026-05-01T12:00+00:00", "2027-05-03", Refused.TOO_FAR),
         ("UTC", "2026-05-01T12:00+00:00", "9999-12-31", Refused.TOO_FAR),
         ("Pacific/Kiritimati", "2026-05-01T12:00+00:00", "9999-12-31", Refused.TOO_FAR),
         ("Etc/GMT+12", "2026-05-01T12:00+00:00", "9999-12-31", Refused.TOO_FAR),

@@ -43,11 +43,12 @@ def test_a_setting_is_read(name: str, text: str, field: str, value: object) -> N
     assert getattr(read_settings({name: text}), field) == value
 
 
-def test_a_setting_is_read_from_a_file_first(tmp_path: Path) -> None:
+def test_a_setting_is_read_from_a_file_and_not_from_two_places(tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text(f"{KEY}\n")
-    settings = read_settings({"INVITREE_SECRET_KEY_FILE": str(file), "INVITREE_SECRET_KEY": "x" * 40})
-    assert settings.secret_key == KEY
+    assert read_settings({"INVITREE_SECRET_KEY_FILE": str(file)}).secret_key == KEY
+    with pytest.raises(SettingsError, match="both set"):
+        read_settings({"INVITREE_SECRET_KEY_FILE": str(file), "INVITREE_SECRET_KEY": "x" * 40})
 
 
 @pytest.mark.parametrize(

@@ -172,3 +172,20 @@ async def test_what_is_no_users_id_is_not_found(
     wrong = path(spelling.format(id=bob.id, arabic=arabic)) + suffix
     for person in (bob, await cast.staff()):
         refused(await client.get(wrong, headers=person.headers), 404, "not_found")
+
+
+@pytest.mark.parametrize("typed", ["ann\uff20corp.com", "ann@corp\uff0ecom", "ann\uff20corp\u3002com"])
+async def test_an_address_typed_with_wide_signs_is_masked_as_well(
+    client: httpx.AsyncClient, cast: Cast, typed: str
+) -> None:
+    alice, bob = await cast.member(), await cast.member()
+    name = f"ann{len(typed)}{ord(typed[3])}{ord(typed[-4])}"
+    body = {
+        "email": typed.replace("ann", name),
+        "username": name,
+        "password": "correct horse battery staple",
+        "referral_code": await cast.code(alice),
+    }
+    assert (await client.post("/auth/users/", json=body)).status_code == 201
+    [shown] = (await client.get(f"/api/users/{alice.id}/", headers=bob.headers)).json()
+    assert shown["email"] == "a***@c***.com"

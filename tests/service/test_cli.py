@@ -68,6 +68,22 @@ def test_a_wrong_setting_is_one_line(name: str, value: str, expected: str, tmp_p
     assert "secret@" not in line
 
 
+async def test_a_role_that_may_not_make_tables_is_one_line(postgres: str) -> None:
+    admin = await asyncpg.connect(as_admin(postgres))
+    await admin.execute("CREATE DATABASE closed OWNER postgres")
+    line = one_line("migrate", env={"INVITREE_DATABASE_URL": postgres.replace("/invitree?", "/closed?")})
+    await admin.execute("DROP DATABASE closed")
+    await admin.close()
+    assert "permission denied for schema public" in line
+
+
+def test_a_secret_that_is_none_is_one_line(tmp_path: Path, database_url: str) -> None:
+    for content in (b"", b"short", b"\xff" * 40):
+        (tmp_path / "secret_key").write_bytes(content)
+        line = one_line("serve", "--data-dir", str(tmp_path), env={"INVITREE_DATABASE_URL": database_url})
+        assert "holds no secret" in line
+
+
 def test_a_data_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert "data folder" in one_line("serve", "--data-dir", str(tmp_path / "file"))

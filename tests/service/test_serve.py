@@ -10,7 +10,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.process import Service, run, service
+from tests.process import Service, free_port, run, service
 
 PASSWORD = "correct horse battery staple"
 ALICE = {"email": "alice@example.com", "username": "alice", "password": PASSWORD}
@@ -107,6 +107,21 @@ def test_the_access_log_names_the_request_and_not_the_person(data: str) -> None:
     assert "alice@example.com" not in running.output
 
 
+def test_two_services_never_share_a_port(tmp_path: Path) -> None:
+    port = free_port()
+    both = [Service("--data-dir", str(tmp_path / name), "--workers", "1", port=port) for name in ("one", "two")]
+    refused = [one for one in both if not _is_serving(one)]
+    for one in both:
+        if one.process.poll() is None:
+            one.stop()
+    assert [f"port {port} on 127.0.0.1 is taken" in one.output for one in refused] == [True]
+
+
+def test_a_host_name_is_as_good_as_an_address(data: str) -> None:
+    with service("--data-dir", data, "--workers", "1", "--host", "localhost") as running:
+        assert "is ready" in running.output
+
+
 def test_ctrl_c_in_a_terminal_ends_everything_in_order(data: str) -> None:
     with service("--data-dir", data, "--workers", "2") as running:
         os.killpg(running.process.pid, signal.SIGINT)  # a terminal signals the whole group
@@ -130,6 +145,14 @@ def _log_in(running: Service) -> str:
 
 def _me(running: Service, token: str) -> httpx.Response:
     return httpx.get(f"{running.url}/auth/users/me/", headers={"Authorization": f"Token {token}"})
+
+
+def _is_serving(running: Service) -> bool:
+    try:
+        running.wait_until_ready()
+    except AssertionError:
+        return False
+    return True
 
 
 def _workers(running: Service) -> list[psutil.Process]:

@@ -40,8 +40,11 @@ def parse_email(text: str) -> Email | None:
     return Email(typed=typed, key=f"{local}@{domain}", identity=f"{person}@{home}")
 
 
-def masked(email: str) -> str:
-    """Return an address that its owner recognizes and nobody else can use: `b***@e***.com`."""
-    local, _, domain = email.rpartition("@")
+def masked(email_key: str) -> str:
+    """Return an address that its owner recognizes and nobody else can use: `b***@e***.com`.
+
+    Takes the key and not what was typed, which may have other characters for the at sign and the dots.
+    """
+    local, _, domain = email_key.rpartition("@")
     name, _, top = domain.rpartition(".")
     return f"{local[:1]}***@{name[:1]}***.{top}"

@@ -53,15 +53,18 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     found: dict[str, str] = {}
     for field in Settings.__struct_fields__:
         name = f"INVITREE_{field.upper()}"
-        if path := environ.get(f"{name}_FILE"):
+        path, value = environ.get(f"{name}_FILE"), environ.get(name)
+        if path and value:
+            raise SettingsError(f"{name} and {name}_FILE are both set; unset one")
+        if path:
             found[field] = _read(name, path)
-        elif value := environ.get(name):
+        elif value:
             found[field] = value
     try:
         settings = msgspec.convert(found, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise SettingsError(_naming_the_variable(str(error))) from None
-    _check(settings)
+    check_settings(settings)
     return settings
 
 
@@ -79,7 +82,8 @@ def _naming_the_variable(message: str) -> str:
     return f"INVITREE_{where.rstrip('`').upper()} must be {wanted}"
 
 
-def _check(settings: Settings) -> None:
+def check_settings(settings: Settings) -> None:
+    """Raise SettingsError where a value has the right type and cannot be used all the same."""
     if not 1 <= settings.port <= 65535:
         raise SettingsError("INVITREE_PORT must be between 1 and 65535")
     if settings.workers < 1 or settings.pool_size < 1:

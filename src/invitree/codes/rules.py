@@ -52,8 +52,7 @@ def expiry_for(last_day: date, *, now: datetime, zone: ZoneInfo, longest: timede
         return Refused.NOT_IN_THE_FUTURE
     if last_day - today > longest:  # also keeps the sum below within the calendar
         return Refused.TOO_FAR
-    ends = datetime.combine(last_day + timedelta(days=1), time(), zone).astimezone(UTC)
-    return ends if ends - now <= longest else Refused.TOO_FAR
+    return datetime.combine(last_day + timedelta(days=1), time(), zone).astimezone(UTC)
 
 
 def instant_for(expires_at: datetime, *, now: datetime, longest: timedelta) -> datetime | Refused:

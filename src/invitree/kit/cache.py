@@ -54,14 +54,14 @@ class Cache(Generic[K, V]):
             self._keep(key, value, expires_at)
 
     def open(self) -> None:
-        """Begin to keep values: news of changes will arrive from here on."""
+        """Begin to keep values: news of changes will arrive from here on. Reads that began before cannot fill."""
+        self._changes = [count + 1 for count in self._changes]
         self._open = True
 
     def close(self) -> None:
         """Forget everything and keep nothing: news of changes may be missed."""
         self._open = False
         self._entries.clear()
-        self._changes = [count + 1 for count in self._changes]
 
     def _keep(self, key: K, value: V, expires_at: datetime | None) -> None:
         self._entries[key] = (value, expires_at)

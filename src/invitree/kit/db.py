@@ -54,10 +54,10 @@ class Database:
 
     @classmethod
     async def open(cls, url: str, *, size: int, statement_timeout_s: float = 5) -> "Database":
-        """Connect to `url` with at most `size` connections. Raises one of OUTAGES or asyncpg.PostgresError."""
+        """Return a pool of at most `size` connections to `url`, made when they are needed."""
         pool = await asyncpg.create_pool(
             url,
-            min_size=1,
+            min_size=0,  # a web process that is started anew during an outage waits for the database, and does not die
             max_size=size,
             reset=_reset,
             # For a server that has stopped answering; the attempt to cancel takes another second.

@@ -15,7 +15,7 @@ from invitree.kit.clock import Clock
 from invitree.kit.db import OUTAGES, Queryable
 
 _HEARTBEAT_S = 0.25
-_SILENCE_S = 0.5  # with the heartbeat, under the second within which processes must agree
+_SILENCE_S = 0.5  # with the heartbeat 0.75 s, under the second within which processes must agree
 _log = structlog.get_logger()
 
 Hear = Callable[[bytes], None]
@@ -34,8 +34,11 @@ class Listener:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Connect and hear. Raises what asyncpg raises when the database cannot be reached."""
-        connection = await self._connect()
+        """Begin to hear. Without a database the caches stay closed until there is one."""
+        try:
+            connection = await self._connect()
+        except (*OUTAGES, asyncpg.PostgresError):
+            connection = None
         self._task = asyncio.create_task(self._listen(connection))
 
     async def stop(self) -> None:
@@ -50,15 +53,15 @@ class Listener:
             try:
                 connection = connection or await self._connect()
                 await self._stay(connection)
-            except (*OUTAGES, asyncpg.PostgresError) as error:
-                _log.warning("listener.lost", reason=str(error) or type(error).__name__)
-                await asyncio.sleep(_HEARTBEAT_S)
+            except Exception as error:
+                _log.warning("listener.lost", reason=f"{type(error).__name__}: {error}")
             finally:
                 for cache in self._caches.values():
                     cache.close()
                 if connection is not None:
                     connection.terminate()
             connection = None
+            await asyncio.sleep(_HEARTBEAT_S)
 
     async def _connect(self) -> "asyncpg.Connection[asyncpg.Record]":
         connection = await asyncpg.connect(
@@ -86,7 +89,12 @@ class Listener:
 
 
 def _callback(hear: Hear) -> Callable[[Any, int, str, object], None]:
-    def heard(_connection: Any, _pid: int, _channel: str, payload: object) -> None:
-        hear(str(payload).encode())
+    def heard(connection: Any, _pid: int, channel: str, payload: object) -> None:
+        try:
+            hear(str(payload).encode())
+        except Exception:
+            # Of another version, perhaps. What changed is not known: forget everything, and listen anew.
+            _log.exception("news.unreadable", channel=channel)
+            connection.terminate()
 
     return heard

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import asyncpg
 import msgspec
 import structlog
 from litestar import Litestar, Request, Response
@@ -177,7 +178,7 @@ def _methods_at(app: Litestar, path: str) -> set[str]:
         pattern = re.sub(r"\\{\w+:\w+\\}", "[^/]+", pattern)
         if isinstance(route, HTTPRoute) and re.fullmatch(pattern, path.rstrip("/") or "/"):
             methods |= {str(method) for method in route.methods}
-    return methods
+    return methods | {"HEAD"} if "GET" in methods else methods
 
 
 def _parameters(error: HTTPException) -> Fields:
@@ -193,7 +194,13 @@ def _on_outage(request: Request[Any, Any, Any], error: Exception) -> Response[by
 
 def _on_anything(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     # The route and not the path, which may hold somebody's e-mail address.
-    _log.error("request.failed", exc_info=error, route=request.scope.get("path_template"))
+    # PostgreSQL's words on a violated constraint quote the row.
+    told: dict[str, Any] = (
+        {"constraint": error.constraint_name}
+        if isinstance(error, asyncpg.IntegrityConstraintViolationError)
+        else {"exc_info": error}
+    )
+    _log.error("request.failed", error=type(error).__name__, route=request.scope.get("path_template"), **told)
     return respond(request, problems.Internal())
 
 

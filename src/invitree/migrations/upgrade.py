@@ -24,18 +24,22 @@ async def revision(db: Queryable) -> str | None:
 def upgrade(url: str) -> None:
     """Run every migration that the database at `url` does not have. Not to be called from a running event loop.
 
-    Raises NewerSchema where the database knows a revision that this code does not.
+    Raises NewerSchema where the database knows a revision that this code does not, and asyncpg.PostgresError.
     """
     # Alembic brings SQLAlchemy along, a second of start-up that a database at its head does not need.
     from alembic import command
     from alembic.config import Config
     from alembic.util import CommandError
+    from sqlalchemy.exc import DBAPIError
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.attributes["url"] = url
     try:
         command.upgrade(config, HEAD)
+    except DBAPIError as error:
+        # What asyncpg said, without SQLAlchemy's wrappings.
+        raise (error.orig.__cause__ if error.orig else None) or error from None
     except CommandError as error:
         if "Can't locate revision" in str(error):
             raise NewerSchema(NewerSchema.__doc__) from None

@@ -46,19 +46,25 @@ async def _get(here: Resources, key: int | str, find: Callable[[], Awaitable[Pro
     return program
 
 
-async def set_policy(db: Database, program: Program, **changes: Any) -> Program:
-    """Change what is given of a program's policy, for every process from the commit on. Raises BadPolicy."""
-    changed = msgspec.structs.replace(program, **changes)
-    policy: dict[str, Any] = {
-        "time_zone": changed.time_zone,
-        "code_length": changed.code_length,
-        "longest_code_life_days": changed.longest_code_life_days,
-        "referral_list": changed.referral_list,
-    }
-    if why := complaint(**policy):
-        raise BadPolicy(why)
+async def set_policy(db: Database, *, program_id: int, **changes: Any) -> Program:
+    """Change what is given of a program's policy, for every process from the commit on.
+
+    Raises BadPolicy or UnknownProgram.
+    """
     async with db.transaction() as tx:
-        await store.update_program(tx, program_id=program.id, **policy)
+        program = await store.lock_program(tx, program_id=program_id)
+        if program is None:
+            raise UnknownProgram(program_id)
+        changed = msgspec.structs.replace(program, **changes)
+        policy: dict[str, Any] = {
+            "time_zone": changed.time_zone,
+            "code_length": changed.code_length,
+            "longest_code_life_days": changed.longest_code_life_days,
+            "referral_list": changed.referral_list,
+        }
+        if why := complaint(**policy):
+            raise BadPolicy(why)
+        await store.update_program(tx, program_id=program_id, **policy)
         await announce(tx, topic=TOPIC, news=[program.id, program.slug])
     return changed
 

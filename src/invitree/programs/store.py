@@ -46,6 +46,12 @@ async def find_program_by_slug(db: Queryable, *, slug: str) -> Program | None:
     return Program(**row) if row else None
 
 
+async def lock_program(db: Queryable, *, program_id: int) -> Program | None:
+    """Return a program that nobody else changes until the transaction ends."""
+    row = await db.fetchrow(f"{_PROGRAM} WHERE id = $1 FOR UPDATE", program_id)
+    return Program(**row) if row else None
+
+
 async def update_program(
     db: Queryable,
     *,

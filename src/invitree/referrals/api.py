@@ -31,7 +31,7 @@ class ReferralOut(Struct):
 
 def _shown(person: Person, *, openly: bool) -> ReferralOut:
     return ReferralOut(
-        email=person.email if openly else masked(person.email),
+        email=person.email if openly else masked(person.email_key),
         id=person.user_id,
         registered_at=person.registered_at,
     )

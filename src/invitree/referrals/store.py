@@ -14,6 +14,7 @@ class Person(Struct, frozen=True, kw_only=True):
     referral_id: int
     user_id: int
     email: str
+    email_key: str
     registered_at: datetime
 
 
@@ -39,7 +40,7 @@ async def list_referrals(
     """Return a page of those whom a user brought, newest first, from referrals with an id below `before`."""
     rows = await db.fetch(
         """
-        SELECT r.id AS referral_id, u.id AS user_id, u.email, u.created_at AS registered_at
+        SELECT r.id AS referral_id, u.id AS user_id, u.email, u.email_key, u.created_at AS registered_at
         FROM referrals r JOIN users u ON u.program_id = r.program_id AND u.id = r.referee_id
         WHERE r.program_id = $1 AND r.referrer_id = $2 AND r.id < $3
         ORDER BY r.id DESC LIMIT $4
@@ -56,7 +57,7 @@ async def find_referrer(db: Queryable, *, program_id: int, referee_id: int) -> P
     """Return who brought a user."""
     row = await db.fetchrow(
         """
-        SELECT r.id AS referral_id, u.id AS user_id, u.email, u.created_at AS registered_at
+        SELECT r.id AS referral_id, u.id AS user_id, u.email, u.email_key, u.created_at AS registered_at
         FROM referrals r JOIN users u ON u.program_id = r.program_id AND u.id = r.referrer_id
         WHERE r.program_id = $1 AND r.referee_id = $2
         """,
