@@ -12,6 +12,7 @@ from pathlib import Path
 
 INVITREE = str(Path(sys.executable).parent / "invitree")
 _PATIENCE_S = 90
+_READY = "Press Ctrl-C"
 
 
 def free_port() -> int:
@@ -49,14 +50,14 @@ class Service:
             text=True,
             start_new_session=True,
         )
-        self._is_ready = threading.Event()
+        self._has_spoken = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def wait_until_ready(self) -> None:
         """Wait for the line that says so."""
-        assert self._is_ready.wait(_PATIENCE_S), self.output
-        assert self.process.poll() is None, self.output
+        assert self._has_spoken.wait(_PATIENCE_S), self.output
+        assert _READY in self.output, self.output
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """Signal the process as a shell or a supervisor does, and return its exit code."""
@@ -75,9 +76,9 @@ class Service:
         with self.process.stdout as output:
             for line in output:
                 self.lines.append(line)
-                if "Press Ctrl-C" in line:
-                    self._is_ready.set()
-        self._is_ready.set()
+                if _READY in line:
+                    self._has_spoken.set()
+        self._has_spoken.set()  # its last word
 
 
 @contextmanager

@@ -166,33 +166,25 @@ def _interrupt(_number: int, _frame: object) -> None:
 
 @contextmanager
 def _own_port(host: str, port: int) -> Iterator[str]:
-    """Keep a port for this service; yield the address that `host` stands for. Raises CannotServe where it is taken.
-
-    Granian's own sockets would share it without a word with whoever else does (SO_REUSEPORT), and it binds them only
-    when the database is there. A socket that is bound, and never listens, holds the place until then.
-    """
-    try:
-        place, address = _bind(host, port)
-    except socket.gaierror:
-        raise CannotServe(f"{host} is not an address of this machine") from None
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise CannotServe(f"port {port} on {host} is taken; choose another with --port") from None
-        raise CannotServe(f"cannot listen on {host}:{port}: {error.strerror}") from None
-    with place:
-        yield address
-
-
-def _bind(host: str, port: int) -> tuple[socket.socket, str]:
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(address)
-    place = socket.socket(family, kind, protocol)
-    if sys.platform == "linux":
-        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        place.bind(address)
-    return place, str(address[0])
+    """Keep a port for this service; yield the address that `host` stands for. Raises CannotServe where it is taken."""
+    with ExitStack() as held:
+        try:
+            if sys.platform == "linux":
+                # Granian binds the port only when the database is there, and its sockets would share it without a word
+                # with those of another service (SO_REUSEPORT). A name in the abstract namespace has one owner, and goes
+                # with the process.
+                held.enter_context(socket.socket(socket.AF_UNIX)).bind(f"\0invitree serves port {port}")
+            family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+        except socket.gaierror:
+            raise CannotServe(f"{host} is not an address of this machine") from None
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise CannotServe(f"port {port} on {host} is taken; choose another with --port") from None
+            raise CannotServe(f"cannot listen on {host}:{port}: {error.strerror}") from None
+        yield str(address[0])
 
 
 def _pass_on(settings: Settings) -> None:

@@ -113,6 +113,19 @@ async def test_a_process_that_lost_its_listener_forgets_and_comes_back(pair: tup
     assert alice.comes_to_show(one, after)
 
 
+async def test_news_that_cannot_be_read_make_a_process_forget(pair: tuple[Service, Service], db: Any) -> None:
+    one, two = pair
+    alice = Alice(pair, "puzzled")
+    code = alice.create(one)
+    assert alice.comes_to_show(two, code)
+    await db.execute("UPDATE codes SET revoked_at = clock_timestamp() WHERE code = $1", code)
+    await db.execute("SELECT pg_notify('invitree_codes', 'of another version')")
+    assert alice.comes_to_show(one, None)
+    assert alice.comes_to_show(two, None)
+    after = alice.create(two)
+    assert alice.comes_to_show(one, after)
+
+
 async def test_the_whole_pool_cut_off_is_at_worst_a_503_that_says_when_to_retry(
     pair: tuple[Service, Service], db: Any
 ) -> None:
