@@ -11,7 +11,7 @@ _LONGEST = 64
 _LOOK_ALIKE = str.maketrans("OIL", "011")
 
 # What nobody wants on an invitation, spelled as the alphabet and its digits can spell it (English, and Russian in Latin
-# letters). U cannot be minted; V stands in for it.
+# letters). U cannot be minted; V stands in for it. No 3, 4, 5 or 7 in here: those are read as letters first.
 _RUDE = (
     "ANA1", "ANVS", "ARSE", "B00B", "B1TCH", "BASTARD", "C0CK", "CRAP", "CVM", "CVNT", "DAMN", "D1CK", "DYKE", "FAG",
     "FART", "FCK", "FVCK", "G00K", "H0M0", "JERK", "JEW", "K1KE", "NAZ1", "N1GG", "PED0", "PEN1S", "P1SS", "P00P",
@@ -36,7 +36,7 @@ def spell(numbers: Iterable[int]) -> str:
 def is_rude(code: str) -> bool:
     """Return whether a code can be read as a rude word, digits taken for the letters they look like."""
     read = code.translate(_DIGITS_AS_LETTERS)
-    return any(word in code or word.translate(_DIGITS_AS_LETTERS) in read for word in _RUDE)
+    return any(word in read for word in _RUDE)
 
 
 def normalize(text: str) -> str | None:

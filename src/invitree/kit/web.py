@@ -141,18 +141,15 @@ def language_of(accept_language: str) -> Language:
     return best
 
 
-_BY_STATUS: dict[int, type[Problem]] = {
-    400: problems.InvalidInput,
-    401: problems.Unauthenticated,
-    404: problems.NotFound,
-    405: problems.MethodNotAllowed,
-    413: problems.TooLarge,
-    415: problems.UnsupportedMediaType,
-}
-
-
-def _on_problem(request: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
-    return respond(request, problem)
+_FRAMEWORKS_OWN: tuple[type[Problem], ...] = (
+    problems.InvalidInput,
+    problems.Unauthenticated,
+    problems.NotFound,
+    problems.MethodNotAllowed,
+    problems.TooLarge,
+    problems.UnsupportedMediaType,
+)
+_BY_STATUS = {kind.status: kind for kind in _FRAMEWORKS_OWN}
 
 
 def _on_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
@@ -205,7 +202,7 @@ def _on_anything(request: Request[Any, Any, Any], error: Exception) -> Response[
 
 
 EXCEPTION_HANDLERS: ExceptionHandlersMap = {
-    Problem: _on_problem,
+    Problem: respond,
     HTTPException: _on_http_exception,
     **dict.fromkeys(OUTAGES, _on_outage),
     Exception: _on_anything,

@@ -10,7 +10,6 @@ from msgspec import Meta, Struct
 ACCESS_LIFE = timedelta(minutes=5)
 REFRESH_LIFE = timedelta(days=30)
 GRACE = timedelta(seconds=20)
-_ISSUER = "invitree"
 _MOST_SKEW_S = 5
 
 
