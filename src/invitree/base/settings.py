@@ -1,13 +1,19 @@
 """Settings: what an operator can choose through `INVITREE_*`, read once and frozen."""
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from email.utils import parseaddr
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
 
+from invitree.base.rates import parse_rate
+
 _SHORTEST_SECRET = 32
+_PLACEHOLDER = re.compile(r"(?i)change.?me|insecure|example|secret.?key|password")
 
 
 class SettingsError(ValueError):
@@ -41,11 +47,54 @@ class Settings(Struct, frozen=True, kw_only=True):
     """`json`, `console`, or `auto`: console on a terminal, JSON elsewhere."""
     metrics_token: str = ""
     """The bearer token that opens `/metrics`. Empty: there is no `/metrics`."""
+    production: bool = False
+    """Refuse to start with what is only fit for trying out."""
+    public_url: str = ""
+    """Where people reach the service, `https://invite.example.com`: links in mail begin with it. Empty: the address
+    listened on."""
+    trusted_proxies: int = 0
+    """How many proxies stand in front, each adding to `X-Forwarded-For`. 0: the peer is the client."""
+    smtp_url: str = ""
+    """`smtp://user:password@host:587` (STARTTLS) or `smtps://user:password@host:465`. Empty: mail is written to
+    `outbox` in the data directory."""
+    mail_from: str = "Invitree <invitree@localhost>"
+    """The sender of mail."""
+    throttle: str = "on"
+    """`on`, or `off` for load tests."""
+    limit_login: str = "10/5m"
+    """Failed logins of one name from one client."""
+    limit_login_by_ip: str = "100/5m"
+    """Failed logins from one client."""
+    limit_login_by_name: str = "50/15m"
+    """Failed logins of one name from anywhere."""
+    limit_register: str = "60/1h"
+    """Sign-ups from one client."""
+    limit_mail_by_ip: str = "30/1h"
+    """Mails asked for from one client: resets and activation links."""
+    limit_mail_by_target: str = "5/1h"
+    """Mails asked for to one address."""
+    limit_lookup: str = "120/1m"
+    """Lookups by e-mail by one user."""
+    limit_lookup_by_target: str = "600/1m"
+    """Lookups of one address."""
+    limit_check: str = "120/1m"
+    """Checks of codes from one client."""
 
     @property
     def secret_keys(self) -> tuple[str, ...]:
         """The secrets in order: the first signs, all verify."""
         return tuple(filter(None, (key.strip() for key in self.secret_key.split(","))))
+
+    @property
+    def public_base(self) -> str:
+        """What links begin with, without a slash at the end."""
+        if self.public_url:
+            return self.public_url.rstrip("/")
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104  everywhere is also here
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+
+_LIMITS = [name for name in Settings.__struct_fields__ if name.startswith("limit_")]
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -84,13 +133,68 @@ def _naming_the_variable(message: str) -> str:
 
 def check_settings(settings: Settings) -> None:
     """Raise SettingsError where a value has the right type and cannot be used all the same."""
-    if not 1 <= settings.port <= 65535:
-        raise SettingsError("INVITREE_PORT must be between 1 and 65535")
-    if settings.workers < 1 or settings.pool_size < 1:
-        raise SettingsError("INVITREE_WORKERS and INVITREE_POOL_SIZE must be 1 or more")
-    if settings.log_format not in ("auto", "json", "console"):
-        raise SettingsError("INVITREE_LOG_FORMAT must be auto, json or console")
-    if settings.secret_key and not settings.secret_keys:
-        raise SettingsError("INVITREE_SECRET_KEY has no key in it")
-    if any(len(key) < _SHORTEST_SECRET for key in settings.secret_keys):  # each of them: a comma parts two
-        raise SettingsError(f"INVITREE_SECRET_KEY must have {_SHORTEST_SECRET} characters or more")
+    for wrong, message in _complaints(settings):
+        if wrong:
+            raise SettingsError(message)
+    for name in _LIMITS:
+        try:
+            parse_rate(getattr(settings, name))
+        except ValueError as error:
+            raise SettingsError(f"INVITREE_{name.upper()}: {error}") from None
+    if settings.production:
+        for wrong, message in _unfit_for_production(settings):
+            if wrong:
+                raise SettingsError(f"{message} in production mode")
+
+
+def _complaints(settings: Settings) -> Iterator[tuple[bool, str]]:
+    yield not 1 <= settings.port <= 65535, "INVITREE_PORT must be between 1 and 65535"
+    yield settings.workers < 1 or settings.pool_size < 1, "INVITREE_WORKERS and INVITREE_POOL_SIZE must be 1 or more"
+    yield settings.log_format not in ("auto", "json", "console"), "INVITREE_LOG_FORMAT must be auto, json or console"
+    yield bool(settings.secret_key) and not settings.secret_keys, "INVITREE_SECRET_KEY has no key in it"
+    # Each of them: a comma parts two.
+    short = any(len(key) < _SHORTEST_SECRET for key in settings.secret_keys)
+    yield short, f"INVITREE_SECRET_KEY must have {_SHORTEST_SECRET} characters or more"
+    yield settings.throttle not in ("on", "off"), "INVITREE_THROTTLE must be on or off"
+    yield not 0 <= settings.trusted_proxies <= 10, "INVITREE_TRUSTED_PROXIES must be between 0 and 10"
+    url = bool(settings.public_url) and not _is_base_url(settings.public_url)
+    yield url, "INVITREE_PUBLIC_URL must be http:// or https://, a host, and at most a path"
+    smtp = bool(settings.smtp_url) and not _is_smtp_url(settings.smtp_url)
+    yield smtp, "INVITREE_SMTP_URL must be smtp://user:password@host:587 or smtps://user:password@host:465"
+    sender = "@" not in parseaddr(settings.mail_from)[1] or not settings.mail_from.isprintable()
+    yield sender, "INVITREE_MAIL_FROM must be an address such as Invitree <invitree@example.com>"
+
+
+def _unfit_for_production(settings: Settings) -> Iterator[tuple[bool, str]]:
+    yield settings.throttle == "off", "INVITREE_THROTTLE=off is refused"
+    yield not settings.public_url.startswith("https://"), "INVITREE_PUBLIC_URL must begin with https://"
+    # A key that was repeated or copied from a page: few different characters, or words that say what it is.
+    weak = any(len(set(key)) < 10 or _PLACEHOLDER.search(key) for key in settings.secret_keys)
+    yield weak, "INVITREE_SECRET_KEY must be random; `openssl rand -base64 48` makes one,"
+    # Without a proxy in front, everybody would be answered in plain HTTP.
+    wild = settings.host in ("0.0.0.0", "::") and settings.trusted_proxies == 0  # noqa: S104
+    yield wild, "INVITREE_HOST must not be a wildcard without INVITREE_TRUSTED_PROXIES"
+
+
+def _is_base_url(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        return bool(
+            url.scheme in ("http", "https")
+            and url.hostname
+            and url.port != 0  # asked for: a port that is none raises
+            and not (url.query or url.fragment or url.username)
+            and text.isascii()
+            and text.isprintable()
+            and " " not in text
+        )
+    except ValueError:
+        return False
+
+
+def _is_smtp_url(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        return url.scheme in ("smtp", "smtps") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        return False

@@ -1,0 +1,122 @@
+"""Identity: one-time tokens, an audit of security events, throttles, a queue of jobs, and what users and sessions need.
+
+`throttles` is UNLOGGED: it is written by every guarded request, and after a crash everybody begins anew.
+"""
+
+from typing import Any
+
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+COLUMNS = """
+ALTER TABLE programs
+    ADD COLUMN host text CONSTRAINT programs_host_key UNIQUE
+        CONSTRAINT programs_host_shape CHECK (host ~ '^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$'),
+    ADD COLUMN activation text NOT NULL DEFAULT 'off'
+        CONSTRAINT programs_activation_values CHECK (activation IN ('off', 'required'));
+ALTER TABLE users
+    ADD COLUMN confirmed_at timestamptz,
+    ADD COLUMN deactivated_at timestamptz,
+    ADD COLUMN deleted_at timestamptz,
+    ADD CONSTRAINT users_ended_are_inactive
+        CHECK (NOT is_active OR (deactivated_at IS NULL AND deleted_at IS NULL));
+ALTER TABLE sessions
+    ADD COLUMN device text NOT NULL DEFAULT '',
+    ADD COLUMN ip_prefix text NOT NULL DEFAULT '',
+    ADD COLUMN last_seen_at timestamptz NOT NULL DEFAULT clock_timestamp();
+CREATE INDEX users_with_foreign_hashes ON users (program_id, id DESC) WHERE password_hash LIKE 'pbkdf2%';
+CREATE INDEX refresh_tokens_by_end ON refresh_tokens (program_id, expires_at);
+"""
+
+TABLES = """
+CREATE TABLE one_time_tokens (
+    program_id bigint NOT NULL,
+    id bigserial NOT NULL,
+    user_id bigint NOT NULL,
+    kind text NOT NULL CONSTRAINT one_time_tokens_kinds
+        CHECK (kind IN ('activation', 'password_reset', 'username_reset', 'email_change')),
+    token_hash bytea NOT NULL,
+    new_email text,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    expires_at timestamptz NOT NULL,
+    used_at timestamptz,
+    PRIMARY KEY (program_id, id),
+    CONSTRAINT one_time_tokens_token_hash_unique UNIQUE (program_id, token_hash),
+    CONSTRAINT one_time_tokens_new_email_of_change CHECK ((kind = 'email_change') = (new_email IS NOT NULL))
+);
+CREATE INDEX one_time_tokens_by_user ON one_time_tokens (program_id, user_id);
+
+CREATE TABLE events (
+    program_id bigint NOT NULL,
+    id bigserial NOT NULL,
+    user_id bigint,
+    actor text NOT NULL CONSTRAINT events_actors CHECK (actor IN ('self', 'staff', 'operator', 'unknown')),
+    actor_id bigint,
+    kind text NOT NULL CONSTRAINT events_kind_shape CHECK (kind ~ '^[a-z_]+[.][a-z_]+$'),
+    ip_prefix text NOT NULL DEFAULT '',
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (program_id, id)
+);
+CREATE INDEX events_by_user ON events (program_id, user_id, id DESC);
+
+CREATE UNLOGGED TABLE throttles (
+    program_id bigint NOT NULL,
+    scope text NOT NULL,
+    key bytea NOT NULL,
+    clear_at timestamptz NOT NULL,
+    PRIMARY KEY (program_id, scope, key)
+);
+CREATE INDEX throttles_by_end ON throttles (program_id, clear_at);
+"""
+
+# `events.user_id` and `throttles.program_id` have no foreign key. A log outlives what it tells of, and a check against
+# users would make a failed login for a known name take longer than one for an unknown name; an unlogged table loses its
+# rows in a crash, so nothing may depend on them.
+FOREIGN_KEYS = """
+ALTER TABLE one_time_tokens ADD CONSTRAINT one_time_tokens_user
+    FOREIGN KEY (program_id, user_id) REFERENCES users (program_id, id) ON DELETE CASCADE;
+ALTER TABLE events ADD CONSTRAINT events_program FOREIGN KEY (program_id) REFERENCES programs (id);
+"""
+
+APPEND_ONLY = (
+    """
+    CREATE FUNCTION refuse_to_change_events() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        RAISE EXCEPTION 'events are append-only';
+    END $$
+    """,
+    """
+    CREATE TRIGGER events_are_append_only BEFORE UPDATE OR DELETE ON events
+    FOR EACH ROW EXECUTE FUNCTION refuse_to_change_events()
+    """,
+)
+
+
+def _run(script: str) -> None:
+    # One statement at a time: asyncpg prepares what SQLAlchemy sends, and only one statement can be prepared.
+    for statement in filter(None, map(str.strip, script.split(";"))):
+        op.execute(statement)
+
+
+def _install_queue() -> None:
+    """Make PgQueuer's own tables, as the installed version of it wants them."""
+    from pgqueuer.adapters.persistence.qb import QueryBuilderEnvironment
+
+    script = QueryBuilderEnvironment().build_install_query(create_schema=False)
+    connection: Any = op.get_bind().connection.dbapi_connection
+    # Past SQLAlchemy, which would prepare it; in the same transaction all the same.
+    connection.run_async(lambda asyncpg_connection: asyncpg_connection.execute(script))
+
+
+def upgrade() -> None:
+    """Add the tables and columns, and the queue."""
+    _run(COLUMNS)
+    _run(TABLES)
+    _run(FOREIGN_KEYS)
+    for statement in APPEND_ONLY:
+        op.execute(statement)
+    _install_queue()
