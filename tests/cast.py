@@ -9,12 +9,16 @@ from typing import Any
 import httpx
 
 from invitree.base.emails import parse_email
+from invitree.closure.actions import deactivate_account, delete_account
+from invitree.events.store import OPERATOR
+from invitree.kit.origin import Origin
 from invitree.kit.resources import Resources
 from invitree.programs.store import Program, find_program_by_slug
 from invitree.sessions.actions import Pair, open_jwt_session, open_token_session
 from invitree.users.actions import Applicant, add_user
 
 PASSWORD = "correct horse battery staple"
+NOWHERE = Origin()
 _numbers = itertools.count(1)
 _ALWAYS = {"type", "title", "status", "code", "detail", "error"}
 
@@ -67,14 +71,14 @@ class Cast:
     """Makes people, each new, so that tests do not meet each other's."""
 
     def __init__(self, client: httpx.AsyncClient, here: Resources) -> None:
-        self._client, self._here = client, here
+        self._client, self.here = client, here
         self._hash = ""
 
     async def member(
         self, *, staff: bool = False, program: Program | None = None, referral_code: str | None = None
     ) -> Person:
         """Return a new user of the default program or of another; with a code, signed up through the public door."""
-        found = program or await find_program_by_slug(self._here.db, slug="default")
+        found = program or await find_program_by_slug(self.here.db, slug="default")
         assert found is not None
         name = f"person{next(_numbers)}"
         email = f"{name}@example.com"
@@ -85,7 +89,7 @@ class Cast:
             answer = await self._client.post("/auth/users/", json=body)
             assert answer.status_code == 201, answer.text
             user_id = answer.json()["id"]
-        token = await open_token_session(self._here, program_id=found.id, user_id=user_id)
+        token = await open_token_session(self.here, program_id=found.id, user_id=user_id, origin=NOWHERE)
         return Person(id=user_id, program_id=found.id, email=email, username=name, token=token)
 
     async def staff(self) -> Person:
@@ -95,8 +99,8 @@ class Cast:
     async def stranger(self, *, staff: bool = False) -> Person:
         """Return a new user of another program."""
         slug = f"other-{next(_numbers)}"
-        await self._here.db.execute("INSERT INTO programs (slug) VALUES ($1)", slug)
-        return await self.member(staff=staff, program=await find_program_by_slug(self._here.db, slug=slug))
+        await self.here.db.execute("INSERT INTO programs (slug) VALUES ($1)", slug)
+        return await self.member(staff=staff, program=await find_program_by_slug(self.here.db, slug=slug))
 
     async def code(self, person: Person, *, expiration_date: str | None = None, replace: bool = False) -> str:
         """Return a new code of a person."""
@@ -117,24 +121,26 @@ class Cast:
 
     async def pair(self, person: Person) -> Pair:
         """Return the tokens of a new session that lives by refresh tokens."""
-        return await open_jwt_session(self._here, program_id=person.program_id, user_id=person.id)
+        return await open_jwt_session(self.here, program_id=person.program_id, user_id=person.id, origin=NOWHERE)
 
     async def deactivate(self, person: Person) -> None:
-        """Deactivate a person, for which there is no route yet; whatever will do it must tell the caches."""
-        await self._here.db.execute(
-            "UPDATE users SET is_active = false WHERE program_id = $1 AND id = $2", person.program_id, person.id
-        )
-        self._forget()
+        """Deactivate a person, as the operator does."""
+        done = await deactivate_account(self.here.db, program_id=person.program_id, user_id=person.id, by=OPERATOR)
+        assert done
+
+    async def delete(self, person: Person) -> None:
+        """Delete a person's account."""
+        await delete_account(self.here.db, program_id=person.program_id, user_id=person.id, by=OPERATOR)
 
     async def contents(self) -> Mapping[str, str]:
         """Return a digest of every table, to compare with a later one."""
-        tables = await self._here.db.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        tables = await self.here.db.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
         digest = "SELECT count(*) || ' ' || coalesce(md5(string_agg(t::text, ' ' ORDER BY t::text)), '') FROM {} t"
-        return {name: await self._here.db.fetchval(digest.format(name)) for (name,) in tables}
+        return {name: await self.here.db.fetchval(digest.format(name)) for (name,) in tables}
 
     async def expire_code(self, person: Person) -> None:
         """Move a person's live code a second past its end. The cache forgets it: only a test can move time."""
-        await self._here.db.execute(
+        await self.here.db.execute(
             """
             UPDATE codes SET created_at = created_at - (expires_at - clock_timestamp()) - interval '1 second',
                              expires_at = clock_timestamp() - interval '1 second'
@@ -147,14 +153,14 @@ class Cast:
 
     async def _write(self, program_id: int, email: str, name: str, *, staff: bool) -> int:
         # One hash for all: it is slow on purpose, and the tests of passwords make their own users.
-        self._hash = self._hash or await self._here.hasher.hash(PASSWORD)
+        self._hash = self._hash or await self.here.hasher.hash(PASSWORD)
         address = parse_email(email)
         assert address is not None
         applicant = Applicant(email=address, username=name, password_hash=self._hash)
-        user = await add_user(self._here.db, program_id=program_id, applicant=applicant, is_staff=staff)
+        user = await add_user(self.here.db, program_id=program_id, applicant=applicant, by=OPERATOR, is_staff=staff)
         return user.id
 
     def _forget(self) -> None:
-        for cache in self._here.caches.values():
+        for cache in self.here.caches.values():
             cache.close()
             cache.open()

@@ -18,6 +18,7 @@ from invitree.kit.embedded import embedded_postgres
 from invitree.kit.resources import Resources
 from invitree.migrations.upgrade import upgrade
 from tests.cast import Cast
+from tests.postbox import Postbox
 
 SECRET = "a secret of the test suite and long enough"
 
@@ -54,9 +55,16 @@ def as_admin(url: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def settings(database_url: str) -> Settings:
-    """The settings of a one-process service on this module's database."""
-    return Settings(database_url=database_url, secret_key=SECRET, workers=1, pool_size=32)
+def settings(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """The settings of a one-process service on this module's database. The tests of limits turn them on."""
+    return Settings(
+        database_url=database_url,
+        data_dir=str(tmp_path_factory.mktemp("data")),
+        secret_key=SECRET,
+        workers=1,
+        pool_size=32,
+        throttle="off",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +82,12 @@ async def client(here: Resources) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(app=Edge(app, access_log=False))  # type: ignore[arg-type]
     async with httpx.AsyncClient(transport=transport, base_url="http://invitree.test", timeout=30) as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def postbox(here: Resources) -> Postbox:
+    """The mail of a module's tests."""
+    return Postbox(here)
 
 
 @pytest.fixture(scope="module")

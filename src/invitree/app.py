@@ -14,8 +14,12 @@ from litestar.types import ASGIApp
 
 from invitree import operations
 from invitree.base.settings import Settings, read_settings
+from invitree.closure import api as closure_api
 from invitree.codes import actions as codes
 from invitree.codes import api as codes_api
+from invitree.credentials import actions as credentials
+from invitree.credentials import api as credentials_api
+from invitree.credentials import pages as account_pages
 from invitree.kit.apidocs import docs_handlers
 from invitree.kit.cache import Cache
 from invitree.kit.clock import Clock
@@ -26,6 +30,7 @@ from invitree.kit.listen import Listener
 from invitree.kit.log import configure_logging
 from invitree.kit.passwords import Hasher
 from invitree.kit.resources import Resources
+from invitree.kit.throttle import Throttle
 from invitree.kit.web import BODY_LIMIT_BYTES, EXCEPTION_HANDLERS
 from invitree.manual import MANUAL
 from invitree.programs import actions as programs
@@ -50,12 +55,21 @@ def serve() -> ASGIApp:
 def create_app(settings: Settings) -> Litestar:
     """Return the application; what it needs is opened when it starts and closed when it stops."""
     routes = [
-        Router("/auth", route_handlers=[*signup_api.HANDLERS, *users_api.HANDLERS, *sessions_api.HANDLERS]),
+        Router(
+            "/auth",
+            route_handlers=[
+                *signup_api.HANDLERS,
+                *users_api.HANDLERS,
+                *credentials_api.HANDLERS,
+                *closure_api.HANDLERS,
+                *sessions_api.HANDLERS,
+            ],
+        ),
         Router("/api/referral_codes", route_handlers=codes_api.HANDLERS),
         Router("/api/users", route_handlers=referrals_api.HANDLERS),
     ]
     return Litestar(
-        route_handlers=[*routes, *operations.HANDLERS, *docs_handlers],
+        route_handlers=[*routes, *account_pages.HANDLERS, *operations.HANDLERS, *docs_handlers],
         lifespan=[partial(_opened, settings=settings)],
         openapi_config=MANUAL,
         exception_handlers=EXCEPTION_HANDLERS,
@@ -70,40 +84,50 @@ async def _opened(app: Litestar, *, settings: Settings) -> AsyncIterator[None]:
         app.state["resources"] = here
         # What is loaded now lives as long as the process: the collector need not look at it again.
         gc.freeze()
-        yield
+        orphaned = asyncio.create_task(_die_when_orphaned(os.getppid()))
+        try:
+            yield
+        finally:
+            orphaned.cancel()
 
 
 @asynccontextmanager
 async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
-    """Open what a process needs to serve, and close it in reverse order."""
+    """Open what a process needs to serve or to do jobs, and close it in reverse order."""
     caches: dict[str, Cache[Any, Any]] = {codes.TOPIC: Cache(most=100_000), programs.TOPIC: Cache(most=1_000)}
     hears = {
         codes.TOPIC: partial(codes.heard, caches[codes.TOPIC]),
+        credentials.TOPIC: partial(codes.heard_of_address, caches[codes.TOPIC]),
         programs.TOPIC: partial(programs.heard, caches[programs.TOPIC]),
     }
+    db, keys = await Database.open(settings.database_url, size=settings.pool_size), Keyring(settings.secret_keys)
     here = Resources(
         settings=settings,
-        db=await Database.open(settings.database_url, size=settings.pool_size),
+        db=db,
         clock=Clock(),
-        keys=Keyring(settings.secret_keys),
+        keys=keys,
         hasher=Hasher(threads=max(1, (os.cpu_count() or 1) // settings.workers)),
+        throttle=Throttle(db, keys, on=settings.throttle == "on"),
         caches=caches,
     )
     listener = Listener(settings.database_url, clock=here.clock, caches=caches, hears=hears)
     await listener.start()
     common_passwords()
-    orphaned = asyncio.create_task(_stop_when_orphaned(os.getppid()))
     try:
         yield here
     finally:
-        orphaned.cancel()
         await listener.stop()
         here.hasher.close()
         await here.db.close()
 
 
-async def _stop_when_orphaned(parent: int) -> None:
+async def _die_when_orphaned(parent: int) -> None:
     """End this process soon after the one that started it, so that a `kill -9` there does not leave the port taken."""
+    await until_orphaned(parent)
+    signal.raise_signal(signal.SIGKILL)
+
+
+async def until_orphaned(parent: int) -> None:
+    """Return soon after the process `parent` has ended, which started this one."""
     while os.getppid() == parent:  # noqa: ASYNC110  there is no event for it
         await asyncio.sleep(_ORPHAN_CHECK_S)
-    signal.raise_signal(signal.SIGKILL)

@@ -52,6 +52,7 @@ MANUAL = api_docs(
     description=_DESCRIPTION,
     tags=[
         Tag("Users", "Accounts: signing up, with or without a referral code, and who one is."),
+        Tag("Credentials", "Confirming an address; changing a password, username or address, or having forgotten one."),
         Tag("Sessions", "Logging in and out. A session is one device, by an opaque token or by JWTs."),
         Tag("Referral codes", "Minting, replacing, deleting and finding codes. At most one live code a user."),
         Tag("Referrals", "Who brought whom. A referee has one referrer, for ever."),

@@ -101,9 +101,9 @@ async def test_an_unknown_address_is_a_404_problem(client: httpx.AsyncClient, pa
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("PUT", "/auth/users/me/", "GET"),
+        ("PUT", "/auth/users/me/events/", "GET"),
         ("GET", "/auth/token/login/", "POST"),
-        ("GET", "/auth/users/", "POST"),
+        ("DELETE", "/auth/users/", "POST"),
         ("DELETE", "/healthz", "GET"),
         ("PATCH", "/api/referral_codes/", "DELETE"),
         ("BREW", "/healthz", "GET"),

@@ -1,6 +1,7 @@
 """What a program's policy changes, and that a running service follows."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,7 +11,7 @@ import httpx
 import pytest
 
 from invitree.kit.resources import Resources
-from invitree.programs.actions import BadPolicy, set_policy
+from invitree.programs.actions import BadPolicy, create_program, set_policy
 from invitree.programs.rules import complaint
 from invitree.programs.store import Program, find_program
 from tests.cast import Cast, Person, in_days, refused
@@ -111,7 +112,8 @@ async def test_the_default_programs_policy_reaches_those_who_name_no_program(
 ) -> None:
     alice = await cast.member()
     await client.get("/api/referral_codes/check/A/")
-    assert here.caches["programs"].get("default", now=here.clock.now()) is not None
+    key = ("host", "invitree.test")
+    assert here.caches["programs"].get(key, now=here.clock.now()) is not None
     program = await program_of(here, alice)
     await set_policy(here.db, program_id=program.id, code_length=12)
 
@@ -119,7 +121,7 @@ async def test_the_default_programs_policy_reaches_those_who_name_no_program(
         return len(await cast.code(alice, replace=True)) == 12
 
     await within_a_second(followed)
-    assert here.caches["programs"].get("default", now=here.clock.now()) is None
+    assert here.caches["programs"].get(key, now=here.clock.now()) is None
     await set_policy(here.db, program_id=program.id, code_length=10)
 
 
@@ -135,6 +137,8 @@ GOOD: dict[str, Any] = {
     "code_length": 10,
     "longest_code_life_days": 366,
     "referral_list": "masked",
+    "activation": "off",
+    "host": None,
 }
 
 
@@ -157,12 +161,20 @@ GOOD: dict[str, Any] = {
         ({"longest_code_life_days": 3661}, "longest code life"),
         ({"referral_list": "owner_only"}, None),
         ({"referral_list": "open"}, "referral list"),
+        ({"activation": "required"}, None),
+        ({"activation": "on"}, "activation"),
+        ({"host": "invite.example.com"}, None),
+        ({"host": None}, None),
+        ({"host": "Invite.example.com"}, "'Invite.example.com' is not a host name"),
+        ({"host": "*"}, "'\\*' is not a host name"),
+        ({"host": "*.example.com"}, "'\\*.example.com' is not a host name"),
+        ({"host": "example.com:8000"}, "'example.com:8000' is not a host name"),
     ],
 )
 async def test_a_policy_is_within_its_limits(
     cast: Cast, here: Resources, change: dict[str, Any], why: str | None
 ) -> None:
-    assert (complaint(**{**GOOD, **change}) or "").startswith(why or "")
+    assert re.match(why or "", complaint(**{**GOOD, **change}) or "")
     eve = await cast.stranger()
     program = await program_of(here, eve)
     if why is None:
@@ -171,3 +183,18 @@ async def test_a_policy_is_within_its_limits(
         with pytest.raises(BadPolicy, match=why):
             await set_policy(here.db, program_id=program.id, **change)
         assert await program_of(here, eve) == program
+
+
+async def test_a_host_is_claimed_by_one_program(cast: Cast, here: Resources) -> None:
+    eve, mallory = await cast.stranger(), await cast.stranger()
+    await set_policy(here.db, program_id=eve.program_id, host="claimed.example.com")
+    with pytest.raises(BadPolicy, match="another program claims"):
+        await set_policy(here.db, program_id=mallory.program_id, host="claimed.example.com")
+
+
+async def test_a_new_program_has_the_default_policy_and_a_name_of_its_own(here: Resources) -> None:
+    made = await create_program(here.db, slug="acme-2")
+    assert {name: getattr(made, name) for name in GOOD} == GOOD
+    for slug in ("acme-2", "", "Acme", "a b", "-a", "a" * 64, "default"):
+        with pytest.raises(BadPolicy):
+            await create_program(here.db, slug=slug)

@@ -68,6 +68,28 @@ def test_a_setting_is_read_from_a_file_and_not_from_two_places(tmp_path: Path) -
         ("INVITREE_SECRET_KEY", "short"),
         ("INVITREE_SECRET_KEY", "k" * 31),
         ("INVITREE_SECRET_KEY", f"{KEY},short"),
+        ("INVITREE_THROTTLE", "no"),
+        ("INVITREE_LIMIT_LOGIN", "10"),
+        ("INVITREE_LIMIT_LOGIN", "0/5m"),
+        ("INVITREE_LIMIT_CHECK", "10/5d"),
+        ("INVITREE_LIMIT_CHECK", "-1/5m"),
+        ("INVITREE_TRUSTED_PROXIES", "-1"),
+        ("INVITREE_TRUSTED_PROXIES", "11"),
+        ("INVITREE_PUBLIC_URL", "invite.example.com"),
+        ("INVITREE_PUBLIC_URL", "ftp://invite.example.com"),
+        ("INVITREE_PUBLIC_URL", "https:"),
+        ("INVITREE_PUBLIC_URL", "https://invite.example.com/?a=b"),
+        ("INVITREE_PUBLIC_URL", "https://invite.example.com/#a"),
+        ("INVITREE_PUBLIC_URL", "https://user@invite.example.com"),
+        ("INVITREE_PUBLIC_URL", "https://invite.example.com:http"),
+        ("INVITREE_PUBLIC_URL", "https://invite.example.com/a b"),
+        ("INVITREE_SMTP_URL", "mail.example.com"),
+        ("INVITREE_SMTP_URL", "smtp://"),
+        ("INVITREE_SMTP_URL", "http://mail.example.com"),
+        ("INVITREE_SMTP_URL", "smtp://user:canary-password@mail.example.com:25x"),
+        ("INVITREE_MAIL_FROM", "nobody"),
+        ("INVITREE_MAIL_FROM", "a@example.com\nBcc: b@example.com"),
+        ("INVITREE_PRODUCTION", "perhaps"),
         ("INVITREE_HOST_FILE", "/nowhere/at/all"),
         ("INVITREE_HOST_FILE", "/"),
     ],
@@ -78,6 +100,7 @@ def test_what_cannot_be_used_is_one_line_that_names_the_variable(name: str, text
     assert name in str(refusal.value)
     assert "\n" not in str(refusal.value)
     assert len(text) < 8 or text not in str(refusal.value) or name.endswith("_FILE")
+    assert "canary" not in str(refusal.value)
 
 
 def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
@@ -104,3 +127,56 @@ def test_a_secret_of_nothing_but_commas_is_not_taken_for_one() -> None:
 def test_settings_are_frozen() -> None:
     with pytest.raises(AttributeError):
         Settings().port = 1  # type: ignore[misc]
+
+
+FIT = {
+    "INVITREE_PRODUCTION": "true",
+    "INVITREE_PUBLIC_URL": "https://invite.example.com",
+    "INVITREE_SECRET_KEY": "Zx81-qw_77aLkkV09mmPt3rYc5UeHd2oNb6iGs4f",
+}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"INVITREE_SECRET_KEY": ""},  # one is made at the first start, and random
+        {"INVITREE_HOST": "0.0.0.0", "INVITREE_TRUSTED_PROXIES": "1"},
+        {"INVITREE_PUBLIC_URL": "https://example.com/invite/"},
+    ],
+)
+def test_production_mode_takes_what_is_fit_for_it(more: dict[str, str]) -> None:
+    assert read_settings({**FIT, **more}).production
+
+
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [
+        ({"INVITREE_THROTTLE": "off"}, "INVITREE_THROTTLE"),
+        ({"INVITREE_PUBLIC_URL": ""}, "INVITREE_PUBLIC_URL"),
+        ({"INVITREE_PUBLIC_URL": "http://invite.example.com"}, "INVITREE_PUBLIC_URL"),
+        ({"INVITREE_HOST": "0.0.0.0"}, "INVITREE_HOST"),
+        ({"INVITREE_HOST": "::"}, "INVITREE_HOST"),
+        ({"INVITREE_SECRET_KEY": "short"}, "INVITREE_SECRET_KEY"),
+        ({"INVITREE_SECRET_KEY": "k" * 64}, "INVITREE_SECRET_KEY"),
+        ({"INVITREE_SECRET_KEY": "please-change-me-before-you-go-live-1234"}, "INVITREE_SECRET_KEY"),
+        ({"INVITREE_SECRET_KEY": f"{FIT['INVITREE_SECRET_KEY']},{'old' * 20}"}, "INVITREE_SECRET_KEY"),
+    ],
+)
+def test_production_mode_refuses_what_is_only_fit_for_trying_out(more: dict[str, str], name: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{name}.*in production mode$|^{name} must have"):
+        read_settings({**FIT, **more})
+    read_settings({**FIT, **more, "INVITREE_PRODUCTION": "false", "INVITREE_SECRET_KEY": ""})
+
+
+@pytest.mark.parametrize(
+    ("settings", "base"),
+    [
+        (Settings(), "http://127.0.0.1:8000"),
+        (Settings(host="0.0.0.0", port=80), "http://127.0.0.1:80"),
+        (Settings(host="::"), "http://[::1]:8000"),
+        (Settings(public_url="https://a.example/x/"), "https://a.example/x"),
+    ],
+)
+def test_links_begin_with_the_public_url(settings: Settings, base: str) -> None:
+    assert settings.public_base == base

@@ -3,18 +3,18 @@
 import os
 
 import pytest
+from msgspec import structs
 
 from invitree.base.settings import Settings
-from tests.conftest import SECRET
 
 RACERS = 64
 ROUNDS = int(os.environ.get("ROUNDS", "20"))
 
 
 @pytest.fixture(scope="module")
-def settings(database_url: str) -> Settings:
+def settings(settings: Settings) -> Settings:
     """A process with a connection a racer."""
-    return Settings(database_url=database_url, secret_key=SECRET, workers=1, pool_size=RACERS)
+    return structs.replace(settings, pool_size=RACERS)
 
 
 @pytest.fixture(params=range(ROUNDS))

@@ -10,9 +10,10 @@ import pytest
 from invitree.base.emails import parse_email
 from invitree.base.problems import InvalidInput
 from invitree.kit.resources import Resources
+from invitree.programs.actions import get_program
 from invitree.signup.actions import sign_up
 from invitree.users.actions import Applicant
-from tests.cast import PASSWORD, Cast, Person, applicant
+from tests.cast import NOWHERE, PASSWORD, Cast, Person, applicant
 from tests.races.conftest import RACERS
 
 REFRESH = "/auth/jwt/refresh/"
@@ -24,7 +25,7 @@ def _spellings(name: str) -> list[str]:
 
 
 async def test_one_of_64_sign_ups_with_one_address_wins(here: Resources, cast: Cast, round_number: int) -> None:
-    program_id = (await cast.member()).program_id
+    program = await get_program(here, (await cast.member()).program_id)
     name = f"racers{round_number}"
 
     async def register(email: str) -> str:
@@ -33,7 +34,7 @@ async def test_one_of_64_sign_ups_with_one_address_wins(here: Resources, cast: C
         one = applicant()
         racer = Applicant(email=address, username=one.username, password_hash=one.password_hash)
         try:
-            await sign_up(here, program_id=program_id, applicant=racer, referral_code=None)
+            await sign_up(here, program=program, applicant=racer, referral_code=None, origin=NOWHERE)
         except InvalidInput as problem:
             return " ".join(problem.fields)
         return "won"

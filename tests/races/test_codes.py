@@ -8,10 +8,12 @@ import pytest
 
 from invitree.base.problems import InvalidInput
 from invitree.codes.actions import delete_code
+from invitree.events.store import OPERATOR
 from invitree.kit.resources import Resources
+from invitree.programs.actions import get_program
 from invitree.signup.actions import sign_up
 from invitree.users.actions import Applicant
-from tests.cast import Cast, Person, applicant, in_days
+from tests.cast import NOWHERE, Cast, Person, applicant, in_days
 from tests.races.conftest import RACERS
 
 CREATE = "/api/referral_codes/create/"
@@ -66,12 +68,19 @@ async def test_a_sign_up_counts_only_if_it_came_before_the_delete(
     here: Resources, cast: Cast, round_number: int
 ) -> None:
     alice = await cast.member()
+    program = await get_program(here, alice.program_id)
     code = await cast.code(alice)
     friends = [applicant() for _ in range(RACERS // 2)]
 
     async def register(friend: Applicant) -> int | None:
         try:
-            user = await sign_up(here, program_id=alice.program_id, applicant=friend, referral_code=code)
+            user = await sign_up(
+                here,
+                program=program,
+                applicant=friend,
+                referral_code=code,
+                origin=NOWHERE,
+            )
         except InvalidInput as problem:
             assert list(problem.fields) == ["referral_code"]  # noqa: PT017
             return None
@@ -79,7 +88,7 @@ async def test_a_sign_up_counts_only_if_it_came_before_the_delete(
 
     async def delete() -> None:
         await asyncio.sleep(round_number / 400)  # from before them all to after most
-        await delete_code(here, program_id=alice.program_id, user_id=alice.id)
+        await delete_code(here, program_id=alice.program_id, user_id=alice.id, by=OPERATOR)
 
     *registered, _ = await asyncio.gather(*map(register, friends), delete())
     rows = await here.db.fetch(

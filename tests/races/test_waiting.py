@@ -7,9 +7,11 @@ import pytest
 from invitree.base.problems import InvalidInput
 from invitree.codes import store
 from invitree.codes.actions import delete_code
+from invitree.events.store import OPERATOR
 from invitree.kit.resources import Resources
+from invitree.programs.actions import get_program
 from invitree.signup.actions import sign_up
-from tests.cast import Cast, Person, applicant
+from tests.cast import NOWHERE, Cast, Person, applicant
 
 
 async def _code_row(here: Resources, person: Person) -> tuple[int, str]:
@@ -23,11 +25,18 @@ async def _code_row(here: Resources, person: Person) -> tuple[int, str]:
 
 async def test_a_sign_up_that_waits_for_a_delete_is_refused(here: Resources, cast: Cast) -> None:
     alice = await cast.member()
+    program = await get_program(here, alice.program_id)
     code = await cast.code(alice)
     async with here.db.transaction() as tx:
         assert await store.revoke(tx, program_id=alice.program_id, user_id=alice.id)
         waiting = asyncio.create_task(
-            sign_up(here, program_id=alice.program_id, applicant=applicant(), referral_code=code)
+            sign_up(
+                here,
+                program=program,
+                applicant=applicant(),
+                referral_code=code,
+                origin=NOWHERE,
+            )
         )
         await asyncio.sleep(0.2)
         assert not waiting.done(), "it must wait for the row"
@@ -41,7 +50,7 @@ async def test_a_delete_that_waits_for_a_sign_up_is_later_than_its_referral(here
     code_id, _ = await _code_row(here, alice)
     async with here.db.transaction() as tx:
         assert await store.lock_code(tx, program_id=alice.program_id, code=code)
-        waiting = asyncio.create_task(delete_code(here, program_id=alice.program_id, user_id=alice.id))
+        waiting = asyncio.create_task(delete_code(here, program_id=alice.program_id, user_id=alice.id, by=OPERATOR))
         await asyncio.sleep(0.2)
         assert not waiting.done(), "it must wait for the row"
         used_at = await tx.fetchval("SELECT clock_timestamp()")
@@ -54,6 +63,7 @@ async def test_a_delete_that_waits_for_a_sign_up_is_later_than_its_referral(here
 
 async def test_a_code_that_dies_while_a_sign_up_waits_for_it_is_refused(here: Resources, cast: Cast) -> None:
     alice = await cast.member()
+    program = await get_program(here, alice.program_id)
     code = await cast.code(alice)
     code_id, _ = await _code_row(here, alice)
     await here.db.execute(
@@ -67,7 +77,13 @@ async def test_a_code_that_dies_while_a_sign_up_waits_for_it_is_refused(here: Re
         )
         # Its transaction begins while the code lives, so that now() would still call it alive after the wait.
         waiting = asyncio.create_task(
-            sign_up(here, program_id=alice.program_id, applicant=applicant(), referral_code=code)
+            sign_up(
+                here,
+                program=program,
+                applicant=applicant(),
+                referral_code=code,
+                origin=NOWHERE,
+            )
         )
         await asyncio.sleep(0.6)
         assert not waiting.done(), "it must wait for the row"

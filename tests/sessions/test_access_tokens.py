@@ -88,6 +88,13 @@ FORGERIES: dict[str, Callable[[Claims], str]] = {
     "a key of its own": lambda c: forge(c, header={**HEADER, "jwk": {"kty": "oct", "k": "AAAA"}}, key=b"\0\0\0"),
     "crit": lambda c: forge(c, header={**HEADER, "crit": ["exp"]}),
     "kid": lambda c: forge(c, header={**HEADER, "kid": "../../dev/null"}, key=b""),
+    "kid of SQL": lambda c: forge(c, header={**HEADER, "kid": "x' UNION SELECT 'k"}, key=b"k"),
+    "jku": lambda c: forge(c, header={**HEADER, "jku": "https://evil.example/keys"}, key=b"k" * 32),
+    "x5u": lambda c: forge(c, header={**HEADER, "x5u": "https://evil.example/cert"}, key=b"k" * 32),
+    "x5c": lambda c: forge(c, header={**HEADER, "x5c": ["MIIB"]}, key=b"k" * 32),
+    "unencoded payload": lambda c: forge(c, header={**HEADER, "b64": False, "crit": ["b64"]}),
+    "encrypted, it says": lambda c: forge(c, header={"alg": "dir", "enc": "A256GCM"}),
+    "two algs": lambda c: b64(b'{"alg":"none","alg":"HS256"}') + "." + b64(json.dumps(c).encode()) + ".",
     "four parts": lambda c: f"{forge(c)}.x",
     "two parts": lambda c: forge(c).rpartition(".")[0],
     "five parts": lambda c: "a.b.c.d.e",
@@ -142,6 +149,22 @@ async def test_a_forged_token_gets_the_one_401(
         assert answer.content == usual.content
     verified = await client.post("/auth/jwt/verify/", json={"token": token[:8000]})
     refused(verified, 401, "token_not_valid")
+
+
+async def test_a_refresh_token_opens_nothing(client: httpx.AsyncClient, cast: Cast) -> None:
+    pair = await cast.pair(await cast.member())
+    for scheme in ("Bearer", "JWT", "Token"):
+        refused(await ask(client, pair.refresh, scheme), 401, "unauthenticated")
+
+
+@pytest.mark.parametrize("end", ["deactivate", "delete"])
+async def test_the_token_of_somebody_who_is_gone_opens_nothing(client: httpx.AsyncClient, cast: Cast, end: str) -> None:
+    ann = await cast.member()
+    pair = await cast.pair(ann)
+    assert (await ask(client, pair.access)).status_code == 200
+    await getattr(cast, end)(ann)
+    refused(await ask(client, pair.access), 401, "unauthenticated")
+    refused(await client.post("/auth/jwt/refresh/", json={"refresh": pair.refresh}), 401, "token_not_valid")
 
 
 @pytest.mark.parametrize("name", ["iss", "aud", "sub", "exp", "iat", "jti", "typ", "pid"])

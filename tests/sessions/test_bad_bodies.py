@@ -6,21 +6,12 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.cast import PASSWORD, Cast, Person, in_days, refused
+from tests.cast import Cast, Person, refused
+from tests.operations import BODIES, Operation, address, filled
 
-Route = tuple[str, dict[str, Any]]
-ROUTES: list[Route] = [
-    ("/auth/users/", {"email": "new@example.com", "username": "new", "password": PASSWORD}),
-    ("/auth/token/login/", {"email": "{email}", "password": PASSWORD}),
-    ("/auth/jwt/create/", {"email": "{email}", "password": PASSWORD}),
-    ("/auth/jwt/refresh/", {"refresh": "{refresh}"}),
-    ("/auth/jwt/verify/", {"token": "{refresh}"}),
-    ("/auth/jwt/logout/", {"refresh": "{refresh}"}),
-    ("/api/referral_codes/create/", {"expiration_date": in_days(5)}),
-    ("/api/referral_codes/", {"expires_at": f"{in_days(5)}T00:00:00Z"}),
-]
 JSON = "application/json"
-every_route = pytest.mark.parametrize("route", ROUTES, ids=lambda route: route[0])
+VERIFY = next(route for route in BODIES if route.path == "/auth/jwt/verify/")
+every_route = pytest.mark.parametrize("route", BODIES, ids=str)
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +19,8 @@ async def alice(cast: Cast) -> Person:
     return await cast.member()
 
 
-async def good(cast: Cast, alice: Person, route: Route) -> dict[str, Any]:
-    """Return a body that the route would take, so that only what a test does to it can be why it is refused."""
-    known = {"{refresh}": (await cast.pair(alice)).refresh, "{email}": alice.email}
-    return {name: known.get(value, value) for name, value in route[1].items()}
-
-
-def headers_of(alice: Person, route: Route, content_type: str = JSON) -> dict[str, str]:
-    signed = alice.headers if route[0].startswith("/api/") else {}
-    return {"Content-Type": content_type, **signed}
+def headers_of(alice: Person, route: Operation, content_type: str = JSON) -> dict[str, str]:
+    return {"Content-Type": content_type, **(alice.headers if route.needs_token else {})}
 
 
 MALFORMED: dict[str, bytes] = {
@@ -66,16 +50,22 @@ NO_OBJECT = [b"null", b"true", b"[]", b"1", b"1e400", b'"text"', b"[{}]", b"-0",
 
 
 @every_route
-async def test_malformed_json_is_told_so(client: httpx.AsyncClient, cast: Cast, alice: Person, route: Route) -> None:
+async def test_malformed_json_is_told_so(
+    client: httpx.AsyncClient, cast: Cast, alice: Person, route: Operation
+) -> None:
     before = await cast.contents()
     for name, body in MALFORMED.items():
-        answer = await client.post(route[0], content=body, headers=headers_of(alice, route))
+        answer = await client.request(
+            route.method, address(alice, route), content=body, headers=headers_of(alice, route)
+        )
         problem = answer.json()
         assert answer.status_code == 400, (name, answer.text)
         assert problem["code"] in ("malformed_json", "invalid_input"), name
         refused(answer, 400, problem["code"], **{k: v for k, v in problem.items() if isinstance(v, list)})
     for body in NO_OBJECT:
-        answer = await client.post(route[0], content=body, headers=headers_of(alice, route))
+        answer = await client.request(
+            route.method, address(alice, route), content=body, headers=headers_of(alice, route)
+        )
         wrong = {"non_field_errors": ["This has the wrong type."]}
         assert refused(answer, 400, answer.json()["code"], **(wrong if b"e400" not in body else answer_lists(answer)))
     assert await cast.contents() == before
@@ -92,33 +82,39 @@ def answer_lists(answer: httpx.Response) -> dict[str, list[str]]:
      "application/jsonp", "application/xml", "application/problem+json"],
 )  # fmt: skip
 async def test_only_json_is_taken(
-    client: httpx.AsyncClient, cast: Cast, alice: Person, route: Route, content_type: str
+    client: httpx.AsyncClient, cast: Cast, alice: Person, route: Operation, content_type: str
 ) -> None:
-    body = json.dumps(await good(cast, alice, route))
+    body = json.dumps(await filled(cast, alice, route))
     before = await cast.contents()
-    answer = await client.post(route[0], content=body, headers=headers_of(alice, route, content_type))
+    answer = await client.request(
+        route.method, address(alice, route), content=body, headers=headers_of(alice, route, content_type)
+    )
     refused(answer, 415, "unsupported_media_type")
     assert await cast.contents() == before
 
 
 @every_route
 async def test_a_body_without_a_type_is_refused(
-    client: httpx.AsyncClient, cast: Cast, alice: Person, route: Route
+    client: httpx.AsyncClient, cast: Cast, alice: Person, route: Operation
 ) -> None:
     headers = headers_of(alice, route)
     del headers["Content-Type"]
-    body = json.dumps(await good(cast, alice, route)).encode()
+    body = json.dumps(await filled(cast, alice, route)).encode()
     before = await cast.contents()
-    refused(await client.post(route[0], content=body, headers=headers), 415, "unsupported_media_type")
+    refused(
+        await client.request(route.method, address(alice, route), content=body, headers=headers),
+        415,
+        "unsupported_media_type",
+    )
     assert await cast.contents() == before
 
 
 @every_route
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_a_body_over_64_kib_is_refused(
-    client: httpx.AsyncClient, cast: Cast, alice: Person, route: Route, chunked: bool
+    client: httpx.AsyncClient, cast: Cast, alice: Person, route: Operation, chunked: bool
 ) -> None:
-    body = json.dumps(await good(cast, alice, route)).encode()
+    body = json.dumps(await filled(cast, alice, route)).encode()
     body += b" " * (64 * 1024 + 1 - len(body))
 
     async def pieces() -> Any:
@@ -127,15 +123,17 @@ async def test_a_body_over_64_kib_is_refused(
 
     before = await cast.contents()
     content = pieces() if chunked else body
-    answer = await client.post(route[0], content=content, headers=headers_of(alice, route))
+    answer = await client.request(
+        route.method, address(alice, route), content=content, headers=headers_of(alice, route)
+    )
     refused(answer, 413, "too_large")
     assert await cast.contents() == before
 
 
 async def test_a_body_of_64_kib_is_taken(client: httpx.AsyncClient, cast: Cast, alice: Person) -> None:
-    body = json.dumps(await good(cast, alice, ROUTES[4])).encode()
+    body = json.dumps(await filled(cast, alice, VERIFY)).encode()
     body += b" " * (64 * 1024 - len(body))
-    answer = await client.post(ROUTES[4][0], content=body, headers=headers_of(alice, ROUTES[4]))
+    answer = await client.post(VERIFY.path, content=body, headers=headers_of(alice, VERIFY))
     assert answer.status_code == 200
 
 
@@ -143,8 +141,8 @@ async def test_a_body_of_64_kib_is_taken(client: httpx.AsyncClient, cast: Cast, 
 async def test_json_is_json_however_its_type_is_written(
     client: httpx.AsyncClient, cast: Cast, alice: Person, content_type: str
 ) -> None:
-    body = json.dumps(await good(cast, alice, ROUTES[4]))
-    answer = await client.post(ROUTES[4][0], content=body, headers={"Content-Type": content_type})
+    body = json.dumps(await filled(cast, alice, VERIFY))
+    answer = await client.post(VERIFY.path, content=body, headers={"Content-Type": content_type})
     assert answer.status_code == 200, answer.text
 
 
@@ -154,43 +152,53 @@ KEYS = ["x", "", "é", "\0", "a`b", "a.b", "$", "Email", "email ", "__class__", 
 
 @every_route
 async def test_an_unknown_field_is_named_and_poses_as_nothing_of_ours(
-    client: httpx.AsyncClient, cast: Cast, alice: Person, route: Route
+    client: httpx.AsyncClient, cast: Cast, alice: Person, route: Operation
 ) -> None:
-    body = await good(cast, alice, route)
+    body = await filled(cast, alice, route)
     before = await cast.contents()
     for key in KEYS:
-        answer = await client.post(route[0], json={**body, key: 1}, headers=headers_of(alice, route))
+        answer = await client.request(
+            route.method, address(alice, route), json={**body, key: 1}, headers=headers_of(alice, route)
+        )
         problem = answer.json()
         assert (answer.status_code, problem["status"], problem["code"]) == (400, 400, "invalid_input"), key
         assert isinstance(problem["detail"], str)
         assert len(answer.content) < 2000
-    answer = await client.post(route[0], json={**body, "x": 1}, headers=headers_of(alice, route))
+    answer = await client.request(
+        route.method, address(alice, route), json={**body, "x": 1}, headers=headers_of(alice, route)
+    )
     refused(answer, 400, "invalid_input", x=["This field is not known here."])
     assert await cast.contents() == before
 
 
 @every_route
 async def test_lone_surrogates_are_refused_as_a_key_and_as_a_value(
-    client: httpx.AsyncClient, cast: Cast, alice: Person, route: Route
+    client: httpx.AsyncClient, cast: Cast, alice: Person, route: Operation
 ) -> None:
-    body = await good(cast, alice, route)
+    body = await filled(cast, alice, route)
     before = await cast.contents()
     wrong = ['{"\\ud800": 1}', '{"a\\udfff": 1}', '{"\\ud800\\ud800": null}']
     wrong += [json.dumps({**body, name: f"{value}\ud800"}) for name, value in body.items()]
     wrong += [json.dumps({**body, "x": "\udc00"})]
     for text in wrong:
-        answer = await client.post(route[0], content=text, headers=headers_of(alice, route))
+        answer = await client.request(
+            route.method, address(alice, route), content=text, headers=headers_of(alice, route)
+        )
         assert answer.status_code == 400, (text, answer.text)
         assert answer.headers["content-type"] == "application/problem+json"
     assert await cast.contents() == before
 
 
 @every_route
-async def test_null_characters_are_refused(client: httpx.AsyncClient, cast: Cast, alice: Person, route: Route) -> None:
-    body = await good(cast, alice, route)
+async def test_null_characters_are_refused(
+    client: httpx.AsyncClient, cast: Cast, alice: Person, route: Operation
+) -> None:
+    body = await filled(cast, alice, route)
     before = await cast.contents()
     for name, value in body.items():
-        answer = await client.post(route[0], json={**body, name: f"{value}\0"}, headers=headers_of(alice, route))
+        answer = await client.request(
+            route.method, address(alice, route), json={**body, name: f"{value}\0"}, headers=headers_of(alice, route)
+        )
         assert answer.status_code == 400, answer.text
         assert list(answer_lists(answer)) == [name]
     assert await cast.contents() == before

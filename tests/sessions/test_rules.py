@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from invitree.base.tokens import program_of, seal
 from invitree.kit.web import language_of
-from invitree.sessions.rules import GRACE, Turn, access_claims, program_of, read_access_claims, seal, turn_for
+from invitree.sessions.rules import GRACE, Turn, access_claims, read_access_claims, turn_for
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 INSTANT = timedelta(microseconds=1)

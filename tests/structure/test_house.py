@@ -17,7 +17,19 @@ from invitree.base.problems import catalog
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(path for folder in ("src", "tests", "tools") for path in (ROOT / folder).rglob("*.py"))
-ROOMS = ("programs", "sessions", "users", "codes", "referrals", "signup")
+ROOMS = (
+    "programs",
+    "events",
+    "mails",
+    "sessions",
+    "users",
+    "credentials",
+    "codes",
+    "referrals",
+    "closure",
+    "signup",
+    "seed",
+)
 VOCABULARY = {"__init__", "store", "api", "rules", "actions", "jobs", "pages"}
 LONGEST_FILE, LONGEST_FUNCTION = 400, 60
 
@@ -67,7 +79,7 @@ def test_every_store_function_names_its_program(name: str, function: object) -> 
     source, module = inspect.getsource(function), sys.modules[function.__module__]
     shared = [value for key, value in vars(module).items() if isinstance(value, str) and f"{{{key}}}" in source]
     said = " ".join([source.partition('"""')[2], *shared])
-    names_it = re.search(r"program_id = \$1|\(program_id, .*VALUES \(\$1", said, re.DOTALL)
+    names_it = re.search(r"program_id = \$1|\(program_id, .*(VALUES \(|SELECT )\$1", said, re.DOTALL)
     assert names_it or (name.startswith("programs.") and "WHERE id = $1" in said), f"{name} asks about every program"
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from invitree.base.problems import Unavailable
-from invitree.kit.passwords import Hasher
+from invitree.kit.passwords import Hasher, Match
 from invitree.users.rules import clean_username, password_complaints
 
 SHORT = "This password is too short. It must contain at least 8 characters."
@@ -96,15 +96,15 @@ async def test_a_hash_is_argon2id_with_our_parameters_and_its_own_salt() -> None
     first, second = await hasher.hash("secret"), await hasher.hash("secret")
     assert first.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
     assert first != second
-    assert await hasher.verify(first, "secret")
-    assert not await hasher.verify(first, "Secret")
+    assert await hasher.check(first, "secret") is Match.RIGHT
+    assert await hasher.check(first, "Secret") is Match.WRONG
     hasher.close()
 
 
 @pytest.mark.parametrize("stored", [None, "", "!", "$argon2id$broken", "pbkdf2_sha256$1$a$b"])
 async def test_nobodys_and_unreadable_hashes_match_nothing(stored: str | None) -> None:
     hasher = Hasher(threads=1)
-    assert not await hasher.verify(stored, "nobody")
+    assert await hasher.check(stored, "nobody") is Match.WRONG
     hasher.close()
 
 
@@ -114,7 +114,7 @@ async def test_a_full_queue_refuses_instead_of_waiting() -> None:
     with pytest.raises(Unavailable):
         await hasher.hash("secret")
     with pytest.raises(Unavailable):
-        await hasher.verify(None, "secret")
+        await hasher.check(None, "secret")
     hasher._waiting = 0
     assert await hasher.hash("secret")
     hasher.close()

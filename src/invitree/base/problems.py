@@ -31,11 +31,13 @@ class Problem(Exception):
     message: ClassVar[Text]
     # Off where the answer must be the same to the byte for everyone (contract: lookup by e-mail).
     traced: ClassVar[bool] = True
-    retry_after_s: ClassVar[int | None] = None
+    retry_after_s: int | None = None
 
-    def __init__(self, fields: Fields | None = None) -> None:
+    def __init__(self, fields: Fields | None = None, *, retry_after_s: int | None = None) -> None:
         super().__init__(self.code)
         self.fields: Fields = fields or {}
+        if retry_after_s is not None:
+            self.retry_after_s = retry_after_s
 
     def __init_subclass__(cls, *, status: int, title: str, ru_title: str, ru: str) -> None:
         cls.status = status
@@ -119,8 +121,38 @@ class TokenNotValid(
     """Token is invalid or expired"""
 
 
+class StaleToken(
+    Problem,
+    status=403,
+    title="Already active",
+    ru_title="Уже активирован",
+    ru="Этот пользователь уже активирован.",
+):
+    """Stale token for given user."""
+
+
+class EmailNotConfirmed(
+    Problem,
+    status=403,
+    title="Address not confirmed",
+    ru_title="Адрес не подтверждён",
+    ru="Сначала подтвердите свой адрес электронной почты.",
+):
+    """Confirm your e-mail address first."""
+
+
 class NotFound(Problem, status=404, title="Not found", ru_title="Не найдено", ru="Не найдено."):
     """Not found."""
+
+
+class UnknownProgram(
+    Problem,
+    status=404,
+    title="Unknown program",
+    ru_title="Неизвестная программа",
+    ru="Программы, названной в X-Program, не существует.",
+):
+    """There is no program of the name in X-Program."""
 
 
 class CodeNotFound(
@@ -163,6 +195,18 @@ class UnsupportedMediaType(
     ru="Отправьте тело как application/json.",
 ):
     """Send the body as application/json."""
+
+
+class TooManyRequests(
+    Problem,
+    status=429,
+    title="Too many requests",
+    ru_title="Слишком много запросов",
+    ru="Слишком много запросов. Повторите позже.",
+):
+    """Too many requests. Try again later."""
+
+    retry_after_s = 1
 
 
 class Internal(

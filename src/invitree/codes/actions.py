@@ -9,10 +9,11 @@ import msgspec
 from msgspec import Struct
 
 from invitree.base.emails import parse_email
-from invitree.base.problems import CodeActive, CodeNotFound, InvalidInput, Text, Unauthenticated
+from invitree.base.problems import CodeActive, CodeNotFound, EmailNotConfirmed, InvalidInput, Text, Unauthenticated
 from invitree.codes import store
 from invitree.codes.rules import ALPHABET, Refused, expiry_for, instant_for, is_rude, spell
-from invitree.codes.store import Code
+from invitree.codes.store import Code, Owner
+from invitree.events.store import Author, Kind, insert_event
 from invitree.kit.cache import Cache
 from invitree.kit.db import Queryable
 from invitree.kit.listen import announce
@@ -56,27 +57,43 @@ def _accepted(field: str, answer: datetime | Refused, too_early: Text, program: 
     raise InvalidInput({field: [too_early if answer is Refused.NOT_IN_THE_FUTURE else too_far]})
 
 
-async def create_code(here: Resources, *, program: Program, user_id: int, expires_at: datetime, replace: bool) -> Code:
-    """Mint the live code of a user. Raises CodeActive where there is one, unless it is to be replaced."""
+async def create_code(
+    here: Resources, *, program: Program, user_id: int, expires_at: datetime, replace: bool, by: Author
+) -> Code:
+    """Mint the live code of a user. Raises CodeActive where there is one, unless it is to be replaced.
+
+    Raises EmailNotConfirmed where the program asks for confirmed addresses and the user's is not: whoever signs up with
+    somebody else's address gets no code in that name.
+    """
     async with here.db.transaction() as tx:
-        email_key = await _lock(tx, program.id, user_id)
-        if replace:
-            await store.revoke(tx, program_id=program.id, user_id=user_id)
+        owner = await _lock(tx, program.id, user_id)
+        if program.activation == "required" and not owner.is_confirmed:
+            raise EmailNotConfirmed
+        replaced = replace and await store.revoke(tx, program_id=program.id, user_id=user_id)
         await store.revoke_expired(tx, program_id=program.id, user_id=user_id)
         code = await _insert(tx, program, user_id, expires_at)
-        await announce(tx, topic=TOPIC, news=CodeChanged(program.id, email_key, code))
-    _settle(here, program.id, email_key, code)
+        kind: Kind = "code.replaced" if replaced else "code.created"
+        await insert_event(tx, program_id=program.id, kind=kind, user_id=user_id, by=by)
+        await announce(tx, topic=TOPIC, news=CodeChanged(program.id, owner.email_key, code))
+    _settle(here, program.id, owner.email_key, code)
     return code
 
 
-async def delete_code(here: Resources, *, program_id: int, user_id: int) -> None:
+async def delete_code(here: Resources, *, program_id: int, user_id: int, by: Author) -> None:
     """Revoke the live code of a user, for everybody from the commit on. Raises CodeNotFound."""
     async with here.db.transaction() as tx:
-        email_key = await _lock(tx, program_id, user_id)
+        owner = await _lock(tx, program_id, user_id)
         if not await store.revoke(tx, program_id=program_id, user_id=user_id):
             raise CodeNotFound
-        await announce(tx, topic=TOPIC, news=CodeChanged(program_id, email_key, None))
-    _settle(here, program_id, email_key, None)
+        await insert_event(tx, program_id=program_id, kind="code.deleted", user_id=user_id, by=by)
+        await announce(tx, topic=TOPIC, news=CodeChanged(program_id, owner.email_key, None))
+    _settle(here, program_id, owner.email_key, None)
+
+
+async def revoke_with_account(tx: Queryable, *, program_id: int, user_id: int, email_key: str) -> None:
+    """Revoke the code of a user whose account, locked in this transaction, is being closed."""
+    await store.revoke(tx, program_id=program_id, user_id=user_id)
+    await announce(tx, topic=TOPIC, news=CodeChanged(program_id, email_key, None))
 
 
 async def get_open_code(here: Resources, *, program_id: int, email: str) -> Code:
@@ -102,6 +119,11 @@ def heard(cache: Cache[tuple[int, str], Code], news: bytes) -> None:
     cache.change((change.program_id, change.email_key), change.code, expires_at=expires_at)
 
 
+def heard_of_address(cache: Cache[tuple[int, str], Code], news: bytes) -> None:
+    """Forget what was found under an address that its user has no longer."""
+    cache.change(msgspec.json.decode(news, type=tuple[int, str]), None)
+
+
 def _settle(here: Resources, program_id: int, email_key: str, code: Code | None) -> None:
     """Forget, in this process, what the commit has ended; the news of it may still be on its way to us."""
     cache, key = _cache(here), (program_id, email_key)
@@ -109,11 +131,11 @@ def _settle(here: Resources, program_id: int, email_key: str, code: Code | None)
         cache.change(key, None)
 
 
-async def _lock(tx: Queryable, program_id: int, user_id: int) -> str:
-    email_key = await store.lock_owner(tx, program_id=program_id, user_id=user_id)
-    if email_key is None:
+async def _lock(tx: Queryable, program_id: int, user_id: int) -> Owner:
+    owner = await store.lock_owner(tx, program_id=program_id, user_id=user_id)
+    if owner is None:
         raise Unauthenticated  # deactivated since the request began
-    return email_key
+    return owner
 
 
 async def _insert(tx: Queryable, program: Program, user_id: int, expires_at: datetime) -> Code:

@@ -11,18 +11,24 @@ from invitree.base.problems import (
     NON_FIELD,
     CodeActive,
     CodeNotFound,
+    EmailNotConfirmed,
     InvalidInput,
     Text,
+    TooManyRequests,
     Unauthenticated,
+    UnknownProgram,
 )
 from invitree.codes import actions, store
 from invitree.codes.rules import last_day_of, normalize
 from invitree.codes.store import Code
 from invitree.kit.body import REQUIRED, json_body, takes
+from invitree.kit.origin import origin_of
 from invitree.kit.resources import resources
+from invitree.kit.throttle import limit
 from invitree.kit.web import BODY, answers
 from invitree.programs.store import Program
-from invitree.sessions.api import ANYONE, MEMBERS, caller_of, program_of
+from invitree.sessions.api import ANYONE, MEMBERS, author_of, caller_of, program_of
+from invitree.users.rules import name_key
 
 _ONE_OF_TWO = Text(
     "Give expiration_date or expires_at, not both.", "Укажите expiration_date или expires_at, но не оба поля."
@@ -73,13 +79,14 @@ async def create_code(
     replace: Annotated[bool, QueryParameter(description="Replace the live code, which is dead from then on.")] = False,
 ) -> CodeOut:
     """Mint your code. You have one live code at most; an expired or deleted one never stands in the way."""
-    here, program = resources(request), await program_of(request)
+    here, program, user_id = resources(request), await program_of(request), caller_of(request).user_id
     code = await actions.create_code(
         here,
         program=program,
-        user_id=caller_of(request).user_id,
+        user_id=user_id,
         expires_at=_expiry(data, program=program, now=here.clock.now()),
         replace=replace,
+        by=author_of(request, user_id=user_id),
     )
     return _shown(code, program)
 
@@ -98,7 +105,8 @@ def _expiry(data: CodeIn, *, program: Program, now: datetime) -> datetime:
 async def delete_code(request: Request[Any, Any, Any]) -> None:
     """Revoke your live code. It is dead when this answers: nobody can sign up with it."""
     caller = caller_of(request)
-    await actions.delete_code(resources(request), program_id=caller.program_id, user_id=caller.user_id)
+    by = author_of(request, user_id=caller.user_id)
+    await actions.delete_code(resources(request), program_id=caller.program_id, user_id=caller.user_id, by=by)
 
 
 @get(
@@ -123,7 +131,7 @@ async def own_code(request: Request[Any, Any, Any]) -> CodeOut:
     summary="Look up a code by e-mail",
     response_description="The live code of this person.",
     tags=["Referral codes"],
-    responses=answers(CodeNotFound, Unauthenticated),
+    responses=answers(CodeNotFound, TooManyRequests, Unauthenticated),
     **MEMBERS,
 )
 async def code_by_email(
@@ -134,11 +142,14 @@ async def code_by_email(
 
     The 404 is the same to the byte for an unknown address, a person without a code, and an expired or deleted code.
     """
-    program = await program_of(request)
-    code = await actions.get_open_code(
-        resources(request), program_id=program.id, email=email.removeprefix("/").rstrip("/")
+    here, program, address = resources(request), await program_of(request), email.removeprefix("/").rstrip("/")
+    await here.throttle.charge(
+        request,
+        program.id,
+        limit("lookup", here.settings.limit_lookup, str(caller_of(request).user_id)),
+        limit("lookup_by_target", here.settings.limit_lookup_by_target, name_key(address)),
     )
-    return _shown(code, program)
+    return _shown(await actions.get_open_code(here, program_id=program.id, email=address), program)
 
 
 @get(
@@ -146,7 +157,7 @@ async def code_by_email(
     summary="Check a code",
     response_description="Whether it can be used, and until when.",
     tags=["Referral codes"],
-    responses=answers(Unauthenticated),
+    responses=answers(TooManyRequests, Unauthenticated, UnknownProgram),
     **ANYONE,
 )
 async def check_code(request: Request[Any, Any, Any], code: FromPath[str]) -> CheckOut:
@@ -154,8 +165,11 @@ async def check_code(request: Request[Any, Any, Any], code: FromPath[str]) -> Ch
 
     Case does not matter, and O counts as 0, I and L as 1.
     """
-    normalized, program = normalize(code), await program_of(request)
-    expires_at = normalized and await store.find_expiry(resources(request).db, program_id=program.id, code=normalized)
+    here, normalized, program = resources(request), normalize(code), await program_of(request)
+    await here.throttle.charge(
+        request, program.id, limit("check", here.settings.limit_check, origin_of(request).network)
+    )
+    expires_at = normalized and await store.find_expiry(here.db, program_id=program.id, code=normalized)
     return CheckOut(valid=True, expires_at=expires_at) if isinstance(expires_at, datetime) else CheckOut(valid=False)
 
 
@@ -165,7 +179,7 @@ _CREATE: dict[str, Any] = {
     **MEMBERS,
     "response_description": "The new code.",
     "tags": ["Referral codes"],
-    "responses": answers(CodeActive, Unauthenticated, *BODY),
+    "responses": answers(CodeActive, EmailNotConfirmed, Unauthenticated, *BODY),
 }
 _DELETE: dict[str, Any] = {
     **MEMBERS,

@@ -26,6 +26,13 @@ class LockedCode(Struct, frozen=True, kw_only=True):
     owner_is_active: bool
 
 
+class Owner(Struct, frozen=True, kw_only=True):
+    """Whose codes cannot be changed by anybody else until the transaction ends."""
+
+    email_key: str
+    is_confirmed: bool
+
+
 async def find_open_code(db: Queryable, *, program_id: int, email_key: str) -> Code | None:
     """Return the live code under which this person can be named as referrer."""
     row = await db.fetchrow(
@@ -69,14 +76,18 @@ async def find_expiry(db: Queryable, *, program_id: int, code: str) -> datetime 
     return expires_at
 
 
-async def lock_owner(db: Queryable, *, program_id: int, user_id: int) -> str | None:
-    """Let one transaction at a time change this user's codes; return the user's e-mail key."""
-    email_key: str | None = await db.fetchval(
-        "SELECT email_key FROM users WHERE program_id = $1 AND id = $2 AND is_active FOR NO KEY UPDATE",
+async def lock_owner(db: Queryable, *, program_id: int, user_id: int) -> Owner | None:
+    """Let one transaction at a time change this user's codes; None where the user is not active."""
+    row = await db.fetchrow(
+        """
+        SELECT email_key, confirmed_at IS NOT NULL AS is_confirmed FROM users
+        WHERE program_id = $1 AND id = $2 AND is_active
+        FOR NO KEY UPDATE
+        """,
         program_id,
         user_id,
     )
-    return email_key
+    return Owner(**row) if row else None
 
 
 async def revoke_expired(db: Queryable, *, program_id: int, user_id: int) -> None:

@@ -53,9 +53,14 @@ class Cache(Generic[K, V]):
         else:
             self._keep(key, value, expires_at)
 
+    def clear(self) -> None:
+        """Forget everything; reads that began before can no longer fill."""
+        self._changes = [count + 1 for count in self._changes]
+        self._entries.clear()
+
     def open(self) -> None:
         """Begin to keep values: news of changes will arrive from here on. Reads that began before cannot fill."""
-        self._changes = [count + 1 for count in self._changes]
+        self.clear()
         self._open = True
 
     def close(self) -> None:

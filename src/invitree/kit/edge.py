@@ -49,7 +49,8 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], *_headers(message["headers"], trace)]
+                told = request.get("ratelimit", ())
+                message["headers"] = [*message["headers"], *_headers(message["headers"], trace), *told]
             await send(message)
 
         try:

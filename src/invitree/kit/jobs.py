@@ -1,10 +1,36 @@
 """Jobs: rows that the worker takes up, written in the caller's transaction and so there exactly if it commits."""
 
-from typing import Any
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Literal
 
 import msgspec
+from msgspec import Struct
 
 from invitree.kit.db import Queryable
+
+
+class GiveUp(Exception):
+    """Raised by a job that can never be done. The message is the reason, without secrets and personal data."""
+
+
+class TryAgain(Exception):
+    """Raised by a job that cannot be done now. The message is the reason, without secrets and personal data."""
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """A job that is not done: `queued`, `picked` (being done just now) or `failed` (given up)."""
+
+    id: int
+    status: Literal["queued", "picked", "failed"]
+    payload: bytes
+    attempts: int
+    """How often it was begun."""
+    created_at: datetime
+    next_at: datetime | None
+    """When it is tried next; None unless it is queued."""
+    reason: str | None
+    """Why the last attempt failed."""
 
 
 async def enqueue(db: Queryable, *, job: str, payload: Any) -> None:
@@ -25,3 +51,61 @@ async def enqueue(db: Queryable, *, job: str, payload: Any) -> None:
         job,
         msgspec.json.encode(payload),
     )
+
+
+async def list_jobs(db: Queryable, *, job: str, failed: bool = False) -> list[Job]:
+    """Return the jobs of this name that are not done, or only those given up, the oldest first."""
+    rows = await db.fetch(
+        """
+        SELECT q.id, q.status::text, q.payload, q.attempts + CASE q.status WHEN 'queued' THEN 0 ELSE 1 END AS attempts,
+            q.created AS created_at, CASE q.status WHEN 'queued' THEN q.execute_after END AS next_at, last.reason
+        FROM pgqueuer q LEFT JOIN LATERAL (
+            SELECT l.traceback ->> 'exception_message' AS reason FROM pgqueuer_log l
+            WHERE l.job_id = q.id AND l.traceback IS NOT NULL ORDER BY l.created DESC, l.id DESC LIMIT 1
+        ) last ON TRUE
+        WHERE q.entrypoint = $1 AND (q.status = 'failed' OR NOT $2)
+        ORDER BY q.id
+        """,
+        job,
+        failed,
+    )
+    return [Job(**dict(row)) for row in rows]
+
+
+async def retry_jobs(db: Queryable, *, ids: Sequence[int]) -> list[int]:
+    """Queue jobs that were given up anew, with all their attempts before them. Return which of `ids` these were.
+
+    Writes what PgQueuer's own `requeue_jobs` writes, which does not say what it has found.
+    """
+    rows = await db.fetch(
+        """
+        WITH queued AS (
+            UPDATE pgqueuer SET status = 'queued', execute_after = now(), updated = now(), attempts = 0,
+                queue_manager_id = NULL
+            WHERE id = ANY($1::bigint[]) AND status = 'failed'
+            RETURNING id, entrypoint, priority
+        ), logged AS (
+            INSERT INTO pgqueuer_log (job_id, status, entrypoint, priority)
+            SELECT id, 'queued', entrypoint, priority FROM queued
+        )
+        SELECT id FROM queued ORDER BY id
+        """,
+        list(ids),
+    )
+    return [row["id"] for row in rows]
+
+
+async def forget_old_news(db: Queryable, *, older_than_s: float) -> None:
+    """Delete what PgQueuer has noted of jobs longer ago than this; it never does by itself.
+
+    What tells why a job that is still there has failed is kept.
+    """
+    await db.execute(
+        """
+        DELETE FROM pgqueuer_log l
+        WHERE l.created < now() - make_interval(secs => $1)
+            AND NOT EXISTS (SELECT FROM pgqueuer q WHERE q.id = l.job_id)
+        """,
+        older_than_s,
+    )
+    await db.execute("DELETE FROM pgqueuer_statistics WHERE created < now() - make_interval(secs => $1)", older_than_s)

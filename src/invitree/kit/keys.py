@@ -24,6 +24,8 @@ class Keyring:
     def __init__(self, secret_keys: Sequence[str]) -> None:
         self._signing = [OctKey.import_key(_derive(key, b"access token")) for key in secret_keys]
         self._hashing = [_derive(key, b"opaque token") for key in secret_keys]
+        self._linking = [_derive(key, b"mail link") for key in secret_keys]
+        self._counting = _derive(secret_keys[0], b"throttle")
         self._rotating = [_derive(key, b"refresh successor") for key in secret_keys]
 
     def sign(self, claims: Mapping[str, Any]) -> str:
@@ -56,6 +58,18 @@ class Keyring:
         its hash is stored.
         """
         return [_text(_mac(key, token)) for key in self._rotating]
+
+    def links(self, nonce: str) -> list[str]:
+        """Return the token of a link in a mail, under each key, first the one to use now.
+
+        Derived, so that neither the database nor the queue of mails holds what would open an account, and a mail that
+        is sent again has the same link.
+        """
+        return [_text(_mac(key, nonce)) for key in self._linking]
+
+    def fingerprint(self, text: str) -> bytes:
+        """Return 16 bytes that stand for a text, to count by: of addresses nothing else is to be kept."""
+        return _mac(self._counting, text)[:16]
 
 
 def new_token() -> str:

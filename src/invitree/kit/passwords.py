@@ -1,12 +1,22 @@
-"""Password hashing: argon2id in threads, never on the event loop, never more at once than the machine can do."""
+"""Password hashing: argon2id in threads, never on the event loop, never more at once than the machine can do.
+
+Passwords that came with their users from Django verify in its forms: `pbkdf2_sha256$<iterations>$<salt>$<base64>` and
+`argon2$argon2id$v=19$m=…,t=…,p=…$<salt>$<hash>`.
+"""
 
 import asyncio
+import base64
+import enum
+import hashlib
+import hmac
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar, TypeVarTuple
+from contextlib import suppress
+from typing import NamedTuple, TypeVar, TypeVarTuple
 
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
+from argon2 import PasswordHasher, extract_parameters
+from argon2.exceptions import VerificationError, VerifyMismatchError
 
 from invitree.base.problems import Unavailable
 
@@ -14,8 +24,23 @@ from invitree.base.problems import Unavailable
 _ARGON2 = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
 _LONGEST_QUEUE_A_THREAD = 50  # about a second's worth
 
+# What a hash of elsewhere may cost to verify. Django 6.0 makes pbkdf2 with 1,200,000 iterations, argon2 with 100 MiB.
+_MOST_ITERATIONS = 5_000_000
+_MOST_KIB, _MOST_PASSES, _MOST_LANES = 262_144, 16, 16
+_LONGEST_HASH = 512
+_PBKDF2 = re.compile(r"pbkdf2_sha256\$([1-9][0-9]{0,6})\$([^$\x00]+)\$([A-Za-z0-9+/]{43}=)")
+
 Ts = TypeVarTuple("Ts")
 R = TypeVar("R")
+
+
+class Match(enum.Enum):
+    """What a password is to a hash."""
+
+    WRONG = "wrong"
+    RIGHT = "right"
+    RIGHT_BUT_STALE = "right_but_stale"
+    """It is the one, and its hash is not as we make them: hash it anew."""
 
 
 class Hasher:
@@ -25,17 +50,20 @@ class Hasher:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="argon2")
         self._most = threads * _LONGEST_QUEUE_A_THREAD
         self._waiting = 0
-        # Verified against when there is no such user, so that an unknown name takes as long as a wrong password.
+        # Verified against when there is nothing of ours to verify, so that every failure costs one argon2.
         self._nobody = _ARGON2.hash("nobody")
 
     async def hash(self, password: str) -> str:
         """Return the argon2id hash of a password. Raises Unavailable when too many wait."""
         return await self._run(_ARGON2.hash, password)
 
-    async def verify(self, password_hash: str | None, password: str) -> bool:
-        """Return whether the password is the hashed one; None takes as long and is False. Raises Unavailable."""
-        matches = await self._run(_matches, self._nobody if password_hash is None else password_hash, password)
-        return matches and password_hash is not None
+    async def check(self, password_hash: str | None, password: str, *, decoy: str | None = None) -> Match:
+        """Return what the password is to the hash; None and what cannot be verified are WRONG. Raises Unavailable.
+
+        WRONG takes the same time for everybody among whom `decoy` stands: it is any pbkdf2 hash of theirs, None where
+        they have none. So the time does not tell who exists, nor who came with a hash from elsewhere.
+        """
+        return await self._run(_check, password_hash or "", password, decoy or "", self._nobody)
 
     def close(self) -> None:
         """End the threads."""
@@ -51,8 +79,72 @@ class Hasher:
             self._waiting -= 1
 
 
-def _matches(password_hash: str, password: str) -> bool:
+def is_verifiable(password_hash: str) -> bool:
+    """Return whether some password may match the hash: its form is known and it does not cost too much."""
+    return _read_pbkdf2(password_hash) is not None or _read_argon2(password_hash) is not None
+
+
+def _check(password_hash: str, password: str, decoy: str, nobody: str) -> Match:
+    secret = password.encode("utf-8", "surrogatepass")
+    theirs, phc = _read_pbkdf2(password_hash), _read_argon2(password_hash)
+    if theirs and hmac.compare_digest(_derive(secret, theirs.salt, theirs.iterations), theirs.digest):
+        return Match.RIGHT_BUT_STALE
+    # One of Django's goes by another name, so it is stale whatever its parameters.
+    is_ours = phc is not None and phc == password_hash and not _ARGON2.check_needs_rehash(phc)
     try:
-        return _ARGON2.verify(password_hash, password)
-    except (VerificationError, InvalidHashError):
-        return False
+        if phc and _ARGON2.verify(phc, secret):
+            return Match.RIGHT if is_ours else Match.RIGHT_BUT_STALE
+        has_cost = False
+    except VerifyMismatchError:
+        has_cost = is_ours
+    except (VerificationError, ValueError):
+        has_cost = False  # it looked like a hash and is none
+    _waste(secret, theirs, _read_pbkdf2(decoy), nobody=None if has_cost else nobody)
+    return Match.WRONG
+
+
+class _Pbkdf2(NamedTuple):
+    iterations: int
+    salt: bytes
+    digest: bytes
+
+
+def _waste(secret: bytes, theirs: _Pbkdf2 | None, decoy: _Pbkdf2 | None, *, nobody: str | None) -> None:
+    """Do what is still missing of what every failure does: one argon2 and the decoy's pbkdf2."""
+    if nobody:
+        with suppress(VerifyMismatchError):
+            _ARGON2.verify(nobody, secret)
+    # Django raises its iterations with every version, so hashes differ in them.
+    missing = (decoy.iterations if decoy else 0) - (theirs.iterations if theirs else 0)
+    if missing > 0:
+        _derive(secret, b"nobody", missing)
+
+
+def _derive(secret: bytes, salt: bytes, iterations: int) -> bytes:
+    return hashlib.pbkdf2_hmac("sha256", secret, salt, iterations)
+
+
+def _read_pbkdf2(password_hash: str) -> _Pbkdf2 | None:
+    found = len(password_hash) <= _LONGEST_HASH and _PBKDF2.fullmatch(password_hash)
+    if not found or int(found[1]) > _MOST_ITERATIONS:
+        return None
+    try:
+        return _Pbkdf2(int(found[1]), found[2].encode(), base64.b64decode(found[3]))
+    except UnicodeEncodeError:
+        return None
+
+
+def _read_argon2(password_hash: str) -> str | None:
+    """Return a hash as argon2 itself writes it (the PHC string format), or None where it is not one that we verify."""
+    phc = password_hash.removeprefix("argon2") if password_hash.startswith("argon2$") else password_hash
+    try:
+        parameters = extract_parameters(phc) if len(phc) <= _LONGEST_HASH and phc.isascii() else None
+    except ValueError:
+        return None
+    bearable = (
+        parameters is not None
+        and parameters.memory_cost <= _MOST_KIB
+        and parameters.time_cost <= _MOST_PASSES
+        and parameters.parallelism <= _MOST_LANES
+    )
+    return phc if bearable else None

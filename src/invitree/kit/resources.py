@@ -11,6 +11,7 @@ from invitree.kit.clock import Clock
 from invitree.kit.db import Database
 from invitree.kit.keys import Keyring
 from invitree.kit.passwords import Hasher
+from invitree.kit.throttle import Throttle
 
 
 class Resources(Struct, frozen=True, kw_only=True):
@@ -21,6 +22,7 @@ class Resources(Struct, frozen=True, kw_only=True):
     clock: Clock
     keys: Keyring
     hasher: Hasher
+    throttle: Throttle
     caches: dict[str, Cache[Any, Any]]
 
 

@@ -3,21 +3,22 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import asyncpg
 import msgspec
 
+from invitree.base.problems import UnknownProgram
 from invitree.kit.cache import Cache
 from invitree.kit.db import Database
 from invitree.kit.listen import announce
 from invitree.kit.resources import Resources
 from invitree.programs import store
-from invitree.programs.rules import DEFAULT_SLUG, complaint
+from invitree.programs.rules import complaint, host_of, is_slug
 from invitree.programs.store import Program
 
 TOPIC = "programs"
 
 
-class UnknownProgram(LookupError):
-    """There is no such program."""
+_Key = int | tuple[str, str]
 
 
 class BadPolicy(ValueError):
@@ -29,19 +30,27 @@ async def get_program(here: Resources, program_id: int) -> Program:
     return await _get(here, program_id, lambda: store.find_program(here.db, program_id=program_id))
 
 
-async def get_default_program(here: Resources) -> Program:
-    """Return the program of a request that names none. Raises UnknownProgram."""
-    return await _get(here, DEFAULT_SLUG, lambda: store.find_program_by_slug(here.db, slug=DEFAULT_SLUG))
+async def get_program_by_slug(here: Resources, slug: str) -> Program:
+    """Return the program of this name. Raises UnknownProgram."""
+    if not is_slug(slug):
+        raise UnknownProgram
+    return await _get(here, ("slug", slug), lambda: store.find_program_by_slug(here.db, slug=slug))
 
 
-async def _get(here: Resources, key: int | str, find: Callable[[], Awaitable[Program | None]]) -> Program:
-    cache: Cache[int | str, Program] = here.caches[TOPIC]
+async def get_program_of_host(here: Resources, header: str) -> Program:
+    """Return the program that claims the host in a `Host` header, or the default one. Raises UnknownProgram."""
+    host = host_of(header)
+    return await _get(here, ("host", host), lambda: store.find_program_of_host(here.db, host=host))
+
+
+async def _get(here: Resources, key: _Key, find: Callable[[], Awaitable[Program | None]]) -> Program:
+    cache: Cache[_Key, Program] = here.caches[TOPIC]
     if cached := cache.get(key, now=here.clock.now()):
         return cached
     ticket = cache.ticket(key)
     program = await find()
     if program is None:
-        raise UnknownProgram(key)
+        raise UnknownProgram
     cache.fill(key, program, ticket=ticket)
     return program
 
@@ -54,22 +63,39 @@ async def set_policy(db: Database, *, program_id: int, **changes: Any) -> Progra
     async with db.transaction() as tx:
         program = await store.lock_program(tx, program_id=program_id)
         if program is None:
-            raise UnknownProgram(program_id)
+            raise UnknownProgram
         changed = msgspec.structs.replace(program, **changes)
         policy: dict[str, Any] = {
             "time_zone": changed.time_zone,
             "code_length": changed.code_length,
             "longest_code_life_days": changed.longest_code_life_days,
             "referral_list": changed.referral_list,
+            "activation": changed.activation,
+            "host": changed.host or None,
         }
         if why := complaint(**policy):
             raise BadPolicy(why)
-        await store.update_program(tx, program_id=program_id, **policy)
-        await announce(tx, topic=TOPIC, news=[program.id, program.slug])
+        try:
+            await store.update_program(tx, program_id=program_id, **policy)
+        except asyncpg.UniqueViolationError:
+            raise BadPolicy(f"another program claims the host {changed.host}") from None
+        await announce(tx, topic=TOPIC, news=program.id)
     return changed
 
 
-def heard(cache: Cache[int | str, Program], news: bytes) -> None:
-    """Forget a program that was changed."""
-    for key in msgspec.json.decode(news, type=tuple[int, str]):
-        cache.change(key, None)
+async def create_program(db: Database, *, slug: str) -> Program:
+    """Make a program with the default policy. Raises BadPolicy."""
+    if not is_slug(slug):
+        raise BadPolicy(f"{slug!r} is not a name: small letters, digits and hyphens, 63 at most")
+    async with db.transaction() as tx:
+        try:
+            program = await store.insert_program(tx, slug=slug)
+        except asyncpg.UniqueViolationError:
+            raise BadPolicy(f"there is a program {slug!r} already") from None
+        await announce(tx, topic=TOPIC, news=program.id)
+    return program
+
+
+def heard(cache: Cache[_Key, Program], _news: bytes) -> None:
+    """Forget every program: one was changed, and any host may have been told to mean it. They are few."""
+    cache.clear()

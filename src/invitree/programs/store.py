@@ -1,12 +1,13 @@
 """Every statement about programs."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
 from invitree.kit.db import Queryable, unscoped
-from invitree.programs.rules import ReferralList
+from invitree.programs.rules import DEFAULT_SLUG, Activation, ReferralList
 
 
 class Program(Struct, frozen=True, kw_only=True):
@@ -18,6 +19,8 @@ class Program(Struct, frozen=True, kw_only=True):
     code_length: int
     longest_code_life_days: int
     referral_list: ReferralList
+    activation: Activation
+    host: str | None
 
     @property
     def zone(self) -> ZoneInfo:
@@ -30,7 +33,9 @@ class Program(Struct, frozen=True, kw_only=True):
         return timedelta(days=self.longest_code_life_days)
 
 
-_PROGRAM = "SELECT id, slug, time_zone, code_length, longest_code_life_days, referral_list FROM programs"
+_PROGRAM = """
+    SELECT id, slug, time_zone, code_length, longest_code_life_days, referral_list, activation, host FROM programs
+"""
 
 
 async def find_program(db: Queryable, *, program_id: int) -> Program | None:
@@ -44,6 +49,36 @@ async def find_program_by_slug(db: Queryable, *, slug: str) -> Program | None:
     """Return the program with this slug."""
     row = await db.fetchrow(f"{_PROGRAM} WHERE slug = $1", slug)
     return Program(**row) if row else None
+
+
+@unscoped("finds which program is meant")
+async def find_program_of_host(db: Queryable, *, host: str) -> Program | None:
+    """Return the program that claims a host name, or the default one."""
+    row = await db.fetchrow(
+        f"{_PROGRAM} WHERE host = $1 OR slug = $2 ORDER BY host IS NOT DISTINCT FROM $1 DESC LIMIT 1",
+        host,
+        DEFAULT_SLUG,
+    )
+    return Program(**row) if row else None
+
+
+@unscoped("names all of them, for work that goes through one after the other")
+async def list_program_ids(db: Queryable) -> Sequence[int]:
+    """Return the id of every program."""
+    return [row["id"] for row in await db.fetch("SELECT id FROM programs ORDER BY id")]
+
+
+@unscoped("makes one")
+async def insert_program(db: Queryable, *, slug: str) -> Program:
+    """Write a new program. Raises asyncpg.UniqueViolationError or CheckViolationError naming the constraint."""
+    row = await db.fetchrow(
+        """
+        INSERT INTO programs (slug) VALUES ($1)
+        RETURNING id, slug, time_zone, code_length, longest_code_life_days, referral_list, activation, host
+        """,
+        slug,
+    )
+    return Program(**row)
 
 
 async def lock_program(db: Queryable, *, program_id: int) -> Program | None:
@@ -60,12 +95,15 @@ async def update_program(
     code_length: int,
     longest_code_life_days: int,
     referral_list: str,
+    activation: str,
+    host: str | None,
 ) -> None:
     """Write a program's policy; `programs.rules.complaint` says beforehand whether it can be."""
     await db.execute(
         """
         UPDATE programs
-        SET time_zone = $2, code_length = $3, longest_code_life_days = $4, referral_list = $5
+        SET time_zone = $2, code_length = $3, longest_code_life_days = $4, referral_list = $5, activation = $6,
+            host = $7
         WHERE id = $1
         """,
         program_id,
@@ -73,4 +111,6 @@ async def update_program(
         code_length,
         longest_code_life_days,
         referral_list,
+        activation,
+        host,
     )

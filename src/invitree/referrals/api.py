@@ -5,19 +5,18 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from litestar import Request, Response, get
-from litestar.datastructures import ResponseHeader
-from litestar.params import PathParameter, QueryParameter
+from litestar.params import PathParameter
 from msgspec import Meta, Struct
 
 from invitree.base.emails import masked
 from invitree.base.problems import InvalidInput, NotFound, Unauthenticated
+from invitree.kit.paging import LARGEST_ID, LINK, After, Limit, is_plain_id, next_page
 from invitree.kit.resources import resources
 from invitree.kit.web import answers
 from invitree.referrals import store
 from invitree.referrals.store import Person
 from invitree.sessions.api import MEMBERS, caller_of, program_of
 
-_LARGEST_ID = 2**53 - 1  # the largest that every JSON client holds exactly (RFC 8259, 6)
 UserId = Annotated[int, PathParameter(description="A user's id.", schema_extra={"minimum": 1})]
 
 
@@ -43,18 +42,14 @@ def _shown(person: Person, *, openly: bool) -> ReferralOut:
     response_description="A page of referrals, newest first.",
     tags=["Referrals"],
     responses=answers(InvalidInput, NotFound, Unauthenticated),
-    response_headers=[
-        ResponseHeader(name="Link", description='The next page, `<…>; rel="next"` (RFC 8288).', documentation_only=True)
-    ],
+    response_headers=[LINK],
     **MEMBERS,
 )
 async def list_referrals(
     request: Request[Any, Any, Any],
     referrer_id: UserId,
-    limit: Annotated[int, QueryParameter(ge=1, le=100, description="Referrals a page.")] = 20,
-    after: Annotated[
-        int, QueryParameter(ge=1, le=_LARGEST_ID, description="Where the page before ended; follow `Link` for it.")
-    ] = _LARGEST_ID,
+    limit: Limit = 20,
+    after: After = LARGEST_ID,
 ) -> Response[Sequence[ReferralOut]]:
     """Return those who registered with this user's codes, newest first.
 
@@ -62,7 +57,7 @@ async def list_referrals(
     """
     caller, db = caller_of(request), resources(request).db
     openly = caller.sees_all_of(referrer_id)
-    if not _is_plain(referrer_id, request):
+    if not is_plain_id(referrer_id, request):
         raise NotFound
     if not openly and (await program_of(request)).referral_list == "owner_only":
         raise NotFound
@@ -72,17 +67,8 @@ async def list_referrals(
     if not people and not await store.is_member(db, program_id=caller.program_id, user_id=referrer_id):
         raise NotFound
     page = people[:limit]
-    more = {"Link": _next_page(page[-1], limit=limit)} if len(people) > limit else {}
+    more = next_page(page[-1].referral_id, limit=limit) if len(people) > limit else {}
     return Response([_shown(person, openly=openly) for person in page], headers=more)
-
-
-def _is_plain(number: int, request: Request[Any, Any, Any]) -> bool:
-    """Return whether an id can be one and stands in the path as we would write it: int() also takes `+5` and `5_0`."""
-    return 0 < number <= _LARGEST_ID and str(number) in request.scope["path"].split("/")
-
-
-def _next_page(last: Person, *, limit: int) -> str:
-    return f'<?limit={limit}&after={last.referral_id}>; rel="next"'
 
 
 @get(
@@ -96,7 +82,7 @@ def _next_page(last: Person, *, limit: int) -> str:
 async def get_referrer(request: Request[Any, Any, Any], referrer_id: UserId) -> ReferralOut:
     """Return who brought this user: for the user, with the address masked, and for staff."""
     caller = caller_of(request)
-    if not caller.sees_all_of(referrer_id) or not _is_plain(referrer_id, request):
+    if not caller.sees_all_of(referrer_id) or not is_plain_id(referrer_id, request):
         raise NotFound
     referrer = await store.find_referrer(resources(request).db, program_id=caller.program_id, referee_id=referrer_id)
     if referrer is None:

@@ -1,22 +1,26 @@
 """Beginning, proving, continuing and ending a session."""
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 import structlog
 from msgspec import Meta, Struct, structs
 
-from invitree.base.problems import TokenNotValid
-from invitree.kit.db import Queryable
+from invitree.base.problems import NotFound, TokenNotValid
+from invitree.base.tokens import is_djangos, program_of, seal
+from invitree.events.store import Author, insert_event
+from invitree.kit.db import OUTAGES, Queryable
 from invitree.kit.keys import Keyring, new_token
+from invitree.kit.origin import Origin
 from invitree.kit.resources import Resources
+from invitree.mails.actions import send_notice
+from invitree.programs.store import Program
 from invitree.sessions import store
 from invitree.sessions.rules import (
     REFRESH_LIFE,
     Turn,
     access_claims,
-    program_of,
     read_access_claims,
-    seal,
     turn_for,
 )
 from invitree.sessions.store import Caller, Family, RefreshToken
@@ -36,18 +40,19 @@ class Pair(Struct, frozen=True):
     access: Annotated[str, Meta(description="A JWT, good for 5 minutes.", examples=["eyJ0eXAiOiJKV1Qi…"])]
 
 
-async def open_token_session(here: Resources, *, program_id: int, user_id: int) -> str:
+async def open_token_session(here: Resources, *, program_id: int, user_id: int, origin: Origin) -> str:
     """Begin a session on a device and return its opaque token."""
     token = seal(program_id=program_id, secret=new_token())
-    await store.insert_session(here.db, program_id=program_id, user_id=user_id, token_hash=here.keys.hash(token))
+    async with here.db.transaction() as tx:
+        await _begin(tx, program_id=program_id, user_id=user_id, origin=origin, token_hash=here.keys.hash(token))
     return token
 
 
-async def open_jwt_session(here: Resources, *, program_id: int, user_id: int) -> Pair:
+async def open_jwt_session(here: Resources, *, program_id: int, user_id: int, origin: Origin) -> Pair:
     """Begin a session that lives by refresh tokens and return its first pair."""
     refresh = seal(program_id=program_id, secret=new_token())
     async with here.db.transaction() as tx:
-        session_id = await store.insert_session(tx, program_id=program_id, user_id=user_id, token_hash=None)
+        session_id = await _begin(tx, program_id=program_id, user_id=user_id, origin=origin, token_hash=None)
         await store.insert_refresh_token(
             tx,
             program_id=program_id,
@@ -59,22 +64,54 @@ async def open_jwt_session(here: Resources, *, program_id: int, user_id: int) ->
     return Pair(refresh, _access(here, program_id, Family(session_id=session_id, user_id=user_id)))
 
 
-async def find_caller(here: Resources, authorization: str) -> Caller | None:
-    """Return who an `Authorization` header speaks for, or None where it proves nothing."""
+async def _begin(tx: Queryable, *, program_id: int, user_id: int, origin: Origin, token_hash: bytes | None) -> int:
+    by = Author(actor="self", actor_id=user_id, ip_prefix=origin.ip_prefix)
+    await insert_event(tx, program_id=program_id, kind="login.succeeded", user_id=user_id, by=by)
+    return await store.insert_session(
+        tx,
+        program_id=program_id,
+        user_id=user_id,
+        token_hash=token_hash,
+        device=origin.device,
+        ip_prefix=origin.ip_prefix,
+    )
+
+
+async def find_caller(here: Resources, authorization: str, *, home: Callable[[], Awaitable[Program]]) -> Caller | None:
+    """Return who an `Authorization` header speaks for, or None where it proves nothing.
+
+    `home` says which program a token belongs to that names none: those of the Django service.
+    """
     scheme, _, token = authorization.strip().partition(" ")
     match scheme.lower():
         case "token":
-            return await _caller_by_token(here, token.strip())
+            return await _caller_by_token(here, token.strip(), home)
         case "jwt" | "bearer":
             return await _caller_by_access(here, token.strip())
     return None
 
 
-async def _caller_by_token(here: Resources, token: str) -> Caller | None:
-    program_id = program_of(token)
+async def _caller_by_token(here: Resources, token: str, home: Callable[[], Awaitable[Program]]) -> Caller | None:
+    program_id = (await home()).id if is_djangos(token) else program_of(token)
     if program_id is None:
         return None
     return await store.find_caller_by_token(here.db, program_id=program_id, hashes=here.keys.hashes(token))
+
+
+async def note_presence(here: Resources, caller: Caller, *, authorization: str, ip_prefix: str) -> None:
+    """Write down that a session is in use. Where the database takes no writes, reading goes on without."""
+    scheme, _, token = authorization.strip().partition(" ")
+    token_hash = here.keys.hash(token.strip()) if scheme.lower() == "token" else None
+    try:
+        await store.see_session(
+            here.db,
+            program_id=caller.program_id,
+            session_id=caller.session_id,
+            ip_prefix=ip_prefix,
+            token_hash=token_hash,
+        )
+    except OUTAGES as error:
+        _log.warning("session.not_noted", reason=type(error).__name__)
 
 
 async def _caller_by_access(here: Resources, token: str) -> Caller | None:
@@ -98,7 +135,7 @@ async def verify(here: Resources, token: str) -> None:
     raise TokenNotValid
 
 
-async def refresh(here: Resources, token: str) -> Pair:
+async def refresh(here: Resources, token: str, *, origin: Origin) -> Pair:
     """Return the pair that follows a refresh token. Raises TokenNotValid; a stolen token's family dies."""
     program_id = program_of(token)
     if program_id is None:
@@ -108,14 +145,14 @@ async def refresh(here: Resources, token: str) -> Pair:
     async with here.db.transaction() as tx:
         family = await store.lock_family(tx, program_id=program_id, hashes=hashes)
         found = family and await store.find_refresh_token(tx, program_id=program_id, hashes=hashes)
-        following = family and found and await _follow(tx, here.keys, program_id, family, found, token)
+        following = family and found and await _follow(tx, here.keys, program_id, family, found, token, origin)
     if not (family and following):
         raise TokenNotValid
     return Pair(following, _access(here, program_id, family))
 
 
 async def _follow(
-    tx: Queryable, keys: Keyring, program_id: int, family: Family, found: RefreshToken, token: str
+    tx: Queryable, keys: Keyring, program_id: int, family: Family, found: RefreshToken, token: str, origin: Origin
 ) -> str | None:
     """Return the successor of a locked refresh token, or None where it gets none."""
     successors = [seal(program_id=program_id, secret=secret) for secret in keys.successors(token)]
@@ -135,16 +172,40 @@ async def _follow(
         )
         return successors[0]
     if turn is Turn.STOLEN:
-        _log.warning("refresh_token.reused", program_id=program_id, user_id=family.user_id)
-        await store.delete_session(tx, program_id=program_id, session_id=family.session_id)
+        await _end_stolen(tx, program_id, family, origin)
     return None
 
 
-async def close_family(here: Resources, token: str) -> None:
+async def _end_stolen(tx: Queryable, program_id: int, family: Family, origin: Origin) -> None:
+    _log.warning("refresh_token.reused", program_id=program_id, user_id=family.user_id)
+    by = Author(actor="unknown", ip_prefix=origin.ip_prefix)
+    await insert_event(tx, program_id=program_id, kind="refresh_token.reused", user_id=family.user_id, by=by)
+    await send_notice(
+        tx, kind="session_stolen", program_id=program_id, user_id=family.user_id, language=origin.language
+    )
+    await store.delete_session(tx, program_id=program_id, user_id=family.user_id, session_id=family.session_id)
+
+
+async def end_sessions(here: Resources, *, program_id: int, user_id: int, only: int | None, by: Author) -> None:
+    """End every session of a user, or only the one with an id. Raises NotFound where the user has no such session."""
+    async with here.db.transaction() as tx:
+        if only is None:
+            await store.delete_sessions(tx, program_id=program_id, user_id=user_id)
+        elif not await store.delete_session(tx, program_id=program_id, user_id=user_id, session_id=only):
+            raise NotFound
+        await insert_event(tx, program_id=program_id, kind="session.ended", user_id=user_id, by=by)
+
+
+async def close_family(here: Resources, token: str, *, origin: Origin) -> None:
     """End the session of a refresh token; one that is not known is no error (RFC 7009, 2.2)."""
     program_id = program_of(token)
-    if program_id is not None:
-        await store.delete_family(here.db, program_id=program_id, hashes=here.keys.hashes(token))
+    if program_id is None:
+        return
+    async with here.db.transaction() as tx:
+        user_id = await store.delete_family(tx, program_id=program_id, hashes=here.keys.hashes(token))
+        if user_id is not None:
+            by = Author(actor="self", actor_id=user_id, ip_prefix=origin.ip_prefix)
+            await insert_event(tx, program_id=program_id, kind="session.ended", user_id=user_id, by=by)
 
 
 def _access(here: Resources, program_id: int, family: Family) -> str:

@@ -1,20 +1,26 @@
 """Who is calling, for every route; and the routes that continue and end a session."""
 
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, TypedDict
 
-from litestar import Request, post
+from litestar import Request, delete, get, post
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.openapi.spec import Operation
-from litestar.params import JSONBody, QueryParameter
+from litestar.params import JSONBody, PathParameter, QueryParameter
 from litestar.types import Guard
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
-from invitree.base.problems import InvalidInput, TokenNotValid, Unauthenticated
+from invitree.base.problems import InvalidInput, NotFound, TokenNotValid, Unauthenticated
+from invitree.events.store import Actor, Author
 from invitree.kit.body import takes
+from invitree.kit.origin import origin_of
+from invitree.kit.paging import is_plain_id
 from invitree.kit.resources import resources
 from invitree.kit.web import BODY, DocumentedOperation, answers
-from invitree.programs.actions import get_default_program, get_program
+from invitree.programs.actions import get_program, get_program_by_slug, get_program_of_host
 from invitree.programs.store import Program
 from invitree.sessions import actions, store
 from invitree.sessions.actions import Pair
@@ -33,10 +39,17 @@ async def signed_in(connection: Connection, _handler: BaseRouteHandler) -> None:
 
 async def anyone(connection: Connection, _handler: BaseRouteHandler) -> None:
     """Guard: let everybody through, but nobody whose credentials are wrong. Raises Unauthenticated."""
+    connection.scope["user"] = None
     authorization = connection.headers.get("authorization")
-    caller = await actions.find_caller(resources(connection), authorization) if authorization else None
-    if authorization and caller is None:
+    if not authorization:
+        return
+    here = resources(connection)
+    caller = await actions.find_caller(here, authorization, home=partial(program_of, connection))
+    if caller is None:
         raise Unauthenticated
+    if caller.is_outdated:
+        ip_prefix = origin_of(connection).ip_prefix
+        await actions.note_presence(here, caller, authorization=authorization, ip_prefix=ip_prefix)
     connection.scope["user"] = caller
 
 
@@ -57,13 +70,37 @@ def caller_of(request: Request[Any, Any, Any]) -> Caller:
     return caller
 
 
-async def program_of(request: Request[Any, Any, Any]) -> Program:
-    """Return the program that a request means: its caller's, or the default one."""
-    here, caller = resources(request), request.scope.get("user")
-    return await get_program(here, caller.program_id) if caller else await get_default_program(here)
+def author_of(request: Request[Any, Any, Any], *, user_id: int) -> Author:
+    """Return who acts on this user's account in a route of MEMBERS, for the record."""
+    caller = caller_of(request)
+    actor: Actor = "self" if caller.user_id == user_id else "staff"
+    return Author(actor=actor, actor_id=caller.user_id, ip_prefix=origin_of(request).ip_prefix)
+
+
+async def program_of(connection: Connection) -> Program:
+    """Return the program that a request means: its caller's, else the one that `X-Program` names, else the one that
+    claims the host, else the default one. Raises UnknownProgram.
+    """
+    here, caller = resources(connection), connection.scope.get("user")
+    if caller:
+        return await get_program(here, caller.program_id)
+    if slug := connection.headers.get("x-program"):
+        return await get_program_by_slug(here, slug)
+    return await get_program_of_host(here, connection.headers.get("host", ""))
 
 
 TokenText = Annotated[str, Meta(max_length=8192, examples=["1.j_yJQu7CUGdV6aSmlnKMI3UYUmRG3r8BcCqk0B4wwP0"])]
+
+
+class SessionOut(Struct):
+    """Somebody logged in on a device."""
+
+    id: int
+    device: Annotated[str, Meta(description="The User-Agent that logged in.", examples=["Mozilla/5.0 (X11; Linux)"])]
+    ip_prefix: Annotated[str, Meta(description="The network it was last seen in.", examples=["203.0.113.0/24"])]
+    created_at: datetime
+    last_seen_at: Annotated[datetime, Meta(description="To within five minutes.")]
+    is_current: Annotated[bool, Meta(description="Whether this request is made with it.")]
 
 
 class RefreshIn(Struct, forbid_unknown_fields=True):
@@ -97,10 +134,46 @@ async def log_out(
 ) -> None:
     """End the session that this request is made with; with `?all=true`, every session of this user on any device."""
     here, caller = resources(request), caller_of(request)
-    if all:
-        await store.delete_sessions(here.db, program_id=caller.program_id, user_id=caller.user_id)
-    else:
-        await store.delete_session(here.db, program_id=caller.program_id, session_id=caller.session_id)
+    by = author_of(request, user_id=caller.user_id)
+    only = None if all else caller.session_id
+    await actions.end_sessions(here, program_id=caller.program_id, user_id=caller.user_id, only=only, by=by)
+
+
+@get(
+    "/token/sessions",
+    summary="Your sessions",
+    response_description="Where you are logged in, the latest used first.",
+    tags=["Sessions"],
+    responses=answers(Unauthenticated),
+    **MEMBERS,
+)
+async def list_sessions(request: Request[Any, Any, Any]) -> Sequence[SessionOut]:
+    """Return every device that is logged in to your account, by an opaque token or by JWTs."""
+    caller = caller_of(request)
+    found = await store.list_sessions(resources(request).db, program_id=caller.program_id, user_id=caller.user_id)
+    return [SessionOut(**structs.asdict(one), is_current=one.id == caller.session_id) for one in found]
+
+
+@delete(
+    "/token/sessions/{session_id:int}",
+    summary="End a session",
+    response_description="The session has ended.",
+    tags=["Sessions"],
+    responses=answers(NotFound, Unauthenticated),
+    **MEMBERS,
+)
+async def end_session(
+    request: Request[Any, Any, Any],
+    session_id: Annotated[int, PathParameter(description="A session's id.", schema_extra={"minimum": 1})],
+) -> None:
+    """Log a device of yours out: its tokens are dead when this answers."""
+    caller = caller_of(request)
+    if not is_plain_id(session_id, request):
+        raise NotFound
+    by = author_of(request, user_id=caller.user_id)
+    await actions.end_sessions(
+        resources(request), program_id=caller.program_id, user_id=caller.user_id, only=session_id, by=by
+    )
 
 
 @post(
@@ -119,7 +192,7 @@ async def refresh(request: Request[Any, Any, Any], data: JSONBody[RefreshIn]) ->
     successor, so a lost answer can be asked for again; later, it means that somebody else has it, and the whole session
     ends.
     """
-    return await actions.refresh(resources(request), data.refresh)
+    return await actions.refresh(resources(request), data.refresh, origin=origin_of(request))
 
 
 @post(
@@ -148,7 +221,7 @@ async def verify(request: Request[Any, Any, Any], data: JSONBody[VerifyIn]) -> N
 )
 async def log_out_family(request: Request[Any, Any, Any], data: JSONBody[RefreshIn]) -> None:
     """End the session of a refresh token, access tokens included. Safe to repeat: an unknown token is no error."""
-    await actions.close_family(resources(request), data.refresh)
+    await actions.close_family(resources(request), data.refresh, origin=origin_of(request))
 
 
-HANDLERS = [log_out, refresh, verify, log_out_family]
+HANDLERS = [log_out, list_sessions, end_session, refresh, verify, log_out_family]

@@ -61,18 +61,6 @@ def read_access_claims(claims: Any, *, now: datetime) -> AccessClaims | None:
     return access if alive and 0 < access.pid < 2**63 else None
 
 
-def seal(*, program_id: int, secret: str) -> str:
-    """Return an opaque token: its program, which says where to look for it, and its secret."""
-    return f"{program_id}.{secret}"
-
-
-def program_of(token: str) -> int | None:
-    """Return the program that an opaque token names, or None where it is not one of ours."""
-    number, dot, secret = token.partition(".")
-    well_formed = dot and number.isascii() and number.isdigit() and len(number) <= 18 and secret.isascii()
-    return int(number) if well_formed and len(token) <= 200 else None
-
-
 class Turn(enum.StrEnum):
     """What to do with a refresh token that was presented."""
 

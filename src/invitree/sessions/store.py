@@ -7,9 +7,12 @@ from msgspec import Struct
 
 from invitree.kit.db import Queryable
 
+_SEEN_EVERY = timedelta(minutes=5)
+
 
 class Caller(Struct, frozen=True, kw_only=True):
-    """The person behind a request."""
+    """The person behind a request. `is_outdated` where the session was not seen for minutes, or its token's hash is of
+    a secret that has a successor."""
 
     program_id: int
     session_id: int
@@ -17,6 +20,7 @@ class Caller(Struct, frozen=True, kw_only=True):
     email: str
     username: str
     is_staff: bool
+    is_outdated: bool
 
     def sees_all_of(self, user_id: int) -> bool:
         """Return whether this person may see what only that user, or staff, may."""
@@ -41,8 +45,19 @@ class RefreshToken(Struct, frozen=True, kw_only=True):
     now: datetime
 
 
+class Session(Struct, frozen=True, kw_only=True):
+    """Somebody logged in on a device."""
+
+    id: int
+    device: str
+    ip_prefix: str
+    created_at: datetime
+    last_seen_at: datetime
+
+
 _CALLER = """
-    SELECT s.program_id, s.id AS session_id, u.id AS user_id, u.email, u.username, u.is_staff
+    SELECT s.program_id, s.id AS session_id, u.id AS user_id, u.email, u.username, u.is_staff,
+           s.last_seen_at < clock_timestamp() - $2::interval OR coalesce(s.token_hash <> $3, false) AS is_outdated
     FROM sessions s JOIN users u ON u.program_id = s.program_id AND u.id = s.user_id
     WHERE s.program_id = $1 AND u.is_active
 """
@@ -50,46 +65,128 @@ _CALLER = """
 
 async def find_caller_by_token(db: Queryable, *, program_id: int, hashes: Sequence[bytes]) -> Caller | None:
     """Return the active user whose session token has one of these hashes."""
-    row = await db.fetchrow(f"{_CALLER} AND s.token_hash = ANY($2)", program_id, hashes)
+    row = await db.fetchrow(f"{_CALLER} AND s.token_hash = ANY($4)", program_id, _SEEN_EVERY, hashes[0], hashes)
     return Caller(**row) if row else None
 
 
 async def find_caller_by_session(db: Queryable, *, program_id: int, session_id: int, user_id: int) -> Caller | None:
     """Return the active user of a session that has not ended."""
-    row = await db.fetchrow(f"{_CALLER} AND s.id = $2 AND s.user_id = $3", program_id, session_id, user_id)
+    row = await db.fetchrow(
+        f"{_CALLER} AND s.id = $4 AND s.user_id = $5", program_id, _SEEN_EVERY, None, session_id, user_id
+    )
     return Caller(**row) if row else None
 
 
-async def insert_session(db: Queryable, *, program_id: int, user_id: int, token_hash: bytes | None) -> int:
+async def see_session(
+    db: Queryable, *, program_id: int, session_id: int, ip_prefix: str, token_hash: bytes | None
+) -> None:
+    """Note that a session is in use, and from where; with a hash, put it in the place of the token's."""
+    await db.execute(
+        """
+        UPDATE sessions SET last_seen_at = clock_timestamp(), ip_prefix = $3, token_hash = coalesce($4, token_hash)
+        WHERE program_id = $1 AND id = $2
+        """,
+        program_id,
+        session_id,
+        ip_prefix,
+        token_hash,
+    )
+
+
+async def list_sessions(db: Queryable, *, program_id: int, user_id: int) -> Sequence[Session]:
+    """Return where a user is logged in, the latest used first."""
+    rows = await db.fetch(
+        """
+        SELECT id, device, ip_prefix, created_at, last_seen_at FROM sessions s
+        WHERE program_id = $1 AND user_id = $2 AND (token_hash IS NOT NULL OR EXISTS (
+            SELECT FROM refresh_tokens t
+            WHERE t.program_id = s.program_id AND t.session_id = s.id AND t.used_at IS NULL
+              AND t.expires_at > clock_timestamp()
+        ))
+        ORDER BY last_seen_at DESC, id DESC
+        """,
+        program_id,
+        user_id,
+    )
+    return [Session(**row) for row in rows]
+
+
+async def insert_session(
+    db: Queryable, *, program_id: int, user_id: int, token_hash: bytes | None, device: str, ip_prefix: str
+) -> int:
     """Begin a session: with a token's hash, or with None for one that lives by refresh tokens. Return its id."""
     session_id: int = await db.fetchval(
-        "INSERT INTO sessions (program_id, user_id, token_hash) VALUES ($1, $2, $3) RETURNING id",
+        """
+        INSERT INTO sessions (program_id, user_id, token_hash, device, ip_prefix) VALUES ($1, $2, $3, $4, $5)
+        RETURNING id
+        """,
         program_id,
         user_id,
         token_hash,
+        device,
+        ip_prefix,
     )
     return session_id
 
 
-async def delete_session(db: Queryable, *, program_id: int, session_id: int) -> None:
-    """End a session and with it all its tokens."""
-    await db.execute("DELETE FROM sessions WHERE program_id = $1 AND id = $2", program_id, session_id)
+async def delete_session(db: Queryable, *, program_id: int, user_id: int, session_id: int) -> bool:
+    """End a session of a user and with it all its tokens; return False where there is none."""
+    status = await db.execute(
+        "DELETE FROM sessions WHERE program_id = $1 AND user_id = $2 AND id = $3", program_id, user_id, session_id
+    )
+    return status == "DELETE 1"
 
 
-async def delete_sessions(db: Queryable, *, program_id: int, user_id: int) -> None:
-    """End every session of a user."""
-    await db.execute("DELETE FROM sessions WHERE program_id = $1 AND user_id = $2", program_id, user_id)
-
-
-async def delete_family(db: Queryable, *, program_id: int, hashes: Sequence[bytes]) -> None:
-    """End the session that a refresh token belongs to, used or not."""
+async def delete_sessions(db: Queryable, *, program_id: int, user_id: int, but: int | None = None) -> None:
+    """End every session of a user, but the one with the id that may be given."""
     await db.execute(
+        "DELETE FROM sessions WHERE program_id = $1 AND user_id = $2 AND id IS DISTINCT FROM $3",
+        program_id,
+        user_id,
+        but,
+    )
+
+
+async def delete_family(db: Queryable, *, program_id: int, hashes: Sequence[bytes]) -> int | None:
+    """End the session that a refresh token belongs to, used or not; return whose it was."""
+    user_id: int | None = await db.fetchval(
         """
         DELETE FROM sessions s USING refresh_tokens t
         WHERE s.program_id = $1 AND t.program_id = s.program_id AND t.session_id = s.id AND t.token_hash = ANY($2)
+        RETURNING s.user_id
         """,
         program_id,
         hashes,
+    )
+    return user_id
+
+
+async def delete_ended_sessions(db: Queryable, *, program_id: int) -> None:
+    """Delete what can prove nothing any more: used refresh tokens past their life, and sessions left with none.
+
+    A used token is kept through its life: presented again, it tells of a theft.
+    """
+    await db.execute(
+        """
+        DELETE FROM sessions s
+        WHERE program_id = $1 AND token_hash IS NULL AND created_at < clock_timestamp() - interval '1 hour'
+          AND NOT EXISTS (
+              SELECT FROM refresh_tokens t
+              WHERE t.program_id = s.program_id AND t.session_id = s.id AND t.expires_at > clock_timestamp()
+          )
+        """,
+        program_id,
+    )
+    # From the oldest on, so that I4b holds: a successor points at its parent only while that is there.
+    await db.execute(
+        """
+        WITH dead AS (
+            DELETE FROM refresh_tokens
+            WHERE program_id = $1 AND used_at IS NOT NULL AND expires_at < clock_timestamp() RETURNING id
+        )
+        UPDATE refresh_tokens SET parent_id = NULL WHERE program_id = $1 AND parent_id IN (SELECT id FROM dead)
+        """,
+        program_id,
     )
 
 

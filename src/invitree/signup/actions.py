@@ -5,8 +5,12 @@ from datetime import datetime
 from invitree.base.problems import InvalidInput, Text
 from invitree.codes.rules import normalize
 from invitree.codes.store import LockedCode, lock_code
+from invitree.events.store import Author
 from invitree.kit.db import Queryable
+from invitree.kit.origin import Origin
 from invitree.kit.resources import Resources
+from invitree.mails.actions import send_link
+from invitree.programs.store import Program
 from invitree.referrals.store import insert_referral
 from invitree.users.actions import Applicant, add_user
 from invitree.users.store import User
@@ -14,12 +18,28 @@ from invitree.users.store import User
 DEAD_CODE = Text("This referral code is not valid.", "Этот реферальный код недействителен.")
 
 
-async def sign_up(here: Resources, *, program_id: int, applicant: Applicant, referral_code: str | None) -> User:
-    """Write a user and, with a code, who brought them. Raises InvalidInput, and then nothing was written."""
+async def sign_up(
+    here: Resources, *, program: Program, applicant: Applicant, referral_code: str | None, origin: Origin
+) -> User:
+    """Write a user and, with a code, who brought them; where addresses are to be confirmed, send the link for it.
+
+    Raises InvalidInput, and then nothing was written.
+    """
+    to_be_confirmed = program.activation == "required"
+    by = Author(actor="self", ip_prefix=origin.ip_prefix)
     async with here.db.transaction() as tx:
-        user = await add_user(tx, program_id=program_id, applicant=applicant)
+        user = await add_user(tx, program_id=program.id, applicant=applicant, by=by, is_active=not to_be_confirmed)
         if referral_code:
-            await _attribute(tx, program_id=program_id, referee_id=user.id, referral_code=referral_code)
+            await _attribute(tx, program_id=program.id, referee_id=user.id, referral_code=referral_code)
+        if to_be_confirmed:
+            await send_link(
+                tx,
+                here.keys,
+                kind="activation",
+                program_id=program.id,
+                user_id=user.id,
+                language=origin.language,
+            )
     return user
 
 

@@ -5,9 +5,11 @@ from typing import Annotated, Any
 from litestar import Request, post
 from msgspec import Meta, Struct
 
-from invitree.base.problems import NON_FIELD, InvalidInput, Unauthenticated
+from invitree.base.problems import NON_FIELD, InvalidInput, TooManyRequests, Unauthenticated, UnknownProgram
 from invitree.kit.body import json_body, takes
+from invitree.kit.origin import origin_of
 from invitree.kit.resources import resources
+from invitree.kit.throttle import limit
 from invitree.kit.web import BODY, answers
 from invitree.sessions.api import ANYONE, program_of
 from invitree.signup.actions import sign_up
@@ -40,7 +42,7 @@ class SignUpIn(Struct, forbid_unknown_fields=True):
     summary="Sign up",
     response_description="The new user.",
     tags=["Users"],
-    responses=answers(Unauthenticated, *BODY),
+    responses=answers(TooManyRequests, Unauthenticated, UnknownProgram, *BODY),
     **ANYONE,
 )
 async def register(
@@ -61,13 +63,15 @@ async def register(
     """Make a new user, with or without a referral code.
 
     With a code, the user and the referral are written together. An unknown, expired or deleted code is refused, and
-    then there is no user.
+    then there is no user. Where the program asks for confirmed addresses (`activation`), the user cannot log in before
+    following the link that is sent there.
     """
     if data.re_password is not None and data.re_password != data.password:
         raise InvalidInput({NON_FIELD: [PASSWORDS_DIFFER]})
-    here, program = resources(request), await program_of(request)
+    here, program, origin = resources(request), await program_of(request), origin_of(request)
+    await here.throttle.charge(request, program.id, limit("register", here.settings.limit_register, origin.network))
     applicant = await admit(here.hasher, email=data.email, username=data.username, password=data.password)
-    user = await sign_up(here, program_id=program.id, applicant=applicant, referral_code=data.referral_code)
+    user = await sign_up(here, program=program, applicant=applicant, referral_code=data.referral_code, origin=origin)
     return UserOut(email=user.email, id=user.id, username=user.username)
 
 

@@ -6,9 +6,10 @@ import asyncpg
 from msgspec import Struct
 
 from invitree.base.emails import Email, parse_email
-from invitree.base.problems import InvalidInput, Text
-from invitree.kit.db import Queryable
-from invitree.kit.passwords import Hasher
+from invitree.base.problems import InvalidInput, NotFound, Text, Unavailable
+from invitree.events.store import Author, insert_event
+from invitree.kit.db import Database, Queryable
+from invitree.kit.passwords import Hasher, Match
 from invitree.kit.resources import Resources
 from invitree.users import store
 from invitree.users.rules import (
@@ -18,14 +19,24 @@ from invitree.users.rules import (
     LONGEST_PASSWORD,
     USERNAME_TAKEN,
     clean_username,
+    name_key,
     password_complaints,
 )
 from invitree.users.store import Credentials, User
 
-_TAKEN = {
-    "users_email_key_unique": {"email": [EMAIL_TAKEN]},
-    "users_username_unique": {"username": [USERNAME_TAKEN]},
-}
+
+class Login(Struct, frozen=True, kw_only=True):
+    """Who somebody claims to be: by an address, by a username, or by the id of whoever is signed in."""
+
+    email: str | None = None
+    username: str | None = None
+    user_id: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What attempts are counted by: the same for every spelling of an address, and for its plus tags."""
+        address = parse_email(self.email or "")
+        return (address.identity if address else "") + name_key(self.username or "")
 
 
 class Applicant(Struct, frozen=True, kw_only=True):
@@ -49,45 +60,110 @@ async def admit(hasher: Hasher, *, email: str, username: str, password: str) -> 
     return Applicant(email=address, username=name, password_hash=await hasher.hash(password))
 
 
-async def add_user(db: Queryable, *, program_id: int, applicant: Applicant, is_staff: bool = False) -> User:
+async def add_user(
+    db: Queryable,
+    *,
+    program_id: int,
+    applicant: Applicant,
+    by: Author,
+    is_staff: bool = False,
+    is_active: bool = True,
+    is_confirmed: bool = False,
+) -> User:
     """Write a new user. Raises InvalidInput where the e-mail address or the username is taken."""
     try:
-        return await store.insert_user(
+        user = await store.insert_user(
             db,
             program_id=program_id,
             email=applicant.email,
             username=applicant.username,
             password_hash=applicant.password_hash,
             is_staff=is_staff,
+            is_active=is_active,
+            is_confirmed=is_confirmed,
         )
     except asyncpg.UniqueViolationError as error:
-        if fields := _TAKEN.get(error.constraint_name or ""):
-            raise InvalidInput(fields) from None
-        raise
+        raise taken(error, email="email", username="username") from None
+    await insert_event(db, program_id=program_id, kind="account.created", user_id=user.id, by=by)
+    return user
 
 
-async def find_user_by_password(
-    here: Resources, *, program_id: int, email: str | None, username: str | None, password: str
-) -> int | None:
-    """Return the id of the active user whose password this is.
+def taken(error: asyncpg.UniqueViolationError, *, email: str, username: str) -> Exception:
+    """Return the problem that a violation is, told under these names of fields; what is unforeseen, as it is."""
+    match error.constraint_name:
+        case "users_email_key_unique":
+            return InvalidInput({email: [EMAIL_TAKEN]})
+        case "users_username_unique":
+            return InvalidInput({username: [USERNAME_TAKEN]})
+    return error
 
-    Wrong, unknown, inactive and malformed all take one verification and look the same.
+
+async def rename(db: Database, *, program_id: int, user_id: int, username: str, field: str, by: Author) -> User:
+    """Give a user another name. Raises NotFound, or InvalidInput on `field`."""
+    name = clean_username(username)
+    if name is None:
+        raise InvalidInput({field: [BAD_USERNAME]})
+    async with db.transaction() as tx:
+        try:
+            user = await store.update_username(tx, program_id=program_id, user_id=user_id, username=name)
+        except asyncpg.UniqueViolationError as error:
+            raise taken(error, email=field, username=field) from None
+        if user is None:
+            raise NotFound
+        await insert_event(tx, program_id=program_id, kind="username.changed", user_id=user_id, by=by)
+    return user
+
+
+class Attempt(Struct, frozen=True, kw_only=True):
+    """What came of trying a password: whose account it was tried on, if anybody's, and the hash if it was the one."""
+
+    user_id: int | None = None
+    password_hash: str | None = None
+
+
+async def try_password(here: Resources, *, program_id: int, login: Login, password: str) -> Attempt:
+    """Say whether this is the password of the active user of this name.
+
+    Wrong, unknown, inactive and malformed all take the same time and look the same.
     """
-    credentials = await _credentials(here, program_id, email, username)
+    credentials = await _credentials(here, program_id, login)
+    # Asked for whoever it is: a question more would be heard. Who is inactive is nobody, in time as well.
+    decoy = await store.find_decoy(here.db, program_id=program_id)
+    known = credentials if credentials and credentials.is_active else None
     # What is longer than any password can be is not worth hashing.
-    matches = await here.hasher.verify(
-        credentials.password_hash if credentials else None, password[: LONGEST_PASSWORD + 1]
-    )
-    return credentials.user_id if credentials and matches and credentials.is_active else None
+    tried = password[: LONGEST_PASSWORD + 1]
+    match = await here.hasher.check(known.password_hash if known else None, tried, decoy=decoy)
+    if known is None or match is Match.WRONG:
+        return Attempt(user_id=credentials.user_id if credentials else None)
+    fresh = await _freshen(here, program_id, known, tried) if match is Match.RIGHT_BUT_STALE else None
+    return Attempt(user_id=known.user_id, password_hash=fresh or known.password_hash)
 
 
-async def _credentials(here: Resources, program_id: int, email: str | None, username: str | None) -> Credentials | None:
-    if email and username:
+async def _freshen(here: Resources, program_id: int, known: Credentials, password: str) -> str | None:
+    """Store the hash of a good password as we make them and return it, unless the password was changed meanwhile."""
+    try:
+        new_hash = await here.hasher.hash(password)
+    except Unavailable:  # the next login will do
         return None
-    if username:
-        name = clean_username(username) or ""
+    replaced = await store.replace_hash(
+        here.db,
+        program_id=program_id,
+        user_id=known.user_id,
+        old_hash=known.password_hash,
+        new_hash=new_hash,
+    )
+    return new_hash if replaced else None
+
+
+async def _credentials(here: Resources, program_id: int, login: Login) -> Credentials | None:
+    if login.user_id is not None:
+        return await store.find_credentials(here.db, program_id=program_id, user_id=login.user_id)
+    if login.email and login.username:
+        return None
+    if login.username:
+        name = clean_username(login.username) or ""
         return await store.find_credentials_by_username(here.db, program_id=program_id, username=name)
-    address = parse_email(email or "")
+    address = parse_email(login.email or "")
     if address is None:
         return None
     return await store.find_credentials_by_email(here.db, program_id=program_id, email_key=address.key)

@@ -1,17 +1,39 @@
 """The routes of accounts and of logging in."""
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, Any
 
-from litestar import Request, get, post
-from msgspec import Meta, Struct
+from litestar import Request, Response, get, patch, post, put
+from litestar.params import JSONBody, PathParameter
+from msgspec import Meta, Struct, structs
 
-from invitree.base.problems import NON_FIELD, InvalidCredentials, NoActiveAccount, Unauthenticated
+from invitree.base.problems import (
+    NON_FIELD,
+    InvalidCredentials,
+    InvalidInput,
+    NoActiveAccount,
+    NotFound,
+    TooManyRequests,
+    Unauthenticated,
+    Unavailable,
+    UnknownProgram,
+)
+from invitree.events.store import Actor, Author, insert_event, list_events
 from invitree.kit.body import json_body, takes
+from invitree.kit.origin import origin_of
+from invitree.kit.paging import LARGEST_ID, LINK, After, Limit, is_plain_id, next_page
 from invitree.kit.resources import resources
+from invitree.kit.throttle import limit as limited
 from invitree.kit.web import BODY, answers
 from invitree.sessions.actions import Pair, open_jwt_session, open_token_session
-from invitree.sessions.api import MEMBERS, caller_of, program_of
-from invitree.users.actions import find_user_by_password
+from invitree.sessions.api import MEMBERS, author_of, caller_of, program_of
+from invitree.users import store
+from invitree.users.actions import Attempt, Login, rename, try_password
+from invitree.users.rules import INVALID_PASSWORD
+from invitree.users.store import User
+
+UserId = Annotated[int, PathParameter(description="A user's id.", schema_extra={"minimum": 1})]
 
 
 class UserOut(Struct):
@@ -20,6 +42,31 @@ class UserOut(Struct):
     email: Annotated[str, Meta(examples=["alice@example.com"])]
     id: Annotated[int, Meta(examples=[42])]
     username: Annotated[str, Meta(examples=["alice"])]
+
+
+_Username = Annotated[str, Meta(min_length=1, max_length=150, examples=["alice"])]
+
+
+class UserIn(Struct, forbid_unknown_fields=True):
+    """What of an account can be written here. The e-mail address has routes of its own."""
+
+    username: _Username
+
+
+class UserPatchIn(Struct, forbid_unknown_fields=True):
+    """What of an account can be written here, each part optional."""
+
+    username: _Username | None = None
+
+
+class EventOut(Struct):
+    """Something that happened to an account."""
+
+    id: int
+    kind: Annotated[str, Meta(description="What happened.", examples=["login.failed"])]
+    actor: Annotated[Actor, Meta(description="Who did it. `unknown`: somebody who did not prove to be the user.")]
+    ip_prefix: Annotated[str, Meta(description="From which network.", examples=["203.0.113.0/24"])]
+    created_at: datetime
 
 
 class LoginIn(Struct, forbid_unknown_fields=True):
@@ -46,17 +93,110 @@ class AuthTokenOut(Struct):
 
 
 @get(
-    "/users/me",
-    summary="Who am I",
-    response_description="Your account.",
+    "/users",
+    summary="Users you may see",
+    response_description="Yourself; for staff, a page of all, newest first.",
     tags=["Users"],
-    responses=answers(Unauthenticated),
+    responses=answers(InvalidInput, Unauthenticated),
+    response_headers=[LINK],
     **MEMBERS,
 )
+async def list_users(
+    request: Request[Any, Any, Any], limit: Limit = 20, after: After = LARGEST_ID
+) -> Response[Sequence[UserOut]]:
+    """Return a plain array: yourself, or, for staff, the users of the program page by page."""
+    caller = caller_of(request)
+    if not caller.is_staff:
+        return Response([UserOut(email=caller.email, id=caller.user_id, username=caller.username)])
+    found = await store.list_users(resources(request).db, program_id=caller.program_id, before=after, limit=limit + 1)
+    page = found[:limit]
+    more = next_page(page[-1].id, limit=limit) if len(found) > limit else {}
+    return Response([_shown(user) for user in page], headers=more)
+
+
 async def me(request: Request[Any, Any, Any]) -> UserOut:
     """Return the account that this request is made with."""
     caller = caller_of(request)
     return UserOut(email=caller.email, id=caller.user_id, username=caller.username)
+
+
+async def get_user(request: Request[Any, Any, Any], user_id: UserId) -> UserOut:
+    """Return an account: your own, or for staff any of the program. Another user's is a 404."""
+    may_see(request, user_id)
+    user = await store.find_user(resources(request).db, program_id=caller_of(request).program_id, user_id=user_id)
+    if user is None:
+        raise NotFound
+    return _shown(user)
+
+
+async def put_me(request: Request[Any, Any, Any], data: JSONBody[UserIn]) -> UserOut:
+    """Write your account: another username."""
+    return await _rename(request, caller_of(request).user_id, data.username)
+
+
+async def patch_me(request: Request[Any, Any, Any], data: JSONBody[UserPatchIn]) -> UserOut:
+    """Write parts of your account: another username."""
+    return await (_rename(request, caller_of(request).user_id, data.username) if data.username else me(request))
+
+
+async def put_user(request: Request[Any, Any, Any], user_id: UserId, data: JSONBody[UserIn]) -> UserOut:
+    """Write an account, your own or for staff any of the program: another username."""
+    may_see(request, user_id)
+    return await _rename(request, user_id, data.username)
+
+
+async def patch_user(request: Request[Any, Any, Any], user_id: UserId, data: JSONBody[UserPatchIn]) -> UserOut:
+    """Write parts of an account, your own or for staff any of the program: another username."""
+    may_see(request, user_id)
+    return await (_rename(request, user_id, data.username) if data.username else get_user(request, user_id))
+
+
+def may_see(request: Request[Any, Any, Any], user_id: int) -> None:
+    """Let the user and staff through. Raises NotFound for everybody else: who exists is not their business."""
+    if not caller_of(request).sees_all_of(user_id) or not is_plain_id(user_id, request):
+        raise NotFound
+
+
+async def _rename(request: Request[Any, Any, Any], user_id: int, username: str) -> UserOut:
+    user = await rename(
+        resources(request).db,
+        program_id=caller_of(request).program_id,
+        user_id=user_id,
+        username=username,
+        field="username",
+        by=author_of(request, user_id=user_id),
+    )
+    return _shown(user)
+
+
+def _shown(user: User) -> UserOut:
+    return UserOut(email=user.email, id=user.id, username=user.username)
+
+
+@get(
+    "/users/me/events",
+    summary="What happened to your account",
+    response_description="A page of events, newest first.",
+    tags=["Users"],
+    responses=answers(InvalidInput, Unauthenticated),
+    response_headers=[LINK],
+    **MEMBERS,
+)
+async def own_events(
+    request: Request[Any, Any, Any], limit: Limit = 20, after: After = LARGEST_ID
+) -> Response[Sequence[EventOut]]:
+    """Return logins and failed ones, changes of password, address and name, codes made and deleted: by whom, where."""
+    caller = caller_of(request)
+    found = await list_events(
+        resources(request).db,
+        program_id=caller.program_id,
+        user_id=caller.user_id,
+        before=after,
+        limit=limit + 1,
+    )
+    page = found[:limit]
+    more = next_page(page[-1].id, limit=limit) if len(found) > limit else {}
+    return Response([EventOut(**structs.asdict(event)) for event in page], headers=more)
 
 
 @post(
@@ -66,7 +206,7 @@ async def me(request: Request[Any, Any, Any]) -> UserOut:
     summary="Log in for a session token",
     response_description="The token of the new session.",
     tags=["Sessions"],
-    responses=answers(InvalidCredentials, *BODY),
+    responses=answers(InvalidCredentials, TooManyRequests, UnknownProgram, *BODY),
 )
 async def log_in(
     request: Request[Any, Any, Any],
@@ -78,10 +218,11 @@ async def log_in(
     answer in the same time. An `Authorization` header is not looked at: a stale one must not lock anybody out.
     """
     here, program = resources(request), await program_of(request)
-    user_id = await _find_user(request, program.id, data)
+    user_id = await _log_in(request, program.id, data)
     if user_id is None:
         raise InvalidCredentials({NON_FIELD: [InvalidCredentials.message]})
-    return AuthTokenOut(await open_token_session(here, program_id=program.id, user_id=user_id))
+    token = await open_token_session(here, program_id=program.id, user_id=user_id, origin=origin_of(request))
+    return AuthTokenOut(token)
 
 
 @post(
@@ -91,7 +232,7 @@ async def log_in(
     summary="Log in for JWTs",
     response_description="The first pair of the new session.",
     tags=["Sessions"],
-    responses=answers(NoActiveAccount, *BODY),
+    responses=answers(NoActiveAccount, TooManyRequests, UnknownProgram, *BODY),
 )
 async def create_jwt(
     request: Request[Any, Any, Any],
@@ -99,20 +240,76 @@ async def create_jwt(
 ) -> Pair:
     """Begin a session and return an access token (5 minutes) and a refresh token (30 days, used once)."""
     here, program = resources(request), await program_of(request)
-    user_id = await _find_user(request, program.id, data)
+    user_id = await _log_in(request, program.id, data)
     if user_id is None:
         raise NoActiveAccount
-    return await open_jwt_session(here, program_id=program.id, user_id=user_id)
+    return await open_jwt_session(here, program_id=program.id, user_id=user_id, origin=origin_of(request))
 
 
-async def _find_user(request: Request[Any, Any, Any], program_id: int, login: LoginIn) -> int | None:
-    return await find_user_by_password(
-        resources(request),
-        program_id=program_id,
-        email=login.email,
-        username=login.username,
-        password=login.password or "",
+async def _log_in(request: Request[Any, Any, Any], program_id: int, data: LoginIn) -> int | None:
+    login = Login(email=data.email, username=data.username)
+    attempt = await _prove(request, program_id, login, data.password or "")
+    return attempt.user_id if attempt.password_hash is not None else None
+
+
+async def prove_password(request: Request[Any, Any, Any], password: str) -> str:
+    """Let through whoever knows the password of the account that this request is made with; return its hash.
+
+    Raises InvalidInput on `current_password`, and TooManyRequests: a stolen token must not help to guess.
+    """
+    caller = caller_of(request)
+    login = Login(user_id=caller.user_id, email=caller.email)
+    password_hash = (await _prove(request, caller.program_id, login, password)).password_hash
+    if password_hash is None:
+        raise InvalidInput({"current_password": [INVALID_PASSWORD]})
+    return password_hash
+
+
+async def _prove(request: Request[Any, Any, Any], program_id: int, login: Login, password: str) -> Attempt:
+    """Return what comes of an attempt, which is counted before it is made, and not at all where it succeeds."""
+    here, origin, name = resources(request), origin_of(request), login.name
+    both = limited("login", here.settings.limit_login, origin.network, name)
+    each = (
+        limited("login_by_ip", here.settings.limit_login_by_ip, origin.network),
+        limited("login_by_name", here.settings.limit_login_by_name, name),
     )
+    await here.throttle.charge(request, program_id, both, *each)
+    try:
+        attempt = await try_password(here, program_id=program_id, login=login, password=password)
+    except Unavailable:
+        await here.throttle.refund(program_id, both, *each)
+        raise
+    if attempt.password_hash is not None:
+        await here.throttle.refund(program_id, *each)
+        await here.throttle.clear(request, program_id, both)
+        return attempt
+    by = Author(actor="unknown", ip_prefix=origin.ip_prefix)
+    await insert_event(here.db, program_id=program_id, kind="login.failed", user_id=attempt.user_id, by=by)
+    return attempt
 
 
-HANDLERS = [me, log_in, create_jwt]
+_READ: dict[str, Any] = {
+    **MEMBERS,
+    "response_description": "The account.",
+    "tags": ["Users"],
+    "responses": answers(NotFound, Unauthenticated),
+}
+_WRITE: dict[str, Any] = {
+    **MEMBERS,
+    "response_description": "The account as it is now.",
+    "tags": ["Users"],
+    "responses": answers(NotFound, Unauthenticated, *BODY),
+}
+
+HANDLERS = [
+    list_users,
+    get("/users/me", summary="Who am I", **_READ)(me),
+    put("/users/me", summary="Write your account", **takes(UserIn), **_WRITE)(put_me),
+    patch("/users/me", summary="Write parts of your account", **takes(UserPatchIn), **_WRITE)(patch_me),
+    own_events,
+    get("/users/{user_id:int}", summary="A user", **_READ)(get_user),
+    put("/users/{user_id:int}", summary="Write a user", **takes(UserIn), **_WRITE)(put_user),
+    patch("/users/{user_id:int}", summary="Write parts of a user", **takes(UserPatchIn), **_WRITE)(patch_user),
+    log_in,
+    create_jwt,
+]

@@ -22,6 +22,7 @@ BAD_USERNAME = Text(
     "Enter a valid username. This value may contain only letters, numbers, and @/./+/-/_ characters.",
     "Введите правильное имя пользователя. Оно может содержать только буквы, цифры и знаки @/./+/-/_.",
 )
+INVALID_PASSWORD = Text("Invalid password.", "Неверный пароль.")
 PASSWORDS_DIFFER = Text("The two password fields didn't match.", "Введённые пароли не совпадают.")
 _TOO_SHORT = Text(
     f"This password is too short. It must contain at least {SHORTEST_PASSWORD} characters.",
@@ -44,6 +45,11 @@ def clean_username(text: str) -> str | None:
     """Return a username in the form it is stored in (NFKC, as the seed's), or None where it is not one."""
     username = unicodedata.normalize("NFKC", text)
     return username if len(username) <= LONGEST_USERNAME and _USERNAME.fullmatch(username) else None
+
+
+def name_key(username: str) -> str:
+    """Return what attempts at a username are counted by: one key for all that people take for the same."""
+    return unicodedata.normalize("NFKC", username).casefold().strip()
 
 
 def password_complaints(password: str, *, email: str, username: str) -> Sequence[Text]:

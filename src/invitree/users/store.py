@@ -1,5 +1,7 @@
 """Every statement about users."""
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
 from invitree.base.emails import Email
@@ -22,14 +24,32 @@ class Credentials(Struct, frozen=True, kw_only=True):
     is_active: bool
 
 
+class Account(Struct, frozen=True, kw_only=True):
+    """A locked account: nobody else changes it until the transaction ends."""
+
+    email: str
+    email_key: str
+    is_active: bool
+    is_confirmed: bool
+
+
 async def insert_user(
-    db: Queryable, *, program_id: int, email: Email, username: str, password_hash: str, is_staff: bool
+    db: Queryable,
+    *,
+    program_id: int,
+    email: Email,
+    username: str,
+    password_hash: str,
+    is_staff: bool,
+    is_active: bool,
+    is_confirmed: bool,
 ) -> User:
     """Write a new user. Raises asyncpg.UniqueViolationError naming the constraint."""
     row = await db.fetchrow(
         """
-        INSERT INTO users (program_id, email, email_key, email_identity, username, password_hash, is_staff)
-        VALUES ($1, $2, $3, $4, $5, $6, $7)
+        INSERT INTO users (program_id, email, email_key, email_identity, username, password_hash, is_staff, is_active,
+                           confirmed_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, CASE WHEN $9 THEN clock_timestamp() END)
         RETURNING id, email, username
         """,
         program_id,
@@ -39,8 +59,62 @@ async def insert_user(
         username,
         password_hash,
         is_staff,
+        is_active,
+        is_confirmed,
     )
     return User(**row)
+
+
+async def find_user(db: Queryable, *, program_id: int, user_id: int) -> User | None:
+    """Return a user who was not deleted."""
+    row = await db.fetchrow(
+        "SELECT id, email, username FROM users WHERE program_id = $1 AND id = $2 AND deleted_at IS NULL",
+        program_id,
+        user_id,
+    )
+    return User(**row) if row else None
+
+
+async def list_users(db: Queryable, *, program_id: int, before: int, limit: int) -> Sequence[User]:
+    """Return a page of users, newest first, from those with an id below `before`."""
+    rows = await db.fetch(
+        """
+        SELECT id, email, username FROM users
+        WHERE program_id = $1 AND id < $2 AND deleted_at IS NULL
+        ORDER BY id DESC LIMIT $3
+        """,
+        program_id,
+        before,
+        limit,
+    )
+    return [User(**row) for row in rows]
+
+
+async def lock_account(db: Queryable, *, program_id: int, user_id: int) -> Account | None:
+    """Return a user's account, which nobody else changes until the transaction ends.
+
+    Taken before any of the user's sessions, tokens and codes, so that no two changes wait for each other.
+    """
+    row = await db.fetchrow(
+        """
+        SELECT email, email_key, is_active, confirmed_at IS NOT NULL AS is_confirmed FROM users
+        WHERE program_id = $1 AND id = $2 AND deleted_at IS NULL
+        FOR NO KEY UPDATE
+        """,
+        program_id,
+        user_id,
+    )
+    return Account(**row) if row else None
+
+
+async def find_credentials(db: Queryable, *, program_id: int, user_id: int) -> Credentials | None:
+    """Return the credentials of a user."""
+    row = await db.fetchrow(
+        "SELECT id AS user_id, password_hash, is_active FROM users WHERE program_id = $1 AND id = $2",
+        program_id,
+        user_id,
+    )
+    return Credentials(**row) if row else None
 
 
 async def find_credentials_by_email(db: Queryable, *, program_id: int, email_key: str) -> Credentials | None:
@@ -65,3 +139,142 @@ async def find_credentials_by_username(db: Queryable, *, program_id: int, userna
         username,
     )
     return Credentials(**row) if row else None
+
+
+async def find_decoy(db: Queryable, *, program_id: int) -> str | None:
+    """Return the newest pbkdf2 hash of the program: what a login for an unknown name has to look like."""
+    password_hash: str | None = await db.fetchval(
+        """
+        SELECT password_hash FROM users WHERE program_id = $1 AND password_hash LIKE 'pbkdf2%' ORDER BY id DESC LIMIT 1
+        """,
+        program_id,
+    )
+    return password_hash
+
+
+async def replace_hash(db: Queryable, *, program_id: int, user_id: int, old_hash: str, new_hash: str) -> bool:
+    """Write another hash in the place of one; return False where that is not there any more."""
+    status = await db.execute(
+        "UPDATE users SET password_hash = $4 WHERE program_id = $1 AND id = $2 AND password_hash = $3",
+        program_id,
+        user_id,
+        old_hash,
+        new_hash,
+    )
+    return status == "UPDATE 1"
+
+
+async def reset_password(db: Queryable, *, program_id: int, user_id: int, new_hash: str) -> bool:
+    """Write another password of somebody who has shown to read the account's mail, which confirms its address.
+
+    Return False where the account was deactivated or deleted.
+    """
+    status = await db.execute(
+        """
+        UPDATE users
+        SET password_hash = $3, is_active = true, confirmed_at = coalesce(confirmed_at, clock_timestamp())
+        WHERE program_id = $1 AND id = $2 AND deactivated_at IS NULL AND deleted_at IS NULL
+        """,
+        program_id,
+        user_id,
+        new_hash,
+    )
+    return status == "UPDATE 1"
+
+
+async def activate(db: Queryable, *, program_id: int, user_id: int) -> bool:
+    """Confirm a user's address, and let the account act; return False where that is done already or cannot be."""
+    status = await db.execute(
+        """
+        UPDATE users SET is_active = true, confirmed_at = clock_timestamp()
+        WHERE program_id = $1 AND id = $2 AND confirmed_at IS NULL AND deactivated_at IS NULL AND deleted_at IS NULL
+        """,
+        program_id,
+        user_id,
+    )
+    return status == "UPDATE 1"
+
+
+async def update_username(db: Queryable, *, program_id: int, user_id: int, username: str) -> User | None:
+    """Rename a user; None where there is none. Raises asyncpg.UniqueViolationError naming the constraint."""
+    row = await db.fetchrow(
+        """
+        UPDATE users SET username = $3 WHERE program_id = $1 AND id = $2 AND deleted_at IS NULL
+        RETURNING id, email, username
+        """,
+        program_id,
+        user_id,
+        username,
+    )
+    return User(**row) if row else None
+
+
+async def update_email(db: Queryable, *, program_id: int, user_id: int, email: Email) -> None:
+    """Give a user a confirmed new address. Raises asyncpg.UniqueViolationError naming the constraint."""
+    await db.execute(
+        """
+        UPDATE users SET email = $3, email_key = $4, email_identity = $5, confirmed_at = clock_timestamp()
+        WHERE program_id = $1 AND id = $2
+        """,
+        program_id,
+        user_id,
+        email.typed,
+        email.key,
+        email.identity,
+    )
+
+
+async def is_email_taken(db: Queryable, *, program_id: int, email_key: str, but: int) -> bool:
+    """Return whether somebody but the user with the id `but` has this address."""
+    taken: bool = await db.fetchval(
+        "SELECT EXISTS (SELECT FROM users WHERE program_id = $1 AND email_key = $2 AND id <> $3)",
+        program_id,
+        email_key,
+        but,
+    )
+    return taken
+
+
+async def pseudonymize(db: Queryable, *, program_id: int, user_id: int) -> None:
+    """Take everything that tells who somebody was from an account, and end it.
+
+    Neither the address (`.invalid` is nobody's, RFC 2606) nor the name (with a space) can be anybody else's.
+    """
+    await db.execute(
+        """
+        UPDATE users
+        SET email = pseudonym.email, email_key = pseudonym.email, email_identity = pseudonym.email,
+            username = 'deleted ' || $2::bigint, password_hash = '!', is_active = false, is_staff = false,
+            confirmed_at = NULL, deleted_at = clock_timestamp()
+        FROM (SELECT 'deleted-' || $2::bigint || '@deleted.invalid' AS email) pseudonym
+        WHERE program_id = $1 AND id = $2
+        """,
+        program_id,
+        user_id,
+    )
+
+
+async def deactivate(db: Queryable, *, program_id: int, user_id: int) -> bool:
+    """Keep a user out; return False where the user is out already."""
+    status = await db.execute(
+        """
+        UPDATE users SET is_active = false, deactivated_at = clock_timestamp()
+        WHERE program_id = $1 AND id = $2 AND deactivated_at IS NULL AND deleted_at IS NULL
+        """,
+        program_id,
+        user_id,
+    )
+    return status == "UPDATE 1"
+
+
+async def reactivate(db: Queryable, *, program_id: int, user_id: int) -> bool:
+    """Let a deactivated user in again; return False where the user was not kept out."""
+    status = await db.execute(
+        """
+        UPDATE users SET is_active = true, deactivated_at = NULL
+        WHERE program_id = $1 AND id = $2 AND deactivated_at IS NOT NULL AND deleted_at IS NULL
+        """,
+        program_id,
+        user_id,
+    )
+    return status == "UPDATE 1"

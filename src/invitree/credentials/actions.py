@@ -1,0 +1,187 @@
+"""Changing what proves who somebody is."""
+
+import asyncpg
+from msgspec import Struct
+
+from invitree.base.emails import Email, parse_email
+from invitree.base.problems import InvalidInput, StaleToken, Text
+from invitree.events.store import Author, insert_event
+from invitree.kit.db import Queryable
+from invitree.kit.listen import announce
+from invitree.kit.origin import Origin
+from invitree.kit.resources import Resources
+from invitree.mails.actions import send_link, send_notice
+from invitree.mails.rules import LinkKind
+from invitree.mails.store import delete_unused_tokens, find_token, use_token
+from invitree.sessions.store import Caller, delete_sessions
+from invitree.users import store
+from invitree.users.actions import taken
+from invitree.users.rules import BAD_EMAIL, EMAIL_TAKEN, INVALID_PASSWORD, password_complaints
+from invitree.users.store import Account, User
+
+# Announced when a user has another address: what was found under the old one is not to be shown.
+TOPIC = "addresses"
+INVALID_UID = Text("Invalid user id or user doesn't exist.", "Неверный id пользователя, или его не существует.")
+INVALID_TOKEN = Text("Invalid token for given user.", "Неверный токен для этого пользователя.")
+
+
+class Followed(Struct, frozen=True, kw_only=True):
+    """A link that somebody followed: whose it is, and the token in it, found and not yet used."""
+
+    kind: LinkKind
+    program_id: int
+    user: User
+    token_id: int
+    new_email: str | None
+
+
+async def follow(here: Resources, *, kind: LinkKind, program_id: int, user_id: int | None, token: str) -> Followed:
+    """Return what a link stands for. Raises InvalidInput on `uid` or `token`, or StaleToken after an activation."""
+    user = user_id and await store.find_user(here.db, program_id=program_id, user_id=user_id)
+    if not user:
+        raise InvalidInput({"uid": [INVALID_UID]})
+    found = await find_token(here.db, program_id=program_id, kind=kind, hashes=here.keys.hashes(token))
+    if found is None or found.user_id != user.id:
+        raise InvalidInput({"token": [INVALID_TOKEN]})
+    if found.is_used and kind == "activation":
+        raise StaleToken
+    if not found.is_alive:
+        raise InvalidInput({"token": [INVALID_TOKEN]})
+    return Followed(kind=kind, program_id=program_id, user=user, token_id=found.id, new_email=found.new_email)
+
+
+async def _use(tx: Queryable, link: Followed) -> Account:
+    """Use a link up, with its account locked. Raises InvalidInput where somebody did so since it was followed."""
+    account = await store.lock_account(tx, program_id=link.program_id, user_id=link.user.id)
+    if account is None or not await use_token(tx, program_id=link.program_id, token_id=link.token_id):
+        raise StaleToken if link.kind == "activation" else InvalidInput({"token": [INVALID_TOKEN]})
+    return account
+
+
+async def activate(here: Resources, link: Followed, *, origin: Origin) -> None:
+    """Confirm the address that the link was sent to. Raises StaleToken where that is done already."""
+    async with here.db.transaction() as tx:
+        await _use(tx, link)
+        if not await store.activate(tx, program_id=link.program_id, user_id=link.user.id):
+            raise StaleToken
+        await insert_event(
+            tx,
+            program_id=link.program_id,
+            kind="account.activated",
+            user_id=link.user.id,
+            by=_self(link.user.id, origin),
+        )
+
+
+def check_password(password: str, *, email: str, username: str) -> None:
+    """Say whether this can be a user's new password. Raises InvalidInput on `new_password`."""
+    address = parse_email(email)
+    if complaints := password_complaints(password, email=address.key if address else "", username=username):
+        raise InvalidInput({"new_password": complaints})
+
+
+async def set_password(here: Resources, caller: Caller, *, old_hash: str, password: str, origin: Origin) -> None:
+    """Change the password of somebody who has proved the one that `old_hash` is of; every other session ends.
+
+    Raises InvalidInput where it was changed since.
+    """
+    new_hash = await here.hasher.hash(password)
+    program_id, user_id = caller.program_id, caller.user_id
+    async with here.db.transaction() as tx:
+        await store.lock_account(tx, program_id=program_id, user_id=user_id)
+        replaced = await store.replace_hash(
+            tx, program_id=program_id, user_id=user_id, old_hash=old_hash, new_hash=new_hash
+        )
+        if not replaced:
+            raise InvalidInput({"current_password": [INVALID_PASSWORD]})
+        await delete_sessions(tx, program_id=program_id, user_id=user_id, but=caller.session_id)
+        await delete_unused_tokens(tx, program_id=program_id, user_id=user_id)
+        by = _self(user_id, origin)
+        await insert_event(tx, program_id=program_id, kind="password.changed", user_id=user_id, by=by)
+        await send_notice(tx, kind="password_changed", program_id=program_id, user_id=user_id, language=origin.language)
+
+
+async def reset_password(here: Resources, link: Followed, *, password: str, origin: Origin) -> None:
+    """Give a new password to whoever reads the account's mail, which confirms the address.
+
+    Every session, link and pending change from before dies: somebody else may have made the account.
+    """
+    new_hash = await here.hasher.hash(password)
+    program_id, user_id = link.program_id, link.user.id
+    async with here.db.transaction() as tx:
+        await _use(tx, link)
+        if not await store.reset_password(tx, program_id=program_id, user_id=user_id, new_hash=new_hash):
+            raise InvalidInput({"token": [INVALID_TOKEN]})
+        await delete_sessions(tx, program_id=program_id, user_id=user_id)
+        await delete_unused_tokens(tx, program_id=program_id, user_id=user_id)
+        by = _self(user_id, origin)
+        await insert_event(tx, program_id=program_id, kind="password.reset", user_id=user_id, by=by)
+        await send_notice(tx, kind="password_changed", program_id=program_id, user_id=user_id, language=origin.language)
+
+
+async def reset_username(here: Resources, link: Followed, *, username: str, origin: Origin) -> None:
+    """Give a new name to whoever reads the account's mail. Raises InvalidInput on `new_username` or `token`."""
+    async with here.db.transaction() as tx:
+        await _use(tx, link)
+        try:
+            await store.update_username(tx, program_id=link.program_id, user_id=link.user.id, username=username)
+        except asyncpg.UniqueViolationError as error:
+            raise taken(error, email="new_username", username="new_username") from None
+        by = _self(link.user.id, origin)
+        await insert_event(tx, program_id=link.program_id, kind="username.changed", user_id=link.user.id, by=by)
+
+
+async def ask_for_email(here: Resources, caller: Caller, *, new_email: str, origin: Origin) -> None:
+    """Send a link to a user's new address, which is the user's once it is followed. Raises InvalidInput."""
+    address = parse_email(new_email)
+    if address is None:
+        raise InvalidInput({"new_email": [BAD_EMAIL]})
+    program_id, user_id = caller.program_id, caller.user_id
+    async with here.db.transaction() as tx:
+        if await store.is_email_taken(tx, program_id=program_id, email_key=address.key, but=user_id):
+            raise InvalidInput({"new_email": [EMAIL_TAKEN]})
+        await send_link(
+            tx,
+            here.keys,
+            kind="email_change",
+            program_id=program_id,
+            user_id=user_id,
+            language=origin.language,
+            new_email=address.typed,
+        )
+        by = _self(user_id, origin)
+        await insert_event(tx, program_id=program_id, kind="email.change_requested", user_id=user_id, by=by)
+
+
+async def change_email(here: Resources, link: Followed, *, origin: Origin) -> None:
+    """Give a user the address that the link was sent to, and tell the old one. Raises InvalidInput on `new_email`."""
+    program_id, user_id, address = link.program_id, link.user.id, _parsed(link.new_email)
+    async with here.db.transaction() as tx:
+        old = await _use(tx, link)
+        try:
+            await store.update_email(tx, program_id=program_id, user_id=user_id, email=address)
+        except asyncpg.UniqueViolationError as error:
+            raise taken(error, email="new_email", username="new_email") from None
+        await delete_unused_tokens(tx, program_id=program_id, user_id=user_id)
+        by = _self(user_id, origin)
+        await insert_event(tx, program_id=program_id, kind="email.changed", user_id=user_id, by=by)
+        await send_notice(
+            tx,
+            kind="email_changed",
+            program_id=program_id,
+            user_id=user_id,
+            language=origin.language,
+            to=old.email,
+        )
+        await announce(tx, topic=TOPIC, news=(program_id, old.email_key))
+
+
+def _parsed(new_email: str | None) -> Email:
+    address = parse_email(new_email or "")
+    if address is None:  # as a rule of a later version has it
+        raise InvalidInput({"new_email": [BAD_EMAIL]})
+    return address
+
+
+def _self(user_id: int, origin: Origin) -> Author:
+    return Author(actor="self", actor_id=user_id, ip_prefix=origin.ip_prefix)

@@ -1,0 +1,278 @@
+"""The routes that prove an address and change a password, a username or an address."""
+
+from typing import Annotated, Any
+
+from litestar import Request, post
+from litestar.params import JSONBody
+from msgspec import Meta, Struct
+
+from invitree.base.emails import parse_email
+from invitree.base.problems import (
+    NON_FIELD,
+    InvalidInput,
+    StaleToken,
+    Text,
+    TooManyRequests,
+    Unauthenticated,
+    UnknownProgram,
+)
+from invitree.base.tokens import program_of as program_in
+from invitree.credentials import actions
+from invitree.credentials.actions import Followed
+from invitree.kit.body import takes
+from invitree.kit.origin import origin_of
+from invitree.kit.resources import resources
+from invitree.kit.throttle import limit
+from invitree.kit.web import BODY, answers
+from invitree.mails.actions import ResetKind, send_link_to_whoever_has
+from invitree.mails.rules import LinkKind, decode_uid
+from invitree.sessions.api import ANYONE, MEMBERS, author_of, caller_of, program_of
+from invitree.users.actions import rename
+from invitree.users.api import prove_password
+from invitree.users.rules import BAD_EMAIL, BAD_USERNAME, PASSWORDS_DIFFER, clean_username
+
+_USERNAMES_DIFFER = Text("The two username fields didn't match.", "Введённые имена пользователя не совпадают.")
+_ACTIVATION_OFF = Text("Addresses are not confirmed here.", "Здесь адреса не подтверждаются.")
+
+Uid = Annotated[str, Meta(max_length=200, description="As in the link.", examples=["NDI"])]
+LinkToken = Annotated[str, Meta(max_length=200, description="As in the link.", examples=["1.x5C1WvNcFvnG0kEJ3oB8sA"])]
+Password = Annotated[str, Meta(max_length=4096, examples=["correct horse battery"])]
+NewPassword = Annotated[
+    str,
+    Meta(
+        description="8 to 1,024 characters, not a common one, not like the e-mail or username.",
+        examples=["staple battery horse"],
+    ),
+]
+Again = Annotated[str, Meta(description="The same again, to be compared.")]
+EmailText = Annotated[str, Meta(max_length=254, examples=["alice@example.com"])]
+Username = Annotated[str, Meta(min_length=1, max_length=150, examples=["alice"])]
+
+
+class ActivationIn(Struct, forbid_unknown_fields=True):
+    """What a link to confirm an address has in it."""
+
+    uid: Uid
+    token: LinkToken
+
+
+class EmailIn(Struct, forbid_unknown_fields=True):
+    """An address."""
+
+    email: EmailText
+
+
+class SetPasswordIn(Struct, forbid_unknown_fields=True):
+    """The password and its successor."""
+
+    current_password: Password
+    new_password: NewPassword
+    re_new_password: Again | None = None
+
+
+class ResetPasswordIn(Struct, forbid_unknown_fields=True):
+    """What a link to reset a password has in it, and the new password."""
+
+    uid: Uid
+    token: LinkToken
+    new_password: NewPassword
+    re_new_password: Again | None = None
+
+
+class SetUsernameIn(Struct, forbid_unknown_fields=True):
+    """The password and another username."""
+
+    current_password: Password
+    new_username: Username
+    re_new_username: Again | None = None
+
+
+class ResetUsernameIn(Struct, forbid_unknown_fields=True):
+    """What a link to reset a username has in it, and the new username."""
+
+    uid: Uid
+    token: LinkToken
+    new_username: Username
+    re_new_username: Again | None = None
+
+
+class SetEmailIn(Struct, forbid_unknown_fields=True):
+    """The password and another address."""
+
+    current_password: Password
+    new_email: EmailText
+
+
+_DONE: dict[str, Any] = {"status_code": 204, "response_description": "Done.", "tags": ["Credentials"]}
+_ANYONE: dict[str, Any] = {
+    **_DONE,
+    **ANYONE,
+    "responses": answers(StaleToken, Unauthenticated, UnknownProgram, *BODY),
+}
+_LIMITED: dict[str, Any] = {
+    **_DONE,
+    **ANYONE,
+    "response_description": "Done, if there is such an account.",
+    "responses": answers(TooManyRequests, Unauthenticated, UnknownProgram, *BODY),
+}
+_MEMBERS: dict[str, Any] = {
+    **_DONE,
+    **MEMBERS,
+    "responses": answers(TooManyRequests, Unauthenticated, *BODY),
+}
+
+
+async def _follow(request: Request[Any, Any, Any], kind: LinkKind, uid: str, token: str) -> Followed:
+    """Return what a link stands for, in the program that its token names."""
+    program_id = program_in(token) or (await program_of(request)).id
+    return await actions.follow(
+        resources(request), kind=kind, program_id=program_id, user_id=decode_uid(uid), token=token
+    )
+
+
+async def _mail_link(request: Request[Any, Any, Any], kind: ResetKind, email: str) -> None:
+    """Have a link sent to whoever has an address, the same for everybody. Raises InvalidInput, TooManyRequests."""
+    here, program, origin = resources(request), await program_of(request), origin_of(request)
+    address = parse_email(email)
+    if address is None:
+        raise InvalidInput({"email": [BAD_EMAIL]})
+    await here.throttle.charge(
+        request,
+        program.id,
+        limit("mail_by_ip", here.settings.limit_mail_by_ip, origin.network),
+        limit("mail_by_target", here.settings.limit_mail_by_target, address.identity),
+    )
+    await send_link_to_whoever_has(
+        here.db,
+        email_key=address.key,
+        kind=kind,
+        program_id=program.id,
+        language=origin.language,
+        ip_prefix=origin.ip_prefix,
+    )
+
+
+@post("/users/activation", **takes(ActivationIn), **_ANYONE, summary="Confirm an address")
+async def activate(request: Request[Any, Any, Any], data: JSONBody[ActivationIn]) -> None:
+    """Confirm the address that a link was sent to, which lets the account act. The link lives 24 hours."""
+    link = await _follow(request, "activation", data.uid, data.token)
+    await actions.activate(resources(request), link, origin=origin_of(request))
+
+
+@post("/users/resend_activation", **takes(EmailIn), **_LIMITED, summary="Ask for another link to confirm an address")
+async def resend_activation(request: Request[Any, Any, Any], data: JSONBody[EmailIn]) -> None:
+    """Have another link sent, if there is an account with this address that is not confirmed.
+
+    The answer is the same, in the same time, whoever has the address. A 400 where the program does not ask for
+    confirmation.
+    """
+    if (await program_of(request)).activation == "off":
+        raise InvalidInput({NON_FIELD: [_ACTIVATION_OFF]})
+    await _mail_link(request, "activation", data.email)
+
+
+@post("/users/set_password", **takes(SetPasswordIn), **_MEMBERS, summary="Change your password")
+async def set_password(request: Request[Any, Any, Any], data: JSONBody[SetPasswordIn]) -> None:
+    """Change your password. Every other session ends, and every link that was sent to you and not followed."""
+    _compare(data.new_password, data.re_new_password, PASSWORDS_DIFFER)
+    caller = caller_of(request)
+    actions.check_password(data.new_password, email=caller.email, username=caller.username)
+    old_hash = await prove_password(request, data.current_password)
+    await actions.set_password(
+        resources(request), caller, old_hash=old_hash, password=data.new_password, origin=origin_of(request)
+    )
+
+
+@post("/users/reset_password", **takes(EmailIn), **_LIMITED, summary="Forgot your password?")
+async def reset_password(request: Request[Any, Any, Any], data: JSONBody[EmailIn]) -> None:
+    """Have a link to choose a new password sent to this address, if somebody has an account with it.
+
+    The answer is the same, in the same time, whoever has the address. The link lives 30 minutes.
+    """
+    await _mail_link(request, "password_reset", data.email)
+
+
+@post("/users/reset_password_confirm", **takes(ResetPasswordIn), **_ANYONE, summary="Choose a new password")
+async def reset_password_confirm(request: Request[Any, Any, Any], data: JSONBody[ResetPasswordIn]) -> None:
+    """Choose a new password, by a link from a mail. Every session ends, and every change not yet confirmed.
+
+    The address counts as confirmed: whoever does this reads its mail.
+    """
+    _compare(data.new_password, data.re_new_password, PASSWORDS_DIFFER)
+    link = await _follow(request, "password_reset", data.uid, data.token)
+    actions.check_password(data.new_password, email=link.user.email, username=link.user.username)
+    await actions.reset_password(resources(request), link, password=data.new_password, origin=origin_of(request))
+
+
+@post("/users/set_username", **takes(SetUsernameIn), **_MEMBERS, summary="Change your username")
+async def set_username(request: Request[Any, Any, Any], data: JSONBody[SetUsernameIn]) -> None:
+    """Change your username."""
+    _compare(data.new_username, data.re_new_username, _USERNAMES_DIFFER)
+    await prove_password(request, data.current_password)
+    caller = caller_of(request)
+    await rename(
+        resources(request).db,
+        program_id=caller.program_id,
+        user_id=caller.user_id,
+        username=data.new_username,
+        field="new_username",
+        by=author_of(request, user_id=caller.user_id),
+    )
+
+
+@post("/users/reset_username", **takes(EmailIn), **_LIMITED, summary="Forgot your username?")
+async def reset_username(request: Request[Any, Any, Any], data: JSONBody[EmailIn]) -> None:
+    """Have a link to choose another username sent to this address, if somebody has an account with it.
+
+    The mail also says the present username. The answer is the same, in the same time, whoever has the address.
+    """
+    await _mail_link(request, "username_reset", data.email)
+
+
+@post("/users/reset_username_confirm", **takes(ResetUsernameIn), **_ANYONE, summary="Choose another username")
+async def reset_username_confirm(request: Request[Any, Any, Any], data: JSONBody[ResetUsernameIn]) -> None:
+    """Choose another username, by a link from a mail."""
+    _compare(data.new_username, data.re_new_username, _USERNAMES_DIFFER)
+    username = clean_username(data.new_username)
+    if username is None:
+        raise InvalidInput({"new_username": [BAD_USERNAME]})
+    link = await _follow(request, "username_reset", data.uid, data.token)
+    await actions.reset_username(resources(request), link, username=username, origin=origin_of(request))
+
+
+@post("/users/set_email", **takes(SetEmailIn), **_MEMBERS, summary="Change your address")
+async def set_email(request: Request[Any, Any, Any], data: JSONBody[SetEmailIn]) -> None:
+    """Have a link sent to your new address, which is yours once it is followed, within 24 hours.
+
+    Until then nothing changes.
+    """
+    await prove_password(request, data.current_password)
+    await actions.ask_for_email(
+        resources(request), caller_of(request), new_email=data.new_email, origin=origin_of(request)
+    )
+
+
+@post("/users/set_email_confirm", **takes(ActivationIn), **_ANYONE, summary="Confirm your new address")
+async def set_email_confirm(request: Request[Any, Any, Any], data: JSONBody[ActivationIn]) -> None:
+    """Take the address that a link was sent to. The one before is told by mail."""
+    link = await _follow(request, "email_change", data.uid, data.token)
+    await actions.change_email(resources(request), link, origin=origin_of(request))
+
+
+def _compare(value: str, again: str | None, text: Text) -> None:
+    if again is not None and again != value:
+        raise InvalidInput({NON_FIELD: [text]})
+
+
+HANDLERS = [
+    activate,
+    resend_activation,
+    set_password,
+    reset_password,
+    reset_password_confirm,
+    set_username,
+    reset_username,
+    reset_username_confirm,
+    set_email,
+    set_email_confirm,
+]

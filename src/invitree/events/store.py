@@ -1,0 +1,84 @@
+"""Every statement about events."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal
+
+from msgspec import Struct
+
+from invitree.kit.db import Queryable
+
+Kind = Literal[
+    "account.activated",
+    "account.created",
+    "account.deactivated",
+    "account.deleted",
+    "account.reactivated",
+    "code.created",
+    "code.deleted",
+    "code.replaced",
+    "email.change_requested",
+    "email.changed",
+    "login.failed",
+    "login.succeeded",
+    "password.changed",
+    "password.reset",
+    "password.reset_requested",
+    "refresh_token.reused",
+    "session.ended",
+    "username.changed",
+    "username.reset_requested",
+]
+Actor = Literal["self", "staff", "operator", "unknown"]
+
+
+class Author(Struct, frozen=True, kw_only=True):
+    """Who did something: the user, a staff member, whoever runs the service, or somebody who proved nothing."""
+
+    actor: Actor
+    actor_id: int | None = None
+    ip_prefix: str = ""
+
+
+OPERATOR = Author(actor="operator")
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """Something that happened."""
+
+    id: int
+    kind: str
+    actor: Actor
+    ip_prefix: str
+    created_at: datetime
+
+
+async def insert_event(db: Queryable, *, program_id: int, kind: Kind, user_id: int | None, by: Author) -> None:
+    """Record what happened to a user's account; None where it was nobody's."""
+    await db.execute(
+        """
+        INSERT INTO events (program_id, kind, user_id, actor, actor_id, ip_prefix) VALUES ($1, $2, $3, $4, $5, $6)
+        """,
+        program_id,
+        kind,
+        user_id,
+        by.actor,
+        by.actor_id,
+        by.ip_prefix,
+    )
+
+
+async def list_events(db: Queryable, *, program_id: int, user_id: int, before: int, limit: int) -> Sequence[Event]:
+    """Return a page of what happened to a user's account, newest first, from events with an id below `before`."""
+    rows = await db.fetch(
+        """
+        SELECT id, kind, actor, ip_prefix, created_at FROM events
+        WHERE program_id = $1 AND user_id = $2 AND id < $3
+        ORDER BY id DESC LIMIT $4
+        """,
+        program_id,
+        user_id,
+        before,
+        limit,
+    )
+    return [Event(**row) for row in rows]

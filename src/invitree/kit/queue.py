@@ -1,0 +1,188 @@
+"""The worker's side of jobs: PgQueuer, kept running whatever the database does, and told what a failure means.
+
+A job is done at least once. PgQueuer takes one up again when nothing has been heard of it for `_SILENCE`: that of a
+worker that was killed after doing it and before recording it, or lost the database there and ended before it was back.
+"""
+
+import asyncio
+import logging
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import asyncpg
+import structlog
+from pgqueuer.adapters.drivers.asyncpg import AsyncpgPoolDriver
+from pgqueuer.adapters.persistence.qb import QueryBuilderEnvironment, QueryQueueBuilder, QuerySchedulerBuilder
+from pgqueuer.adapters.persistence.queries import Queries
+from pgqueuer.core.logconfig import logger as pgqueuer_logger
+from pgqueuer.core.qm import QueueManager
+from pgqueuer.domain.errors import RetryRequested
+from pgqueuer.domain.models import Job
+from pgqueuer.domain.settings import DBSettings
+
+from invitree.kit.db import OUTAGES
+from invitree.kit.jobs import GiveUp, TryAgain
+
+Do = Callable[[bytes, int], Awaitable[None]]
+
+# Between attempts: 13 of them in about three and a half hours.
+DELAYS_S = tuple(min(5.0 * 2**doubled, 3600.0) for doubled in range(12))
+AT_ONCE = 10
+"""Jobs that a worker does at the same time."""
+
+_LONGEST_JOB_S = 60.0
+_GRACE_S = 10.0  # for jobs that are under way when the worker is stopped
+_SILENCE = timedelta(seconds=30)
+_LOOK_EVERY = timedelta(seconds=1)  # for what is announced by nobody: jobs of a dead worker, and those retried by hand
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 5.0  # for the database
+_STATEMENT_S = 5.0
+_log = structlog.get_logger()
+
+
+async def consume(
+    url: str, jobs: Mapping[str, Do], *, stop: asyncio.Event, delays_s: Sequence[float] = DELAYS_S
+) -> None:
+    """Do the jobs of these names until `stop` is set; those under way then have ten seconds to end.
+
+    A job is called with its payload and its id. One that raises GiveUp is kept as failed; any other error has it tried
+    again after the next of `delays_s`, and kept as failed when there is none left. Never raises for the database.
+    """
+    pgqueuer_logger.addFilter(_in_our_words)
+    desk = _Desk(jobs, stop, delays_s)
+    wait_s = _FIRST_WAIT_S
+    while not stop.is_set():
+        began_s = time.monotonic()
+        try:
+            await desk.work(url)
+        except Exception as error:
+            if time.monotonic() - began_s > 2 * _LONGEST_WAIT_S:
+                wait_s = _FIRST_WAIT_S  # there was a connection
+            # PgQueuer's advice is for those who install it by hand.
+            reason = "no schema" if isinstance(error, RuntimeError) else str(error).partition("\n")[0]
+            _log.warning("queue.lost", error=type(error).__name__, reason=reason, wait_s=wait_s)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), wait_s)
+            wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
+
+
+class _GivenUp(Exception):
+    """What PgQueuer is told of a job that has failed for good."""
+
+
+@dataclass
+class _Queries(Queries):
+    """PgQueuer's statements, of which two must bear that the database goes away between a job and its record."""
+
+    unrecorded: set[int] = field(default_factory=set)
+
+    async def log_jobs(self, job_status: Any) -> None:
+        await super().log_jobs(job_status)
+        self.unrecorded.difference_update(job.id for job, _, _ in job_status)
+
+    async def retry_job(self, job: Job, delay: timedelta, traceback_record: Any) -> None:
+        try:
+            await super().retry_job(job, delay, traceback_record)
+        except (*OUTAGES, asyncpg.PostgresError) as error:
+            # PgQueuer would give the job up for this. Left as it is, it is taken up again after _SILENCE.
+            _log.warning("job.left", id=job.id, error=type(error).__name__)
+
+
+class _Desk:
+    """Where a worker does jobs: what outlives a lost connection."""
+
+    def __init__(self, jobs: Mapping[str, Do], stop: asyncio.Event, delays_s: Sequence[float]) -> None:
+        self._jobs, self._stop, self._delays_s = jobs, stop, delays_s
+        self._limits: set[asyncio.Timeout] = set()
+        self._unrecorded: set[int] = set()
+
+    async def work(self, url: str) -> None:
+        """Do jobs until told to stop. Raises what PgQueuer and asyncpg raise when the database is lost."""
+        pool = await asyncpg.create_pool(
+            url,
+            min_size=0,
+            max_size=4,  # one listens
+            timeout=_STATEMENT_S,
+            command_timeout=_STATEMENT_S,
+            server_settings={"application_name": "invitree worker"},
+        )
+        try:
+            # The names that the migration and `kit.jobs` use, and not those of variables such as CHANNEL or FUNCTION,
+            # which PgQueuer would take from the environment.
+            names = DBSettings.model_construct()
+            parts = (QueryBuilderEnvironment(names), QueryQueueBuilder(names), QuerySchedulerBuilder(names))
+            manager = QueueManager(
+                _Queries(AsyncpgPoolDriver(pool), *parts, unrecorded=self._unrecorded), channel=names.channel
+            )
+            for name, do in self._jobs.items():
+                manager.entrypoint(name, on_failure="hold", accepts_context=False)(partial(self._attempt, do))
+            await self._run(manager)
+            async with asyncio.timeout(_STATEMENT_S):
+                await pool.close()
+        finally:
+            pool.terminate()
+
+    async def _run(self, manager: QueueManager) -> None:
+        stopping = asyncio.create_task(self._end(manager))
+        try:
+            await manager.run(
+                # One at a time: what is done is recorded at once, and not when ten are.
+                batch_size=1,
+                max_concurrent_tasks=AT_ONCE,
+                dequeue_timeout=_LOOK_EVERY,
+                heartbeat_timeout=_SILENCE,
+                shutdown_on_listener_failure=True,
+            )
+        finally:
+            stopping.cancel()
+
+    async def _end(self, manager: QueueManager) -> None:
+        await self._stop.wait()
+        manager.shutdown.set()
+        for limit in self._limits:
+            limit.reschedule(asyncio.get_running_loop().time() + _GRACE_S)
+
+    async def _attempt(self, do: Do, job: Job) -> None:
+        if job.id in self._unrecorded:
+            return  # done, but the database was lost before it was told
+        log = _log.bind(job=job.entrypoint, id=job.id, attempt=job.attempts + 1)
+        try:
+            async with asyncio.timeout(_GRACE_S if self._stop.is_set() else _LONGEST_JOB_S) as limit:
+                self._limits.add(limit)
+                await do(job.payload or b"", job.id)
+            self._unrecorded.add(job.id)
+        # Cancellation too: PgQueuer deletes jobs that are cancelled.
+        except (Exception, asyncio.CancelledError) as error:
+            raise self._verdict(job, error, log) from None
+        finally:
+            self._limits.discard(limit)
+        log.info("job.done")
+
+    def _verdict(self, job: Job, error: BaseException, log: Any) -> RetryRequested | _GivenUp:
+        """Return what PgQueuer is to be told of an attempt that failed, which it prints and keeps: no data in it."""
+        reason = str(error) if isinstance(error, GiveUp | TryAgain) else type(error).__name__
+        if self._stop.is_set() and isinstance(error, TimeoutError | asyncio.CancelledError):
+            log.warning("job.interrupted")
+            return RetryRequested(reason="the worker was stopped")
+        if not isinstance(error, GiveUp | TryAgain | TimeoutError):
+            # Where it happened and not what it says, which may be somebody's address.
+            log.error("job.crashed", error=reason, where="".join(traceback.format_tb(error.__traceback__)))
+        if isinstance(error, GiveUp) or job.attempts >= len(self._delays_s):
+            log.error("job.given_up", reason=reason)
+            return _GivenUp(reason)
+        delay_s = self._delays_s[job.attempts]
+        log.warning("job.postponed", reason=reason, delay_s=delay_s)
+        return RetryRequested(timedelta(seconds=delay_s), reason)
+
+
+def _in_our_words(record: logging.LogRecord) -> bool:
+    """Log what PgQueuer complains of without its values and tracebacks; what became of a job is told already."""
+    error = record.exc_info[0] if record.exc_info else None
+    if record.levelno >= logging.WARNING and error is not _GivenUp:
+        _log.warning("queue.complaint", what=str(record.msg), error=error.__name__ if error else "")
+    return False

@@ -1,0 +1,107 @@
+"""What the worker does with letters: find whom they are for, make the link, send."""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+import structlog
+
+from invitree.base.emails import masked
+from invitree.base.tokens import seal
+from invitree.events.store import Author, Kind, insert_event
+from invitree.kit import mail
+from invitree.kit.resources import Resources
+from invitree.mails import store
+from invitree.mails.actions import LetterJob
+from invitree.mails.rules import LIVES, LinkKind, link
+from invitree.mails.store import Recipient
+
+_TEMPLATES = Path(__file__).parent / "letters"
+# Asked for by whoever knew the address; recorded where the account is known.
+_REQUESTED: dict[str, Kind] = {
+    "password_reset": "password.reset_requested",
+    "username_reset": "username.reset_requested",
+}
+_log = structlog.get_logger()
+
+
+async def send_mail(here: Resources, payload: bytes, job_id: int) -> None:
+    """Send a letter; nothing where there is nobody to send it to, or where its link has died since it was asked for.
+
+    Raises what `kit.mail.deliver` raises.
+    """
+    job = msgspec.json.decode(payload, type=LetterJob)
+    recipient = await _find(here, job)
+    if recipient is None or not _is_due(job, recipient):
+        _log.info("mail.moot", kind=job.kind, job=job_id)
+        return
+    values = {"username": recipient.username}
+    if job.kind == "password_changed" or job.kind == "session_stolen":
+        address = ""
+    elif job.kind == "email_changed":
+        address, values["new_email"] = "", masked(recipient.email_key)
+    else:
+        token = await _token(here, job, job.kind, recipient)
+        if token is None:
+            _log.info("mail.moot", kind=job.kind, job=job_id)
+            return
+        address = link(here.settings.public_base, job.kind, user_id=recipient.user_id, token=token)
+    content = mail.render(
+        _TEMPLATES,
+        job.kind,
+        language=job.language,
+        site=urlsplit(here.settings.public_base).hostname or "",
+        link=address,
+        **values,
+    )
+    letter = mail.Letter(
+        **msgspec.structs.asdict(content),
+        to=job.to or recipient.email,
+        message_id=mail.message_id(here.settings, job_id=job_id, payload=payload),
+    )
+    await mail.deliver(letter, settings=here.settings)
+
+
+async def _find(here: Resources, job: LetterJob) -> Recipient | None:
+    if job.email_key is not None:
+        return await store.find_recipient_by_email(here.db, program_id=job.program_id, email_key=job.email_key)
+    return await store.find_recipient(here.db, program_id=job.program_id, user_id=job.user_id or 0)
+
+
+def _is_due(job: LetterJob, recipient: Recipient) -> bool:
+    match job.kind:
+        case "activation":
+            return not recipient.is_confirmed
+        case "username_reset":
+            return recipient.is_active
+    return True
+
+
+async def _token(here: Resources, job: LetterJob, kind: LinkKind, recipient: Recipient) -> str | None:
+    """Return the token of a letter's link, whose life begins now, or None where it was used or revoked.
+
+    One that was asked for by an address is written at the first attempt to send it: only here is it known whose it is.
+    """
+    tokens = [seal(program_id=job.program_id, secret=secret) for secret in here.keys.links(job.nonce)]
+    by_hash = {token_hash: token for token in tokens for token_hash in here.keys.hashes(token)}
+    hashes, life = list(by_hash), LIVES[kind]
+    async with here.db.transaction() as tx:
+        by_address = job.email_key is not None
+        if by_address and not await store.find_token(tx, program_id=job.program_id, kind=kind, hashes=hashes):
+            await store.insert_token(
+                tx,
+                program_id=job.program_id,
+                user_id=recipient.user_id,
+                kind=kind,
+                token_hash=here.keys.hash(tokens[0]),
+                new_email=None,
+                life=life,
+            )
+            if kind in _REQUESTED:
+                by = Author(actor="unknown", ip_prefix=job.ip_prefix)
+                await insert_event(
+                    tx, program_id=job.program_id, kind=_REQUESTED[kind], user_id=recipient.user_id, by=by
+                )
+            return tokens[0]
+        found = await store.begin_life(tx, program_id=job.program_id, hashes=hashes, life=life)
+    return by_hash.get(found) if found else None

@@ -1,0 +1,325 @@
+"""Passwords of other systems: they open, they are hashed anew, and the time of a failure does not tell of them."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator
+
+import argon2
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from invitree.kit.db import Queryable
+from invitree.kit.passwords import Hasher, Match, is_verifiable
+from invitree.kit.resources import Resources
+from invitree.users.store import find_decoy, replace_hash
+from tests.cast import PASSWORD, Cast, Person
+from tests.hashes import pbkdf2, phc
+
+LOGIN = "/auth/token/login/"
+OURS = "$argon2id$v=19$m=19456,t=2,p=1$"
+
+
+@pytest.fixture
+async def hasher() -> AsyncIterator[Hasher]:
+    """A hasher with one thread."""
+    opened = Hasher(threads=1)
+    yield opened
+    opened.close()
+
+
+async def test_a_hash_that_django_made_opens(hasher: Hasher) -> None:
+    # From Django 3.2's own test suite.
+    known = "pbkdf2_sha256$260000$seasalt$YlZ2Vggtqdc61YjArZuoApoBh9JNGYoDRBUGu6tcJQo="
+    assert await hasher.check(known, "lètmein") is Match.RIGHT_BUT_STALE
+    assert pbkdf2("lètmein", iterations=260_000, salt="seasalt") == known
+    for password in (PASSWORD, "пароль", "e\u0301", "", " x ", "\x00y"):
+        for password_hash in (pbkdf2(password), "argon2" + phc(password), phc(password)):
+            assert is_verifiable(password_hash)
+            assert await hasher.check(password_hash, password) is Match.RIGHT_BUT_STALE
+            assert await hasher.check(password_hash, password + "x") is Match.WRONG
+    assert await hasher.check(pbkdf2("e\u0301"), "é") is Match.WRONG
+
+
+async def test_only_what_we_made_is_fresh(hasher: Hasher) -> None:
+    ours = await hasher.hash(PASSWORD)
+    assert is_verifiable(ours)
+    assert await hasher.check(ours, PASSWORD) is Match.RIGHT
+    assert await hasher.check("argon2" + ours, PASSWORD) is Match.RIGHT_BUT_STALE
+    assert await hasher.check(phc(PASSWORD, kib=19456, lanes=1, passes=3), PASSWORD) is Match.RIGHT_BUT_STALE
+    assert await hasher.check(phc(PASSWORD), PASSWORD) is Match.RIGHT_BUT_STALE
+
+
+GOOD = pbkdf2(PASSWORD)
+GOOD_ARGON2 = phc(PASSWORD)
+MALFORMED = [
+    "",
+    "!",
+    "!x7Gk",
+    "pbkdf2_sha256",
+    "pbkdf2_sha256$",
+    "pbkdf2_sha256$$$",
+    "pbkdf2_sha1$1000$salt$XXXXXXXXXXXXXXXXXXXXXXXXXXX=",
+    GOOD.replace("$1000$", "$0$"),
+    GOOD.replace("$1000$", "$-1000$"),
+    GOOD.replace("$1000$", "$1e3$"),
+    GOOD.replace("$1000$", "$01000$"),
+    GOOD.replace("$1000$", "$5000001$"),
+    GOOD.replace("$1000$", f"${'9' * 5000}$"),
+    GOOD.replace("$1000$", "$١٠٠٠$"),
+    GOOD[:-1],
+    GOOD + "\n",
+    GOOD + "$x",
+    GOOD.replace("Salt", "\ud800"),
+    "argon2",
+    "argon2$",
+    "argon2" + "argon2" + GOOD_ARGON2,
+    GOOD_ARGON2.replace("m=1024", "m=999999999"),
+    GOOD_ARGON2.replace("t=2", "t=99999"),
+    GOOD_ARGON2.replace("p=8", "p=9999"),
+    GOOD_ARGON2 + "é",
+    GOOD_ARGON2 + "A" * 1000,
+    "$argon2id$v=19$m=,t=,p=$$",
+    "bcrypt_sha256$$2b$12$" + "x" * 53,
+    "md5$salt$" + "0" * 32,
+    PASSWORD,
+]
+
+
+@pytest.mark.parametrize("password_hash", MALFORMED, ids=range(len(MALFORMED)))
+async def test_what_cannot_be_verified_is_wrong(hasher: Hasher, password_hash: str) -> None:
+    assert not is_verifiable(password_hash)
+    assert await hasher.check(password_hash, PASSWORD) is Match.WRONG
+    assert await hasher.check(None, PASSWORD, decoy=password_hash) is Match.WRONG
+
+
+_parts = st.sampled_from(
+    ["pbkdf2_sha256", "argon2", "argon2id", "v=19", "m=64,t=1,p=1", "$", "$", "1000", "salt", "=", GOOD[-44:], "é", ""]
+)
+
+
+@given(st.one_of(st.text(), st.lists(_parts).map("".join), st.lists(_parts).map("$".join)), st.text())
+def test_no_hash_and_no_password_make_it_fail(password_hash: str, password: str) -> None:
+    is_verifiable(password_hash)
+
+    async def check() -> Match:
+        hasher = Hasher(threads=1)
+        try:
+            return await hasher.check(password_hash, password, decoy=password_hash)
+        finally:
+            hasher.close()
+
+    if not is_verifiable(password_hash):
+        assert asyncio.run(check()) is Match.WRONG
+
+
+class Work:
+    """What was computed, as the libraries were asked for it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.argon2s, self.iterations = 0, 0
+        verify, derive = argon2.PasswordHasher.verify, hashlib.pbkdf2_hmac
+
+        def verifying(ours: argon2.PasswordHasher, password_hash: str, password: bytes) -> bool:
+            try:
+                return verify(ours, password_hash, password)
+            except argon2.exceptions.VerifyMismatchError:  # any other says that it never began
+                self.argon2s += password_hash.startswith(OURS)
+                raise
+
+        def deriving(name: str, password: bytes, salt: bytes, iterations: int) -> bytes:
+            self.iterations += iterations
+            return derive(name, password, salt, iterations)
+
+        monkeypatch.setattr(argon2.PasswordHasher, "verify", verifying)
+        monkeypatch.setattr(hashlib, "pbkdf2_hmac", deriving)
+
+    def done(self) -> tuple[int, int]:
+        """Return the argon2s with our parameters and the iterations of pbkdf2 since it was last asked."""
+        done, self.argon2s, self.iterations = (self.argon2s, self.iterations), 0, 0
+        return done
+
+
+@pytest.mark.parametrize("decoy", [None, 900, 2000])
+async def test_every_failure_is_the_same_work(
+    hasher: Hasher, monkeypatch: pytest.MonkeyPatch, decoy: int | None
+) -> None:
+    native = await hasher.hash("other")
+    foreign, older = pbkdf2("other", iterations=900), pbkdf2("other", iterations=500)
+    broken = OURS + "!" * 22 + "$" + "!" * 43
+    work = Work(monkeypatch)
+    for password_hash in (None, "", "!", native, broken, foreign, older, *MALFORMED):
+        given = pbkdf2(PASSWORD, iterations=decoy) if decoy else None
+        work.done()
+        assert await hasher.check(password_hash, PASSWORD, decoy=given) is Match.WRONG
+        # Without a decoy there are no such hashes in the program; were there one, it would cost itself.
+        own = int(password_hash.split("$")[1]) if password_hash in (foreign, older) else 0
+        assert work.done() == (1, max(decoy or 0, own)), password_hash
+
+
+async def test_a_failure_takes_as_long_for_nobody_as_for_who_came_from_elsewhere(hasher: Hasher) -> None:
+    decoy = pbkdf2("other", iterations=200_000)
+    kinds = {"nobody": None, "native": await hasher.hash("other"), "foreign": pbkdf2("else", iterations=200_000)}
+    took: dict[str, float] = {}
+    for _ in range(5):
+        for kind, password_hash in kinds.items():
+            began = time.process_time()
+            assert await hasher.check(password_hash, PASSWORD, decoy=decoy) is Match.WRONG
+            took[kind] = min(took.get(kind, 9), time.process_time() - began)
+    assert max(took.values()) < 1.3 * min(took.values()), took
+
+
+async def _with_hash(here: Resources, person: Person, password_hash: str) -> None:
+    await here.db.execute(
+        "UPDATE users SET password_hash = $3 WHERE program_id = $1 AND id = $2",
+        person.program_id,
+        person.id,
+        password_hash,
+    )
+
+
+async def _hash_of(db: Queryable, person: Person) -> str:
+    stored: str = await db.fetchval(
+        "SELECT password_hash FROM users WHERE program_id = $1 AND id = $2", person.program_id, person.id
+    )
+    return stored
+
+
+@pytest.mark.parametrize("kind", ["pbkdf2", "argon2"])
+@pytest.mark.parametrize("path", [LOGIN, "/auth/jwt/create/"])
+async def test_a_password_from_django_logs_in_and_is_hashed_anew(
+    client: httpx.AsyncClient, cast: Cast, here: Resources, kind: str, path: str
+) -> None:
+    alice = await cast.member()
+    password = "p1"  # shorter than a new one may be
+    old = pbkdf2(password) if kind == "pbkdf2" else "argon2" + phc(password)
+    await _with_hash(here, alice, old)
+    wrong = await client.post(path, json={"email": alice.email, "password": "p2"})
+    assert wrong.status_code in (400, 401)
+    assert await _hash_of(here.db, alice) == old
+    assert (await client.post(path, json={"email": alice.email, "password": password})).status_code == 200
+    new = await _hash_of(here.db, alice)
+    assert new.startswith(OURS)
+    assert (await client.post(path, json={"username": alice.username, "password": password})).status_code == 200
+    assert await _hash_of(here.db, alice) == new
+    assert (await client.post(path, json={"email": alice.email, "password": "p2"})).status_code == wrong.status_code
+
+
+async def test_an_inactive_user_from_django_stays_outside_and_as_they_are(
+    client: httpx.AsyncClient, cast: Cast, here: Resources
+) -> None:
+    alice = await cast.member()
+    old = pbkdf2(PASSWORD)
+    await _with_hash(here, alice, old)
+    await cast.deactivate(alice)
+    answer = await client.post(LOGIN, json={"email": alice.email, "password": PASSWORD})
+    assert answer.status_code == 400
+    assert await _hash_of(here.db, alice) == old
+
+
+@pytest.mark.parametrize("path", [LOGIN, "/auth/jwt/create/"])
+async def test_every_failed_login_is_the_same_work_where_some_came_from_django(
+    client: httpx.AsyncClient, cast: Cast, here: Resources, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    native, inactive, older, newest = [await cast.member() for _ in range(4)]
+    await _with_hash(here, inactive, pbkdf2(PASSWORD, iterations=700))
+    await _with_hash(here, older, pbkdf2("other", iterations=700))
+    await _with_hash(here, newest, pbkdf2("other", iterations=800))
+    await cast.deactivate(inactive)
+    work = Work(monkeypatch)
+    logins = [{"email": person.email} for person in (inactive, older, newest)]
+    logins += [{"username": older.username}, {"username": "nobody"}, {"email": "nobody@example.com"}, {}]
+    for login in logins:
+        assert (await client.post(path, json={**login, "password": PASSWORD})).status_code in (400, 401)
+        assert work.done() == (1, 800), login
+    assert (await client.post(path, json={"email": native.email, "password": "other"})).status_code in (400, 401)
+    assert work.done() == (1, 800)
+
+
+async def test_a_full_hasher_keeps_nobody_out_who_is_right(
+    client: httpx.AsyncClient, cast: Cast, here: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = await cast.member()
+    old = pbkdf2(PASSWORD)
+    await _with_hash(here, alice, old)
+    derive = hashlib.pbkdf2_hmac
+
+    def deriving(*args: object) -> bytes:  # others have come while the password was being verified
+        here.hasher._waiting += here.hasher._most
+        return derive(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(hashlib, "pbkdf2_hmac", deriving)
+    try:
+        answer = await client.post(LOGIN, json={"email": alice.email, "password": PASSWORD})
+    finally:
+        here.hasher._waiting = 0
+    assert answer.status_code == 200
+    assert await _hash_of(here.db, alice) == old
+
+
+async def test_a_password_changed_while_it_is_hashed_anew_stays_changed(
+    client: httpx.AsyncClient, cast: Cast, here: Resources
+) -> None:
+    alice = await cast.member()
+    await _with_hash(here, alice, pbkdf2(PASSWORD))
+    changed = await here.hasher.hash("the new one")
+    async with here.db.transaction() as tx:
+        # The login reads the old hash; its own write then waits for this one.
+        await tx.execute(
+            "UPDATE users SET password_hash = $3 WHERE program_id = $1 AND id = $2",
+            alice.program_id,
+            alice.id,
+            changed,
+        )
+        logging_in = asyncio.create_task(client.post(LOGIN, json={"email": alice.email, "password": PASSWORD}))
+        waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        deadline = time.monotonic() + 1.5  # a statement gives up after 2 seconds of waiting
+        while not await here.db.fetchval(waits) and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert await here.db.fetchval(waits)
+    await logging_in
+    assert await _hash_of(here.db, alice) == changed
+
+
+async def test_a_hash_is_replaced_only_where_it_is_still_the_one(cast: Cast, here: Resources) -> None:
+    alice, bob, eve = await cast.member(), await cast.member(), await cast.stranger()
+    for person in (alice, bob, eve):
+        await _with_hash(here, person, "old")
+    for program_id, old in ((alice.program_id, "older"), (eve.program_id, "old")):
+        await replace_hash(here.db, program_id=program_id, user_id=alice.id, old_hash=old, new_hash="new")
+    assert await _hash_of(here.db, alice) == "old"
+    await replace_hash(here.db, program_id=alice.program_id, user_id=alice.id, old_hash="old", new_hash="new")
+    assert [await _hash_of(here.db, person) for person in (alice, bob, eve)] == ["new", "old", "old"]
+
+
+async def test_the_decoy_is_the_newest_of_the_program_and_found_by_its_index(cast: Cast, here: Resources) -> None:
+    eve, fay = await cast.stranger(), await cast.stranger()
+    assert await find_decoy(here.db, program_id=eve.program_id) is None
+    older, newest = pbkdf2("older"), pbkdf2("newest")
+    await here.db.execute(
+        """
+        INSERT INTO users (program_id, email, email_key, email_identity, username, password_hash)
+        SELECT $1, 'd' || n, 'd' || n, 'd' || n, 'd' || n,
+               CASE n WHEN 10 THEN $2 WHEN 20 THEN $3 ELSE $4 END FROM generate_series(1, 5000) n
+        """,
+        eve.program_id,
+        older,
+        newest,
+        "argon2" + phc("x"),
+    )
+    await here.db.execute("ANALYZE users")
+    assert await find_decoy(here.db, program_id=eve.program_id) == newest
+    assert await find_decoy(here.db, program_id=fay.program_id) is None
+    plans: list[str] = []
+
+    class Explaining:
+        """A database that is asked how it would answer."""
+
+        async def fetchval(self, query: str, *args: object) -> None:
+            plans.extend(row[0] for row in await here.db.fetch(f"EXPLAIN {query}", *args))
+
+    await find_decoy(Explaining(), program_id=eve.program_id)  # type: ignore[arg-type]
+    assert any("users_with_foreign_hashes" in line for line in plans), plans
+    assert not any("Sort" in line or "Seq Scan" in line for line in plans), plans

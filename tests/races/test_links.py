@@ -1,0 +1,132 @@
+"""A link works once, however often it is followed at once; and what ends an account ends it for everybody."""
+
+import asyncio
+from collections import Counter
+
+import httpx
+
+from invitree.base.problems import InvalidInput
+from invitree.kit.resources import Resources
+from invitree.programs.actions import get_program
+from invitree.signup.actions import sign_up
+from tests.cast import NOWHERE, PASSWORD, Cast, applicant
+from tests.postbox import Postbox
+from tests.races.conftest import RACERS
+
+
+async def test_of_many_activations_with_one_link_one_works(
+    client: httpx.AsyncClient, cast: Cast, postbox: Postbox, here: Resources, round_number: int
+) -> None:
+    ann = await cast.stranger()
+    await here.db.execute("UPDATE users SET is_active = false WHERE id = $1", ann.id)
+    slug = await here.db.fetchval(
+        "UPDATE programs SET activation = 'required' WHERE id = $1 RETURNING slug", ann.program_id
+    )
+    await client.post("/auth/users/resend_activation/", json={"email": ann.email}, headers={"X-Program": slug})
+    link = await postbox.link(ann.email)
+    follow = (client.post("/auth/users/activation/", json=link.body) for _ in range(RACERS))
+    assert Counter(answer.status_code for answer in await asyncio.gather(*follow)) == {204: 1, 403: RACERS - 1}
+
+
+async def test_of_many_resets_with_one_link_one_works(
+    client: httpx.AsyncClient, cast: Cast, postbox: Postbox, round_number: int
+) -> None:
+    ann = await cast.member()
+    await client.post("/auth/users/reset_password/", json={"email": ann.email})
+    link = await postbox.link(ann.email)
+    racers = 16  # each hashes a password before it knows that it lost
+    passwords = [f"a new password, number {number}" for number in range(racers)]
+    answers = await asyncio.gather(
+        *(
+            client.post("/auth/users/reset_password_confirm/", json={**link.body, "new_password": password})
+            for password in passwords
+        )
+    )
+    assert Counter(answer.status_code for answer in answers) == {204: 1, 400: racers - 1}
+    [won] = [password for password, answer in zip(passwords, answers, strict=True) if answer.status_code == 204]
+    login = await client.post("/auth/token/login/", json={"email": ann.email, "password": won})
+    assert login.status_code == 200
+
+
+async def test_of_many_changes_of_one_password_one_works(
+    client: httpx.AsyncClient, cast: Cast, round_number: int
+) -> None:
+    ann, racers = await cast.member(), 8
+    answers = await asyncio.gather(
+        *(
+            client.post(
+                "/auth/users/set_password/",
+                json={"current_password": PASSWORD, "new_password": f"a new password, number {number}"},
+                headers=ann.headers,
+            )
+            for number in range(racers)
+        )
+    )
+    assert Counter(answer.status_code for answer in answers) == {204: 1, 400: racers - 1}
+
+
+async def test_two_take_one_address_and_one_gets_it(
+    client: httpx.AsyncClient, cast: Cast, postbox: Postbox, round_number: int
+) -> None:
+    ann, bob = await cast.member(), await cast.member()
+    wanted = f"wanted-by-{ann.id}@example.com"
+    links = []
+    for person in (ann, bob):
+        body = {"new_email": wanted, "current_password": PASSWORD}
+        asked = await client.post("/auth/users/set_email/", json=body, headers=person.headers)
+        assert asked.status_code == 204
+        links.append(await postbox.link(wanted))
+    answers = await asyncio.gather(
+        *(client.post("/auth/users/set_email_confirm/", json=link.body) for link in links * (RACERS // 2))
+    )
+    assert Counter(answer.status_code for answer in answers) == {204: 1, 400: RACERS - 1}
+
+
+async def test_a_sign_up_counts_only_if_it_came_before_its_referrer_left(
+    here: Resources, client: httpx.AsyncClient, cast: Cast, round_number: int
+) -> None:
+    alice = await cast.member()
+    program = await get_program(here, alice.program_id)
+    code = await cast.code(alice)
+
+    async def register() -> bool:
+        try:
+            await sign_up(here, program=program, applicant=applicant(), referral_code=code, origin=NOWHERE)
+        except InvalidInput:
+            return False
+        return True
+
+    async def leave() -> None:
+        await asyncio.sleep(round_number / 400)
+        await cast.delete(alice)
+
+    leaving = asyncio.create_task(leave())
+    registered = await asyncio.gather(*(register() for _ in range(RACERS // 2)))
+    await leaving
+    rows = await here.db.fetch(
+        """
+        SELECT r.created_at <= c.revoked_at AS in_time FROM referrals r
+        JOIN codes c ON c.program_id = r.program_id AND c.id = r.code_id WHERE r.referrer_id = $1
+        """,
+        alice.id,
+    )
+    assert len(rows) == sum(registered)
+    assert all(row["in_time"] for row in rows)
+
+
+async def test_of_many_deletions_of_one_account_one_works(
+    client: httpx.AsyncClient, cast: Cast, here: Resources, round_number: int
+) -> None:
+    ann, racers = await cast.member(), 8
+    answers = await asyncio.gather(
+        *(
+            client.request("DELETE", "/auth/users/me/", json={"current_password": PASSWORD}, headers=ann.headers)
+            for _ in range(racers)
+        )
+    )
+    # Who comes late finds no account any more, or no session, or no password, as far as it had come.
+    seen = Counter(answer.status_code for answer in answers)
+    assert seen[204] == 1
+    assert set(seen) <= {204, 400, 401, 404}
+    told = await here.db.fetchval("SELECT count(*) FROM events WHERE user_id = $1 AND kind = 'account.deleted'", ann.id)
+    assert told == 1

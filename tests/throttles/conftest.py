@@ -1,0 +1,30 @@
+"""A service that counts, with limits small enough to reach."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from msgspec import structs
+
+from invitree.app import open_resources
+from invitree.base.settings import Settings
+from invitree.kit.resources import Resources
+
+LIMITS = {
+    "limit_login": "5/5m",
+    "limit_login_by_ip": "20/5m",
+    "limit_login_by_name": "12/15m",
+    "limit_register": "3/1h",
+    "limit_mail_by_ip": "6/1h",
+    "limit_mail_by_target": "2/1h",
+    "limit_lookup": "5/1m",
+    "limit_lookup_by_target": "8/1m",
+    "limit_check": "4/1m",
+}
+
+
+@pytest.fixture(scope="module")
+async def here(settings: Settings) -> AsyncIterator[Resources]:
+    """What a process has open that counts, behind one trusted proxy: each test comes from addresses of its own."""
+    counting = structs.replace(settings, throttle="on", trusted_proxies=1, **LIMITS)
+    async with open_resources(counting) as opened:
+        yield opened

@@ -1,0 +1,220 @@
+"""Logins are counted by client, by name and by both, before they are tried."""
+
+import asyncio
+from collections import Counter
+from ipaddress import ip_address
+
+import httpx
+import pytest
+
+from invitree.kit.resources import Resources
+from tests.cast import PASSWORD, Cast, Person, refused
+from tests.throttles.conftest import LIMITS
+
+BOTH, BY_IP, BY_NAME = (
+    int(LIMITS[name].partition("/")[0]) for name in ("limit_login", "limit_login_by_ip", "limit_login_by_name")
+)
+_addresses = (str(ip_address("198.18.0.1") + number) for number in range(1000))
+
+
+@pytest.fixture
+def ip() -> str:
+    """An address that nobody else has used."""
+    return next(_addresses)
+
+
+def come_from(ip: str) -> dict[str, str]:
+    """Return what the proxy in front says of a client."""
+    return {"X-Forwarded-For": ip}
+
+
+async def attempt(client: httpx.AsyncClient, ip: str, password: str = "wrong", **login: str) -> int:
+    """Try to log in; return the status."""
+    answer = await client.post("/auth/token/login/", json={**login, "password": password}, headers=come_from(ip))
+    return answer.status_code
+
+
+async def test_a_name_is_refused_after_so_many_failures_from_one_client(
+    client: httpx.AsyncClient, cast: Cast, ip: str
+) -> None:
+    ann = await cast.member()
+    seen = [await attempt(client, ip, email=ann.email) for _ in range(BOTH + 2)]
+    assert seen == [400] * BOTH + [429, 429]
+    answer = await client.post(
+        "/auth/token/login/", json={"email": ann.email, "password": PASSWORD}, headers=come_from(ip)
+    )
+    refused(answer, 429, "too_many_requests")
+    assert 0 < int(answer.headers["retry-after"]) <= 60
+    assert answer.headers["ratelimit-policy"] == f'"login";q={BOTH};w=300'
+    assert answer.headers["ratelimit"].startswith('"login";r=0;t=')
+    assert await attempt(client, next(_addresses), PASSWORD, email=ann.email) == 200, "from elsewhere she logs in"
+
+
+async def test_both_ways_to_log_in_share_the_count(client: httpx.AsyncClient, cast: Cast, ip: str) -> None:
+    ann = await cast.member()
+    for _ in range(BOTH):
+        await attempt(client, ip, email=ann.email)
+    body = {"email": ann.email, "password": PASSWORD}
+    refused(await client.post("/auth/jwt/create/", json=body, headers=come_from(ip)), 429, "too_many_requests")
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [str.upper, lambda email: email.replace("@", "+tag@"), lambda email: "".join(map(_wide, email)), "  {}  ".format],
+    ids=["case", "plus", "unicode", "spaces"],
+)
+async def test_spellings_of_an_address_share_one_count(
+    client: httpx.AsyncClient, cast: Cast, ip: str, spell: object
+) -> None:
+    assert callable(spell)
+    ann = await cast.member()
+    for number in range(BOTH):
+        assert await attempt(client, ip, email=ann.email if number % 2 else spell(ann.email)) == 400
+    assert await attempt(client, ip, email=spell(ann.email)) == 429
+    assert await attempt(client, ip, email=ann.email) == 429
+
+
+def _wide(character: str) -> str:
+    return chr(ord(character) + 0xFEE0) if character.isascii() and character.isalnum() else character
+
+
+@pytest.mark.parametrize("spell", [str.upper, lambda name: "".join(map(_wide, name))], ids=["case", "unicode"])
+async def test_spellings_of_a_username_share_one_count(
+    client: httpx.AsyncClient, cast: Cast, ip: str, spell: object
+) -> None:
+    assert callable(spell)
+    ann = await cast.member()
+    for number in range(BOTH):
+        assert await attempt(client, ip, username=ann.username if number % 2 else spell(ann.username)) == 400
+    assert await attempt(client, ip, username=spell(ann.username)) == 429
+
+
+async def test_names_that_nobody_has_are_counted_alike(client: httpx.AsyncClient, cast: Cast, ip: str) -> None:
+    ann = await cast.member()
+    known = [await attempt(client, ip, email=ann.email) for _ in range(BOTH + 1)]
+    unknown = [await attempt(client, ip, email="no-one-has-this@example.com") for _ in range(BOTH + 1)]
+    assert known == unknown == [400] * BOTH + [429]
+
+
+async def test_one_client_is_refused_after_so_many_failures_of_many_names(
+    client: httpx.AsyncClient, cast: Cast, ip: str
+) -> None:
+    seen = [await attempt(client, ip, email=f"sprayed{number}@example.com") for number in range(BY_IP + 1)]
+    assert seen == [400] * BY_IP + [429]
+    ann = await cast.member()
+    assert await attempt(client, ip, PASSWORD, email=ann.email) == 429
+    assert await attempt(client, next(_addresses), PASSWORD, email=ann.email) == 200
+
+
+async def test_one_name_is_refused_after_so_many_failures_from_many_clients(
+    client: httpx.AsyncClient, cast: Cast
+) -> None:
+    ann = await cast.member()
+    seen = [await attempt(client, next(_addresses), email=ann.email) for _ in range(BY_NAME + 1)]
+    assert seen == [400] * BY_NAME + [429]
+
+
+async def test_one_client_alone_cannot_lock_a_name_out_for_others(
+    client: httpx.AsyncClient, cast: Cast, ip: str
+) -> None:
+    ann = await cast.member()
+    for _ in range(BY_NAME * 2):
+        await attempt(client, ip, email=ann.email)
+    assert await attempt(client, next(_addresses), PASSWORD, email=ann.email) == 200, "what is refused is not counted"
+
+
+async def test_a_success_clears_the_count_of_this_client_and_name(
+    client: httpx.AsyncClient, cast: Cast, ip: str
+) -> None:
+    ann = await cast.member()
+    for _ in range(2):
+        for _ in range(BOTH - 1):
+            assert await attempt(client, ip, email=ann.email) == 400
+        assert await attempt(client, ip, PASSWORD, email=ann.email) == 200
+
+
+async def test_a_success_clears_nothing_of_the_client(client: httpx.AsyncClient, cast: Cast, ip: str) -> None:
+    """Otherwise whoever has one account could spray for ever, logging in now and then."""
+    mallory = await cast.member()
+    for number in range(BY_IP):
+        assert await attempt(client, ip, email=f"prey{number}@example.com") == 400
+        if number % 4 == 0 and number < BY_IP - 1:
+            assert await attempt(client, ip, PASSWORD, email=mallory.email) == 200
+    assert await attempt(client, ip, email="one-more@example.com") == 429
+
+
+async def test_a_success_clears_nothing_of_the_name(client: httpx.AsyncClient, cast: Cast) -> None:
+    ann = await cast.member()
+    for number in range(BY_NAME):
+        assert await attempt(client, next(_addresses), email=ann.email) == 400
+        if number == BY_NAME // 2:
+            assert await attempt(client, next(_addresses), PASSWORD, email=ann.email) == 200
+    assert await attempt(client, next(_addresses), email=ann.email) == 429
+
+
+async def test_many_successes_are_not_limited(client: httpx.AsyncClient, cast: Cast, ip: str) -> None:
+    ann = await cast.member()
+    assert {await attempt(client, ip, PASSWORD, email=ann.email) for _ in range(BY_IP + 5)} == {200}
+
+
+async def test_a_hundred_wrong_logins_at_once_pass_at_most_the_limit(
+    client: httpx.AsyncClient, cast: Cast, ip: str
+) -> None:
+    ann = await cast.member()
+    seen = Counter(await asyncio.gather(*(attempt(client, ip, email=ann.email) for _ in range(100))))
+    assert seen == {400: BOTH, 429: 100 - BOTH}
+
+
+async def test_the_current_password_cannot_be_guessed_with_a_stolen_token(
+    client: httpx.AsyncClient, cast: Cast, ip: str
+) -> None:
+    ann = await cast.member()
+    headers = {**ann.headers, **come_from(ip)}
+    body = {"current_password": "wrong", "new_password": "staple battery horse correct"}
+    seen = [
+        (await client.post("/auth/users/set_password/", json=body, headers=headers)).status_code
+        for _ in range(BOTH + 1)
+    ]
+    assert seen == [400] * BOTH + [429]
+    gone = await client.request("DELETE", "/auth/users/me/", json={"current_password": PASSWORD}, headers=headers)
+    refused(gone, 429, "too_many_requests")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "shared"),
+    [
+        ("2001:db8:1:1::1", "2001:db8:1:1:ffff::2", True),
+        ("2001:db8:2:1::1", "2001:db8:2:2::1", False),
+        ("::ffff:198.19.0.1", "198.19.0.1", True),
+        ("198.19.0.2:4711", "[::ffff:198.19.0.2]:4712", True),
+        ("198.19.0.3", "198.19.0.4", False),
+    ],
+)
+async def test_a_client_is_an_ipv4_address_or_an_ipv6_64(
+    client: httpx.AsyncClient, cast: Cast, one: str, other: str, shared: bool
+) -> None:
+    ann = await cast.member()
+    for _ in range(BOTH):
+        assert await attempt(client, one, email=ann.email) == 400
+    assert await attempt(client, other, email=ann.email) == (429 if shared else 400)
+
+
+async def test_what_a_client_writes_into_the_header_does_not_count(
+    client: httpx.AsyncClient, cast: Cast, ip: str
+) -> None:
+    ann = await cast.member()
+    seen = [await attempt(client, f"10.9.8.{number}, {ip}", email=ann.email) for number in range(BOTH + 1)]
+    assert seen == [400] * BOTH + [429]
+
+
+async def test_the_counts_hold_no_address_and_no_name(
+    client: httpx.AsyncClient, cast: Cast, here: Resources, ip: str
+) -> None:
+    ann: Person = await cast.member()
+    await attempt(client, ip, email=ann.email)
+    rows = await here.db.fetch("SELECT t::text AS text, key FROM throttles t")
+    assert rows
+    for row in rows:
+        assert ip not in row["text"]
+        assert ann.username.encode() not in row["key"]
+        assert len(row["key"]) == 16

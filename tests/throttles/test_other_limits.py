@@ -1,0 +1,190 @@
+"""Sign-ups, mails, lookups and checks are limited, by whoever does them and by what they are aimed at."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from itertools import count
+
+import httpx
+import pytest
+from msgspec import structs
+
+from invitree.app import open_resources
+from invitree.base.problems import TooManyRequests
+from invitree.base.settings import Settings
+from invitree.kit.resources import Resources
+from invitree.kit.throttle import Throttle, limit
+from tests.cast import PASSWORD, Cast, refused
+from tests.throttles.conftest import LIMITS
+
+_numbers = count(1)
+
+
+@pytest.fixture
+def ip() -> dict[str, str]:
+    """The header of a client that nobody else is."""
+    return {"X-Forwarded-For": f"198.51.100.{next(_numbers)}"}
+
+
+def most(name: str) -> int:
+    """Return how many a limit lets through at once."""
+    return int(LIMITS[name].partition("/")[0])
+
+
+def somebody() -> dict[str, str]:
+    """Return a sign-up that is not taken."""
+    name = f"throttled{next(_numbers)}"
+    return {"email": f"{name}@example.com", "username": name, "password": PASSWORD}
+
+
+async def test_sign_ups_are_limited_by_client(client: httpx.AsyncClient, ip: dict[str, str], here: Resources) -> None:
+    for left in reversed(range(most("limit_register"))):
+        answer = await client.post("/auth/users/", json=somebody(), headers=ip)
+        assert answer.status_code == 201
+        assert answer.headers["ratelimit"].startswith(f'"register";r={left};t=')
+    before = await here.db.fetchval("SELECT count(*) FROM users")
+    refused(await client.post("/auth/users/", json=somebody(), headers=ip), 429, "too_many_requests")
+    assert await here.db.fetchval("SELECT count(*) FROM users") == before
+
+
+@pytest.mark.parametrize("route", ["reset_password", "reset_username"])
+async def test_mails_are_limited_by_target_whoever_asks(client: httpx.AsyncClient, cast: Cast, route: str) -> None:
+    ann = await cast.member()
+    seen = []
+    for number in range(most("limit_mail_by_target") + 1):
+        header = {"X-Forwarded-For": f"192.0.2.{next(_numbers)}"}
+        email = ann.email.replace("@", f"+{number}@")
+        seen.append((await client.post(f"/auth/users/{route}/", json={"email": email}, headers=header)).status_code)
+    assert seen == [204] * most("limit_mail_by_target") + [429]
+
+
+async def test_mails_are_limited_by_client_whatever_the_target(client: httpx.AsyncClient, ip: dict[str, str]) -> None:
+    seen = []
+    for number in range(most("limit_mail_by_ip") + 1):
+        body = {"email": f"target{number}-{ip['X-Forwarded-For']}@example.com"}
+        seen.append((await client.post("/auth/users/reset_password/", json=body, headers=ip)).status_code)
+    assert seen == [204] * most("limit_mail_by_ip") + [429]
+
+
+async def test_known_and_unknown_targets_are_limited_alike(client: httpx.AsyncClient, cast: Cast) -> None:
+    ann = await cast.member()
+    answers = {}
+    for email in (ann.email, "nobody-at-all@example.com"):
+        header = {"X-Forwarded-For": f"192.0.2.{next(_numbers)}"}
+        answers[email] = [
+            (answer.status_code, answer.content, answer.headers.get("ratelimit", "").partition(";t=")[0])
+            for _ in range(most("limit_mail_by_target"))
+            for answer in [await client.post("/auth/users/reset_password/", json={"email": email}, headers=header)]
+        ]
+    known, unknown = answers.values()
+    assert known == unknown
+
+
+async def test_a_mail_that_is_refused_is_not_sent(
+    client: httpx.AsyncClient, cast: Cast, ip: dict[str, str], here: Resources
+) -> None:
+    ann = await cast.member()
+    before = await here.db.fetchval("SELECT count(*) FROM pgqueuer")
+    for _ in range(5):
+        await client.post("/auth/users/reset_password/", json={"email": ann.email}, headers=ip)
+    after = await here.db.fetchval("SELECT count(*) FROM pgqueuer")
+    assert after - before == most("limit_mail_by_target")
+
+
+async def test_lookups_are_limited_by_caller_hits_and_misses_alike(client: httpx.AsyncClient, cast: Cast) -> None:
+    ann, bob, cid = await cast.member(), await cast.member(), await cast.member()
+    await cast.code(bob)
+    seen = []
+    for number in range(most("limit_lookup") + 2):
+        email = bob.email if number % 2 else f"missing{number}@example.com"
+        answer = await client.get(f"/api/referral_codes/get/{email}/", headers=ann.headers)
+        seen.append(answer.status_code)
+    assert seen == [404, 200, 404, 200, 404, 429, 429], "also for an address that is in the cache"
+    assert (await client.get(f"/api/referral_codes/get/{bob.email}/", headers=cid.headers)).status_code == 200
+
+
+async def test_lookups_are_limited_by_target(client: httpx.AsyncClient, cast: Cast) -> None:
+    bob = await cast.member()
+    await cast.code(bob)
+    callers = [await cast.member() for _ in range(3)]
+    seen = []
+    for number in range(most("limit_lookup_by_target") + 1):
+        spelled = bob.email if number % 2 else bob.email.upper()
+        answer = await client.get(f"/api/referral_codes/get/{spelled}/", headers=callers[number % 3].headers)
+        seen.append(answer.status_code)
+        assert answer.headers.get("ratelimit", '"lookup"').startswith('"lookup"'), "only of the caller's own"
+    assert seen == [200] * most("limit_lookup_by_target") + [429]
+
+
+async def test_checks_are_limited_by_client(client: httpx.AsyncClient, ip: dict[str, str]) -> None:
+    seen = [
+        (await client.get(f"/api/referral_codes/check/AAAAAAAAA{number}/", headers=ip)).status_code
+        for number in range(most("limit_check") + 1)
+    ]
+    assert seen == [200] * most("limit_check") + [429]
+
+
+async def test_programs_do_not_share_counts(client: httpx.AsyncClient, cast: Cast, ip: dict[str, str]) -> None:
+    other = await cast.stranger()
+    slug = await _slug_of(cast, other.program_id)
+    for _ in range(most("limit_check") + 1):
+        answer = await client.get("/api/referral_codes/check/AAAAAAAAAA/", headers=ip)
+    assert answer.status_code == 429
+    elsewhere = await client.get("/api/referral_codes/check/AAAAAAAAAA/", headers={**ip, "X-Program": slug})
+    assert elsewhere.status_code == 200
+
+
+async def _slug_of(cast: Cast, program_id: int) -> str:
+    slug: str = await cast.here.db.fetchval("SELECT slug FROM programs WHERE id = $1", program_id)
+    return slug
+
+
+@pytest.fixture
+async def processes(here: Resources, settings: Settings) -> AsyncIterator[list[Throttle]]:
+    """The throttles of two processes on one database."""
+    async with open_resources(structs.replace(settings, throttle="on")) as other:
+        yield [here.throttle, other.throttle]
+
+
+async def test_two_processes_together_let_exactly_the_limit_through(processes: list[Throttle], here: Resources) -> None:
+    for round_number in range(10):
+        one = limit("test", "7/1h", "shared", str(round_number))
+        another = limit("test_of_more", "1000/1h", "shared")
+
+        async def charge(number: int, mine: object = one, more: object = another) -> bool:
+            connection = _Connection()
+            try:
+                await processes[number % 2].charge(connection, 1, mine, more)  # type: ignore[arg-type]
+            except TooManyRequests:
+                return False
+            return True
+
+        passed = Counter(await asyncio.gather(*map(charge, range(64))))
+        assert passed == {True: 7, False: 57}
+    # Each of the 70 that passed added 3.6 seconds, of which some have gone by.
+    added = await here.db.fetchval(
+        """
+        SELECT extract(epoch FROM clear_at - clock_timestamp())::float8 / 3.6
+        FROM throttles WHERE scope = 'test_of_more'
+        """
+    )
+    assert 60 < added <= 70, "what another limit refused is given back"
+
+
+class _Connection:
+    def __init__(self) -> None:
+        self.scope: dict[str, object] = {}
+
+
+async def test_a_count_runs_out_with_time(here: Resources) -> None:
+    one = limit("test", "2/1h", "patience")
+    connection = _Connection()
+    for _ in range(2):
+        await here.throttle.charge(connection, 1, one)  # type: ignore[arg-type]
+    with pytest.raises(TooManyRequests) as caught:
+        await here.throttle.charge(connection, 1, one)  # type: ignore[arg-type]
+    assert caught.value.retry_after_s in range(1790, 1801)
+    await here.db.execute("UPDATE throttles SET clear_at = clear_at - interval '30 minutes' WHERE scope = 'test'")
+    await here.throttle.charge(connection, 1, one)  # type: ignore[arg-type]
+    with pytest.raises(TooManyRequests):
+        await here.throttle.charge(connection, 1, one)  # type: ignore[arg-type]
