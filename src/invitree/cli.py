@@ -17,7 +17,7 @@ from invitree.base.settings import Settings, SettingsError, read_settings
 from invitree.kit.db import OUTAGES, Database
 from invitree.kit.embedded import EmbeddedError
 from invitree.migrations.upgrade import NewerSchema
-from invitree.server import CannotServe, database, migrate, serve
+from invitree.server import CannotServe, database, migrate, serve, with_secret
 
 R = TypeVar("R")
 Slug = Annotated[str, Parameter(help="The program.")]
@@ -31,7 +31,9 @@ app = App(
 user = App(name="user", help="Make users.")
 program = App(name="program", help="Show and set a program's policy.")
 db = App(name="db", help="Look at the database.")
-for part in (user, program, db):
+mail = App(name="mail", help="Look after letters that wait or were given up.")
+importing = App(name="import", help="Carry data over from other services.")
+for part in (user, program, db, mail, importing):
     app.command(part)
 
 DataDir = Annotated[
@@ -74,10 +76,25 @@ def serve_command(
     host: Annotated[str | None, Parameter(help="Address to listen on (INVITREE_HOST, 127.0.0.1).")] = None,
     port: Annotated[int | None, Parameter(help="Port to listen on (INVITREE_PORT, 8000).")] = None,
     workers: Annotated[int | None, Parameter(help="Web processes (INVITREE_WORKERS, one a core).")] = None,
+    worker: Annotated[bool, Parameter(help="Do jobs and send mail too; else leave them to invitree worker.")] = True,
     data_dir: DataDir = None,
 ) -> None:
     """Start the database if it is the embedded one, migrate it, and serve until Ctrl-C."""
-    serve(_settings(host=host, port=port, workers=workers, data_dir=data_dir))
+    serve(_settings(host=host, port=port, workers=workers, data_dir=data_dir), worker=worker)
+
+
+@app.command(name="worker")
+def worker_command(*, parent: Annotated[int | None, Parameter(show=False)] = None, data_dir: DataDir = None) -> None:
+    """Do jobs and send mail until Ctrl-C. `serve` does it too, unless told otherwise. There can be several workers."""
+    from invitree.worker import work
+
+    settings = with_secret(_settings(data_dir=data_dir))
+    if settings.database_url:
+        work(settings, parent=parent)  # it waits for a database that is away, and for its schema
+        return
+    with database(settings) as ready:
+        migrate(ready.database_url)
+        work(ready, parent=parent)
 
 
 @app.command(name="migrate")
@@ -99,6 +116,7 @@ def create_user(
 ) -> None:
     """Make a user. The password is asked for, or read from standard input when that is not a terminal."""
     from invitree.base.problems import InvalidInput
+    from invitree.events.store import OPERATOR
     from invitree.kit.passwords import Hasher
     from invitree.users.actions import add_user, admit
 
@@ -110,7 +128,12 @@ def create_user(
         hasher = Hasher(threads=1)
         try:
             applicant = await admit(hasher, email=email, username=username, password=password)
-            return (await add_user(opened, program_id=found.id, applicant=applicant, is_staff=staff)).id
+            async with opened.transaction() as tx:
+                # Whoever runs the service vouches for the address.
+                made = await add_user(
+                    tx, program_id=found.id, applicant=applicant, by=OPERATOR, is_staff=staff, is_confirmed=True
+                )
+                return made.id
         except InvalidInput as problem:
             raise Refusal(
                 "; ".join(f"{name}: {text.en.rstrip('.')}" for name, texts in problem.fields.items() for text in texts)
@@ -162,6 +185,115 @@ def set_program(
 
     changed = _with_database(_settings(data_dir=data_dir), change)
     print(msgspec.json.format(msgspec.json.encode(changed)).decode())
+
+
+@mail.command(name="list")
+def list_mail(
+    *,
+    failed: Annotated[bool, Parameter(negative="--all", help="Only those given up, or all.")] = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative="", help="For programs.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """List the letters that wait or were given up."""
+    from invitree.kit.jobs import list_jobs
+    from invitree.mails.actions import JOB
+
+    jobs = _with_database(_settings(data_dir=data_dir), lambda opened: list_jobs(opened, job=JOB, failed=failed))
+    letters = [_described(job) for job in jobs]
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(letters)).decode())
+        return
+    rows = [list(letter) for letter in letters[:1]] + [[str(it or "") for it in row.values()] for row in letters]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    if not rows:
+        print("No letter was given up." if failed else "No letter waits.")
+    for row in rows:
+        print("  ".join(map(str.ljust, row, widths)).rstrip())
+
+
+def _described(job: Any) -> dict[str, object]:
+    from invitree.base.emails import masked, parse_email
+
+    said = msgspec.json.decode(job.payload)
+    address = parse_email(said.get("to") or said.get("email_key") or "")
+    times = {"since": job.created_at, "next": job.next_at}
+    return {
+        "id": job.id,
+        "kind": said.get("kind", ""),
+        "to": masked(address.key) if address else f"user {said.get('user_id')}",
+        "status": job.status,
+        "attempts": job.attempts,
+        **{name: time and f"{time:%Y-%m-%dT%H:%M:%SZ}" for name, time in times.items()},
+        "reason": job.reason,
+    }
+
+
+@mail.command(name="retry")
+def retry_mail(
+    ids: Annotated[list[int] | None, Parameter(help="As invitree mail list gives them.")] = None,
+    /,
+    *,
+    every: Annotated[bool, Parameter(name="--all", negative="", help="All that were given up.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Have letters that were given up tried again, as often as a new one."""
+    from invitree.kit.jobs import list_jobs, retry_jobs
+    from invitree.mails.actions import JOB
+
+    if every == bool(ids):
+        raise Refusal("name letters that were given up, or all of them by --all; see invitree mail list --failed")
+
+    async def retry(opened: Database) -> list[int]:
+        known = {job.id: job.status for job in await list_jobs(opened, job=JOB)}
+        for number in ids or ():
+            if number not in known:
+                raise Refusal(f"there is no letter {number}; it may have been sent")
+            if known[number] != "failed":
+                raise Refusal(f"letter {number} was not given up: it is {known[number]}")
+        return await retry_jobs(opened, ids=ids or [number for number, status in known.items() if status == "failed"])
+
+    again = _with_database(_settings(data_dir=data_dir), retry)
+    print(f"Queued again: {', '.join(map(str, again))}." if again else "Nothing to do: no letter was given up.")
+
+
+@importing.command(name="seed")
+def import_seed_command(
+    file: Annotated[Path, Parameter(help="The service's db.sqlite3; it is only read.")],
+    /,
+    *,
+    program_slug: Annotated[str, Parameter(name="--program", help="The program to import into.")] = "default",
+    source: Annotated[str, Parameter(help="A name for the data, where several files are imported.")] = "seed",
+    dry_run: Annotated[bool, Parameter(negative="", help="Only say what would be done.", show_default=False)] = False,
+    report: Annotated[Path | None, Parameter(help="Write all refusals into this file, as JSON lines.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Carry users, passwords, codes, tokens and referrals over from the Django service. Safe to repeat."""
+    from invitree.kit.keys import Keyring
+    from invitree.seed.actions import import_seed
+    from invitree.seed.store import Unreadable, read_seed
+    from invitree.seeding import progress, show, write
+
+    try:
+        seed = read_seed(file)
+        refusals = (report or Path(os.devnull)).open("wb")  # now: it would be late to find out afterwards
+    except Unreadable as error:
+        raise Refusal(str(error)) from None
+    except OSError as error:
+        raise Refusal(f"{report} cannot be written: {error.strerror}") from None
+    settings = with_secret(_settings(data_dir=data_dir))
+    keys = Keyring(settings.secret_keys)
+
+    async def carry(opened: Database) -> Any:
+        found = await _find_program(opened, program_slug)
+        with progress() as advance:
+            return await import_seed(
+                opened, program=found, source=source, seed=seed, keys=keys, dry_run=dry_run, advance=advance
+            )
+
+    with refusals:
+        done = _with_database(settings, carry)
+        write(done.refusals, refusals)
+    show(done, dry_run=dry_run)
 
 
 @app.command

@@ -8,6 +8,7 @@ import os
 import secrets
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -15,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 from msgspec import structs
@@ -27,8 +29,10 @@ from invitree.migrations import HEAD
 from invitree.migrations.upgrade import revision, upgrade
 
 _OLDEST_POSTGRES = 15
-_SPARE_CONNECTIONS = 30  # for commands and psql beside the web processes, and PostgreSQL's own reserve
+_SPARE_CONNECTIONS = 45  # for a worker (15), commands and psql, and PostgreSQL's own reserve
 _PATIENCE_S = 60.0
+_WORKER_REST_S = 1.0  # between the end of a worker and the next one
+_WORKER_END_S = 20.0  # its jobs have ten seconds, and then a few statements
 
 
 class CannotServe(Exception):
@@ -116,8 +120,11 @@ def _write_once(path: Path, text: str) -> None:
         Path(draft).unlink()
 
 
-def serve(settings: Settings) -> None:
-    """Run the service until SIGINT or SIGTERM. Raises CannotServe, EmbeddedError or NewerSchema."""
+def serve(settings: Settings, *, worker: bool = True) -> None:
+    """Run the service until SIGINT or SIGTERM, with a worker beside it unless told otherwise.
+
+    Raises CannotServe, EmbeddedError or NewerSchema.
+    """
     signal.signal(signal.SIGTERM, _interrupt)
     with tempfile.TemporaryDirectory(prefix="invitree-metrics-") as metrics, ExitStack() as opened:
         address = opened.enter_context(_own_port(settings.host, settings.port))
@@ -131,7 +138,8 @@ def serve(settings: Settings) -> None:
         _pass_on(complete)
         loading.join()
         greeting = _greeting(address, given=settings)
-        threading.Thread(target=_greet, args=(address, settings.port, greeting), daemon=True).start()
+        keeper = opened.enter_context(_WorkerKeeper()) if worker else None
+        threading.Thread(target=_greet, args=(address, settings.port, greeting, keeper), daemon=True).start()
         try:
             _run_workers(complete, address)
         finally:
@@ -227,22 +235,71 @@ def _greeting(address: str, *, given: Settings) -> str:
     """Return what says where everything is."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104  everywhere is also here
     base = f"http://{f'[{host}]' if ':' in host else host}:{given.port}"
-    where = f"embedded PostgreSQL in {Path(given.data_dir).resolve()}"
+    folder = Path(given.data_dir).resolve()
     return (
         f"Invitree {invitree.__version__} is ready.\n"
         f"  API         {base}/\n"
         f"  Reference   {base}/docs/\n"
         f"  Try it      {base}/docs/try/\n"
-        f"  Database    {'INVITREE_DATABASE_URL' if given.database_url else where}\n"
+        f"  Database    {'INVITREE_DATABASE_URL' if given.database_url else f'embedded PostgreSQL in {folder}'}\n"
+        f"  Mail        {urlsplit(given.smtp_url).hostname if given.smtp_url else folder / 'outbox'}\n"
         f"Press Ctrl-C to stop."
     )
 
 
-def _greet(address: str, port: int, greeting: str) -> None:
-    """Print the greeting once a web process listens. Imports and resolves nothing: it runs while they are forked."""
+def _greet(address: str, port: int, greeting: str, keeper: "_WorkerKeeper | None") -> None:
+    """Greet, and start the worker, once a web process listens.
+
+    Imports and resolves nothing: it runs while they are forked.
+    """
     deadline = time.monotonic() + _PATIENCE_S
     while time.monotonic() < deadline:
         time.sleep(0.02)
         with suppress(OSError), socket.create_connection((address, port), timeout=1):
             print(greeting, flush=True)
+            if keeper is not None:
+                keeper.start()
             return
+
+
+class _WorkerKeeper:
+    """Keeps a worker process running, from `start` to the end of the block."""
+
+    def __init__(self) -> None:
+        self._ending = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        # Held at the birth of a child. A web process that is forked in the middle of another's would inherit the pipe
+        # in which Popen waits for it, and keep it open.
+        self._birth = threading.Lock()
+        os.register_at_fork(
+            before=self._birth.acquire, after_in_parent=self._birth.release, after_in_child=self._birth.release
+        )
+
+    def __enter__(self) -> "_WorkerKeeper":
+        return self
+
+    def start(self) -> None:
+        """Have a worker started, and another one whenever it ends."""
+        threading.Thread(target=self._keep, daemon=True).start()
+
+    def _keep(self) -> None:
+        command = [sys.executable, "-m", "invitree.cli", "worker", "--parent", str(os.getpid())]
+        while True:
+            with self._birth:
+                if self._ending.is_set():
+                    return
+                # In a process group of its own, for Ctrl-C reaches the whole group and a letter may be under way.
+                self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0)  # noqa: S603
+            self._process.wait()
+            self._ending.wait(_WORKER_REST_S)
+
+    def __exit__(self, *_: object) -> None:
+        with self._birth:
+            self._ending.set()
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(_WORKER_END_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()

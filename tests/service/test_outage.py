@@ -34,7 +34,7 @@ def test_a_web_process_replaced_during_an_outage_serves_when_the_database_is_bac
     environment = {"INVITREE_SECRET_KEY": "x" * 40, "INVITREE_DATA_DIR": str(tmp_path / "unused")}
     with (
         embedded_postgres(tmp_path / "data") as url,
-        service("--workers", "1", env={**environment, "INVITREE_DATABASE_URL": url}) as running,
+        service("--workers", "1", "--no-worker", env={**environment, "INVITREE_DATABASE_URL": url}) as running,
     ):
         assert status(f"{running.url}/readyz") == 200
         [server] = [p for p in psutil.process_iter(["cmdline"]) if _is_postmaster(p, tmp_path / "data")]

@@ -157,7 +157,7 @@ def _is_serving(running: Service) -> bool:
 
 def _workers(running: Service) -> list[psutil.Process]:
     children = psutil.Process(running.process.pid).children()
-    return [child for child in children if "postgres" not in child.cmdline()[0]]
+    return [child for child in children if "postgres" not in child.cmdline()[0] and "worker" not in child.cmdline()]
 
 
 def _eventually(holds: Callable[[], bool]) -> None:

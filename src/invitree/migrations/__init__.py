@@ -3,4 +3,4 @@
 HEAD stands here so that a warm start can compare it with the database without loading Alembic; a test keeps it true.
 """
 
-HEAD = "0002"
+HEAD = "0003"

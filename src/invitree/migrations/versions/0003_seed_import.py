@@ -1,0 +1,30 @@
+"""Who came from the Django service: written with the user and kept, so that nobody comes twice or again."""
+
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Add the table of imported users."""
+    op.execute(
+        """
+        CREATE TABLE imported_users (
+            program_id bigint NOT NULL,
+            source text NOT NULL,
+            old_id bigint NOT NULL,
+            user_id bigint NOT NULL,
+            PRIMARY KEY (program_id, source, old_id),
+            CONSTRAINT imported_users_once UNIQUE (program_id, user_id)
+        )
+        """
+    )
+    op.execute(
+        """
+        ALTER TABLE imported_users ADD CONSTRAINT imported_users_user
+            FOREIGN KEY (program_id, user_id) REFERENCES users (program_id, id)
+        """
+    )

@@ -1,0 +1,59 @@
+"""What `invitree import seed` shows and writes: how far it is, what came, and what stays behind and why."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import IO
+
+import msgspec
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from invitree.seed.actions import Advance, Report
+from invitree.seed.rules import Kind, Reason, Refusal
+
+_MOST_SHOWN = 20
+
+
+@contextmanager
+def progress() -> Iterator[Advance]:
+    """Yield what moves a progress bar on a terminal, and does nothing elsewhere."""
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
+        task = bar.add_task("Importing users", total=None)
+        yield lambda done, of: bar.update(task, completed=done, total=of)
+
+
+def show(report: Report, *, dry_run: bool) -> None:
+    """Print what an import did, or would do."""
+    if not report.is_news:
+        print("Nothing to do: whatever can be imported has been.")
+    elif dry_run:
+        print("Dry run: nothing was written. A real one would do this:")
+    table = Table("", "imported", "before", "refused")
+    for kind, tally in report.tallies.items():
+        table.add_row(f"{kind}s", f"{tally.imported:,}", f"{tally.before:,}", f"{tally.refused:,}")
+    Console().print(table)
+    for (refused, reason), refusals in _grouped(report.refusals).items():
+        print(f"\n{len(refusals):,} {refused}{'s' if len(refusals) > 1 else ''}: {reason}")
+        for refusal in refusals[:_MOST_SHOWN]:
+            print(f"  {refusal.old_id}  {_printable(refusal.detail)}".rstrip())
+        if len(refusals) > _MOST_SHOWN:
+            print(f"  and {len(refusals) - _MOST_SHOWN:,} more; --report writes all of them into a file")
+
+
+def write(refusals: Iterable[Refusal], file: IO[bytes]) -> None:
+    """Write what stays behind, one JSON object a line."""
+    file.writelines(msgspec.json.encode(refusal) + b"\n" for refusal in refusals)
+
+
+def _grouped(refusals: Iterable[Refusal]) -> dict[tuple[Kind, Reason], list[Refusal]]:
+    groups: dict[tuple[Kind, Reason], list[Refusal]] = {}
+    for refusal in refusals:
+        groups.setdefault((refusal.kind, refusal.reason), []).append(refusal)
+    return groups
+
+
+def _printable(text: str) -> str:
+    # What people typed elsewhere must not steer this terminal.
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)

@@ -1,0 +1,104 @@
+"""The worker: does the jobs that requests have left in the database, and cleans up on a timer."""
+
+import asyncio
+import random
+import signal
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+
+import asyncpg
+import structlog
+from msgspec import structs
+
+from invitree.app import open_resources, until_orphaned
+from invitree.base.settings import Settings
+from invitree.kit.db import OUTAGES
+from invitree.kit.jobs import forget_old_news
+from invitree.kit.log import configure_logging
+from invitree.kit.queue import AT_ONCE, DELAYS_S, consume
+from invitree.kit.resources import Resources
+from invitree.mails import actions as mails
+from invitree.mails.jobs import send_mail
+
+Job = Callable[[Resources, bytes, int], Awaitable[None]]
+Clean = Callable[[Resources], Awaitable[None]]
+
+_KEPT_S = 7 * 86_400.0  # what PgQueuer notes of jobs
+_log = structlog.get_logger()
+
+
+async def _forget_old_news(here: Resources) -> None:
+    await forget_old_news(here.db, older_than_s=_KEPT_S)
+
+
+JOBS: Mapping[str, Job] = {mails.JOB: send_mail}
+"""By the name that `kit.jobs.enqueue` is given: what does the job, of its payload and its id."""
+
+CLEANING: Sequence[tuple[float, Clean]] = [(3600.0, _forget_old_news)]
+"""How often, in seconds, and what. With several workers, one at a time does it."""
+
+
+def work(settings: Settings, *, parent: int | None = None) -> None:
+    """Do jobs until SIGTERM or SIGINT, or until the process `parent` is no longer the one that started this one."""
+    configure_logging(settings.log_format)
+    asyncio.run(_work_until_told_to_stop(settings, parent))
+
+
+async def _work_until_told_to_stop(settings: Settings, parent: int | None) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    watch = asyncio.create_task(_stop_when_orphaned(parent, stop)) if parent else None
+    _log.info("worker.started", jobs=list(JOBS))
+    await run(settings, JOBS, stop=stop)
+    _log.info("worker.stopped")
+    if watch is not None:
+        watch.cancel()
+
+
+async def _stop_when_orphaned(parent: int, stop: asyncio.Event) -> None:
+    await until_orphaned(parent)
+    stop.set()
+
+
+async def run(
+    settings: Settings,
+    jobs: Mapping[str, Job],
+    *,
+    stop: asyncio.Event,
+    cleaning: Sequence[tuple[float, Clean]] = CLEANING,
+    delays_s: Sequence[float] = DELAYS_S,
+) -> None:
+    """Do jobs, and clean, until `stop` is set; jobs under way then have ten seconds to end."""
+    async with open_resources(structs.replace(settings, pool_size=AT_ONCE)) as here:
+        cleaners = [asyncio.create_task(_clean_for_ever(here, every_s, clean)) for every_s, clean in cleaning]
+        try:
+            bound = {name: partial(job, here) for name, job in jobs.items()}
+            await consume(settings.database_url, bound, stop=stop, delays_s=delays_s)
+        finally:
+            for cleaner in cleaners:
+                cleaner.cancel()
+            await asyncio.gather(*cleaners, return_exceptions=True)
+
+
+async def _clean_for_ever(here: Resources, every_s: float, clean: Clean) -> None:
+    while True:
+        # Not all at the same moment, and soon after a start: a worker that is started anew every day cleans too.
+        await asyncio.sleep(min(every_s, 60.0) * random.uniform(0.5, 1.0))  # noqa: S311
+        try:
+            await _clean_alone(here, clean)
+        except (*OUTAGES, asyncpg.PostgresError) as error:
+            _log.warning("cleaning.failed", what=clean.__name__, error=type(error).__name__)
+        except Exception:
+            _log.exception("cleaning.crashed", what=clean.__name__)
+        await asyncio.sleep(every_s)
+
+
+async def _clean_alone(here: Resources, clean: Clean) -> None:
+    """Clean unless another worker is just doing the same."""
+    async with here.db.transaction() as db:
+        # It waits here while other connections work.
+        await db.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        name = f"invitree cleans: {clean.__module__}.{clean.__qualname__}"
+        if await db.fetchval("SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))", name):
+            await clean(here)

@@ -1,0 +1,1 @@
+"""Tests of carrying the Django service's data over."""

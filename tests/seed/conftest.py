@@ -1,0 +1,52 @@
+"""A file to import, a program to import it into, and the import itself."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from invitree.kit.resources import Resources
+from invitree.programs.store import Program, find_program_by_slug
+from invitree.seed.actions import Report, import_seed
+from invitree.seed.store import read_seed
+from tests.seed.django import Django
+
+_numbers = count(1)
+Import = Callable[..., Awaitable[Report]]
+
+
+@pytest.fixture
+def django(tmp_path: Path) -> Iterator[Django]:
+    """An empty file of the Django service."""
+    made = Django(tmp_path / "db.sqlite3")
+    yield made
+    made.db.close()
+
+
+@pytest.fixture
+async def program(here: Resources) -> Program:
+    """A program of its own."""
+    slug = f"import-{next(_numbers)}"
+    await here.db.execute("INSERT INTO programs (slug, time_zone) VALUES ($1, 'Asia/Tokyo')", slug)
+    found = await find_program_by_slug(here.db, slug=slug)
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def run_import(here: Resources, django: Django, program: Program) -> Import:
+    """Import the file into the program, as the command does."""
+
+    async def run(*, source: str = "seed", dry_run: bool = False, into: Program = program) -> Report:
+        return await import_seed(
+            here.db,
+            program=into,
+            source=source,
+            seed=read_seed(django.path),
+            keys=here.keys,
+            dry_run=dry_run,
+            advance=lambda _done, _of: None,
+        )
+
+    return run

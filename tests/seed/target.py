@@ -1,0 +1,31 @@
+"""What an import has left in the program."""
+
+from typing import Any
+
+from invitree.invariants import INVARIANTS, check
+from invitree.kit.resources import Resources
+from invitree.programs.store import Program
+from invitree.seed.actions import Report
+from invitree.seed.rules import Reason
+
+
+def refused(report: Report) -> list[tuple[str, int | None, Reason]]:
+    """Return what stays behind."""
+    return [(refusal.kind, refusal.old_id, refusal.reason) for refusal in report.refusals]
+
+
+async def rows(here: Resources, program: Program, table: str) -> list[dict[str, Any]]:
+    """Return the rows of a table that belong to a program."""
+    order = "old_id" if table == "imported_users" else "id"
+    found = await here.db.fetch(f"SELECT * FROM {table} WHERE program_id = $1 ORDER BY {order}", program.id)
+    return [dict(row) for row in found]
+
+
+async def by_name(here: Resources, program: Program) -> dict[str, dict[str, Any]]:
+    """Return the users of a program by their names."""
+    return {user["username"]: user for user in await rows(here, program, "users")}
+
+
+async def hold(here: Resources) -> None:
+    """Check every invariant."""
+    assert [found for invariant in INVARIANTS if (found := await check(here.db, invariant))] == []
