@@ -19,6 +19,9 @@ from invitree.kit.queue import AT_ONCE, DELAYS_S, consume
 from invitree.kit.resources import Resources
 from invitree.mails import actions as mails
 from invitree.mails.jobs import send_mail
+from invitree.mails.store import delete_dead_tokens
+from invitree.programs.store import list_program_ids
+from invitree.sessions.store import delete_ended_sessions
 
 Job = Callable[[Resources, bytes, int], Awaitable[None]]
 Clean = Callable[[Resources], Awaitable[None]]
@@ -31,10 +34,18 @@ async def _forget_old_news(here: Resources) -> None:
     await forget_old_news(here.db, older_than_s=_KEPT_S)
 
 
+async def forget_the_dead(here: Resources) -> None:
+    """Delete what can prove nothing and limits nothing any more, program by program."""
+    for program_id in await list_program_ids(here.db):
+        await delete_ended_sessions(here.db, program_id=program_id)
+        await delete_dead_tokens(here.db, program_id=program_id)
+        await here.throttle.forget(program_id)
+
+
 JOBS: Mapping[str, Job] = {mails.JOB: send_mail}
 """By the name that `kit.jobs.enqueue` is given: what does the job, of its payload and its id."""
 
-CLEANING: Sequence[tuple[float, Clean]] = [(3600.0, _forget_old_news)]
+CLEANING: Sequence[tuple[float, Clean]] = [(3600.0, _forget_old_news), (600.0, forget_the_dead)]
 """How often, in seconds, and what. With several workers, one at a time does it."""
 
 

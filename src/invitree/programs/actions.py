@@ -65,13 +65,14 @@ async def set_policy(db: Database, *, program_id: int, **changes: Any) -> Progra
         if program is None:
             raise UnknownProgram
         changed = msgspec.structs.replace(program, **changes)
+        changed = msgspec.structs.replace(changed, host=changed.host or None)
         policy: dict[str, Any] = {
             "time_zone": changed.time_zone,
             "code_length": changed.code_length,
             "longest_code_life_days": changed.longest_code_life_days,
             "referral_list": changed.referral_list,
             "activation": changed.activation,
-            "host": changed.host or None,
+            "host": changed.host,
         }
         if why := complaint(**policy):
             raise BadPolicy(why)

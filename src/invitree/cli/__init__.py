@@ -1,0 +1,53 @@
+"""The command `invitree`."""
+
+import os
+import sys
+from typing import NoReturn
+
+import asyncpg
+from cyclopts import App, CycloptsError
+
+import invitree
+from invitree.base.settings import SettingsError
+from invitree.cli import accounts, letters, policy, running, seeding
+from invitree.cli.common import Refusal
+from invitree.kit.db import OUTAGES
+from invitree.kit.embedded import EmbeddedError
+from invitree.migrations.upgrade import NewerSchema
+from invitree.server import CannotServe
+
+app = App(
+    name="invitree",
+    help="The referral engine that companies run themselves. The README lists the settings, INVITREE_*.",
+    version=invitree.__version__,
+    result_action="return_value",
+)
+for command in (running.serve, running.worker, running.migrate, running.openapi, running.verify):
+    app.command(command)
+for part in (accounts.user, policy.program, letters.mail, seeding.importing, running.db):
+    app.command(part)
+
+
+def main() -> NoReturn:
+    """Run the command line; a mistake is one line and exit code 1 (2 for a wrong flag)."""
+    try:
+        code = app(exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        print(f"invitree: {' '.join(str(error).split()).rstrip('.')} (see invitree --help)", file=sys.stderr)
+        sys.exit(2)
+    except (Refusal, SettingsError, CannotServe, EmbeddedError, NewerSchema) as error:
+        print(f"invitree: {error}", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter must not complain when it flushes what is left.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (asyncpg.PostgresError, *OUTAGES) as error:
+        print(
+            f"invitree: the database refused: {str(error).partition(chr(10))[0] or type(error).__name__}",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+    except (KeyboardInterrupt, EOFError):
+        sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)

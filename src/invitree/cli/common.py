@@ -1,0 +1,61 @@
+"""What the commands share: where the settings come from, and a database for the length of a command."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from cyclopts import Parameter
+
+from invitree.base.settings import Settings, read_settings
+from invitree.kit.db import Database
+from invitree.server import database, migrate
+
+R = TypeVar("R")
+Slug = Annotated[str, Parameter(help="The program.")]
+ProgramSlug = Annotated[str, Parameter(name="--program", help="The program to belong to.")]
+DataDir = Annotated[
+    Path | None, Parameter(help="Where the embedded database and the generated secret live (INVITREE_DATA_DIR).")
+]
+
+
+class Refusal(Exception):
+    """A command cannot be done; the message is one line."""
+
+
+def settings_of(**flags: object) -> Settings:
+    """Return the settings of the environment, with the flags that were given in their place."""
+    chosen = {f"INVITREE_{name.upper()}": str(value) for name, value in given(**flags).items()}
+    kept = {name: value for name, value in os.environ.items() if name.removesuffix("_FILE") not in chosen}
+    return read_settings({**kept, **chosen})
+
+
+def given(**options: object) -> dict[str, object]:
+    """Return the options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def with_database(settings: Settings, work: Callable[[Database], Awaitable[R]]) -> R:
+    """Do some work on the database, brought up to date, of these settings."""
+
+    async def run(url: str) -> R:
+        opened = await Database.open(url, size=1, statement_timeout_s=600)
+        try:
+            return await work(opened)
+        finally:
+            await opened.close()
+
+    with database(settings) as ready:
+        migrate(ready.database_url)
+        return asyncio.run(run(ready.database_url))
+
+
+async def find_program(opened: Database, slug: str) -> Any:
+    """Return the program of this name. Raises Refusal."""
+    from invitree.programs.store import find_program_by_slug
+
+    found = await find_program_by_slug(opened, slug=slug)
+    if found is None:
+        raise Refusal(f"there is no program {slug!r}")
+    return found

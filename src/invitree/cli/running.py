@@ -1,0 +1,77 @@
+"""Running the service, and looking at how it is."""
+
+from typing import Annotated
+
+import msgspec
+from cyclopts import App, Parameter
+
+from invitree import server
+from invitree.base.settings import Settings
+from invitree.cli.common import DataDir, settings_of, with_database
+from invitree.kit.db import Database
+
+db = App(name="db", help="Look at the database.")
+
+
+def serve(
+    *,
+    host: Annotated[str | None, Parameter(help="Address to listen on (INVITREE_HOST, 127.0.0.1).")] = None,
+    port: Annotated[int | None, Parameter(help="Port to listen on (INVITREE_PORT, 8000).")] = None,
+    workers: Annotated[int | None, Parameter(help="Web processes (INVITREE_WORKERS, one a core).")] = None,
+    worker: Annotated[bool, Parameter(help="Do jobs and send mail too; else leave them to invitree worker.")] = True,
+    data_dir: DataDir = None,
+) -> None:
+    """Start the database if it is the embedded one, migrate it, and serve until Ctrl-C."""
+    server.serve(settings_of(host=host, port=port, workers=workers, data_dir=data_dir), worker=worker)
+
+
+def worker(*, parent: Annotated[int | None, Parameter(show=False)] = None, data_dir: DataDir = None) -> None:
+    """Do jobs and send mail until Ctrl-C. `serve` does it too, unless told otherwise. There can be several workers."""
+    from invitree.worker import work
+
+    settings = server.with_secret(settings_of(data_dir=data_dir))
+    if settings.database_url:
+        work(settings, parent=parent)  # it waits for a database that is away, and for its schema
+        return
+    with server.database(settings) as ready:
+        server.migrate(ready.database_url)
+        work(ready, parent=parent)
+
+
+def migrate(*, data_dir: DataDir = None) -> None:
+    """Bring the database to this version's schema. Safe to repeat; `serve` does it too."""
+    with server.database(settings_of(data_dir=data_dir)) as settings:
+        changed = server.migrate(settings.database_url)
+    print("The database has the current schema." if changed else "Nothing to do: the schema is current.")
+
+
+def openapi() -> None:
+    """Print the OpenAPI document."""
+    from invitree.app import create_app
+
+    document = create_app(Settings()).openapi_schema.to_schema()
+    print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
+
+
+@db.command(name="url")
+def database_url(*, data_dir: DataDir = None) -> None:
+    """Print the URL of the database, for psql. The embedded one answers while `invitree serve` runs."""
+    with server.database(settings_of(data_dir=data_dir)) as settings:
+        print(settings.database_url)
+
+
+def verify(*, data_dir: DataDir = None) -> int:
+    """Check what must always hold; exit with 1 if something does not."""
+    from invitree.invariants import INVARIANTS, check
+
+    async def check_all(opened: Database) -> bool:
+        fine = True
+        for invariant in INVARIANTS:
+            broken = await check(opened, invariant)
+            print(f"{'BROKEN' if broken else 'ok':6}  {invariant.name:4} {invariant.promise}", flush=True)
+            if broken:
+                fine = False
+                print(f"        {broken.count} rows, such as: {'; '.join(broken.examples)}")
+        return fine
+
+    return 0 if with_database(settings_of(data_dir=data_dir), check_all) else 1

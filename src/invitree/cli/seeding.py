@@ -1,0 +1,53 @@
+"""Carrying data over from other services."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from invitree.cli.common import DataDir, Refusal, find_program, settings_of, with_database
+from invitree.kit.db import Database
+from invitree.server import with_secret
+
+importing = App(name="import", help="Carry data over from other services.")
+
+
+@importing.command(name="seed")
+def import_from_seed(
+    file: Annotated[Path, Parameter(help="The service's db.sqlite3; it is only read.")],
+    /,
+    *,
+    program_slug: Annotated[str, Parameter(name="--program", help="The program to import into.")] = "default",
+    source: Annotated[str, Parameter(help="A name for the data, where several files are imported.")] = "seed",
+    dry_run: Annotated[bool, Parameter(negative="", help="Only say what would be done.", show_default=False)] = False,
+    report: Annotated[Path | None, Parameter(help="Write all refusals into this file, as JSON lines.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Carry users, passwords, codes, tokens and referrals over from the Django service. Safe to repeat."""
+    from invitree.cli.seed_report import progress, show, write
+    from invitree.kit.keys import Keyring
+    from invitree.seed.actions import import_seed
+    from invitree.seed.store import Unreadable, read_seed
+
+    try:
+        seed = read_seed(file)
+        refusals = (report or Path(os.devnull)).open("wb")  # now: it would be late to find out afterwards
+    except Unreadable as error:
+        raise Refusal(str(error)) from None
+    except OSError as error:
+        raise Refusal(f"{report} cannot be written: {error.strerror}") from None
+    settings = with_secret(settings_of(data_dir=data_dir))
+    keys = Keyring(settings.secret_keys)
+
+    async def carry(opened: Database) -> Any:
+        found = await find_program(opened, program_slug)
+        with progress() as advance:
+            return await import_seed(
+                opened, program=found, source=source, seed=seed, keys=keys, dry_run=dry_run, advance=advance
+            )
+
+    with refusals:
+        done = with_database(settings, carry)
+        write(done.refusals, refusals)
+    show(done, dry_run=dry_run)

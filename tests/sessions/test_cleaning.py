@@ -1,0 +1,94 @@
+"""What is dead is deleted on a timer, and nothing else."""
+
+import httpx
+import pytest
+
+from invitree.kit.resources import Resources
+from invitree.worker import forget_the_dead
+from tests.cast import Cast, Person, refused
+from tests.postbox import Postbox
+
+
+async def _count(here: Resources, table: str, person: Person, column: str = "user_id") -> int:
+    found: int = await here.db.fetchval(f"SELECT count(*) FROM {table} WHERE {column} = $1", person.id)
+    return found
+
+
+@pytest.fixture
+async def ann(cast: Cast) -> Person:
+    return await cast.member()
+
+
+async def test_a_session_goes_when_its_last_refresh_token_has_expired(
+    client: httpx.AsyncClient, cast: Cast, here: Resources, ann: Person
+) -> None:
+    live, dead = await cast.pair(ann), await cast.pair(ann)
+    await here.db.execute(
+        """
+        UPDATE refresh_tokens SET expires_at = now() - interval '1 second' WHERE token_hash = $1
+        """,
+        here.keys.hash(dead.refresh),
+    )
+    await here.db.execute("UPDATE sessions SET created_at = now() - interval '31 days' WHERE user_id = $1", ann.id)
+    assert await _count(here, "sessions", ann) == 3
+    await forget_the_dead(here)
+    assert await _count(here, "sessions", ann) == 2
+    assert (await client.get("/auth/users/me/", headers=ann.headers)).status_code == 200, "an opaque token lives on"
+    assert (await client.post("/auth/jwt/refresh/", json={"refresh": live.refresh})).status_code == 200
+
+
+async def test_a_used_token_is_kept_through_its_life_to_tell_of_a_theft(
+    client: httpx.AsyncClient, cast: Cast, here: Resources, ann: Person
+) -> None:
+    first = await cast.pair(ann)
+    answer = await client.post("/auth/jwt/refresh/", json={"refresh": first.refresh})
+    second = answer.json()["refresh"]
+    assert (await client.post("/auth/jwt/refresh/", json={"refresh": second})).status_code == 200
+    await forget_the_dead(here)
+    refused(await client.post("/auth/jwt/refresh/", json={"refresh": first.refresh}), 401, "token_not_valid")
+    refused(await client.post("/auth/jwt/refresh/", json={"refresh": second}), 401, "token_not_valid")
+
+
+async def test_used_tokens_past_their_life_go_and_the_family_lives_on(
+    client: httpx.AsyncClient, cast: Cast, here: Resources, ann: Person
+) -> None:
+    token = (await cast.pair(ann)).refresh
+    old = []
+    for _ in range(3):
+        old.append(here.keys.hash(token))
+        token = (await client.post("/auth/jwt/refresh/", json={"refresh": token})).json()["refresh"]
+    await here.db.execute(
+        "UPDATE refresh_tokens SET expires_at = now() - interval '1 second' WHERE token_hash = ANY($1)", old[:2]
+    )
+    await forget_the_dead(here)
+    left = await here.db.fetchval("SELECT count(*) FROM refresh_tokens WHERE token_hash = ANY($1)", old)
+    assert left == 1
+    assert (await client.post("/auth/jwt/refresh/", json={"refresh": token})).status_code == 200
+
+
+async def test_links_go_a_day_after_their_end(
+    client: httpx.AsyncClient, here: Resources, postbox: Postbox, ann: Person
+) -> None:
+    for _ in range(2):
+        await client.post("/auth/users/reset_password/", json={"email": ann.email})
+    await postbox.collect()
+    await here.db.execute(
+        """
+        UPDATE one_time_tokens SET expires_at = now() - interval '25 hours'
+        WHERE id = (SELECT min(id) FROM one_time_tokens WHERE user_id = $1)
+        """,
+        ann.id,
+    )
+    await forget_the_dead(here)
+    assert await _count(here, "one_time_tokens", ann) == 1
+
+
+async def test_counts_go_when_they_are_clear(here: Resources) -> None:
+    await here.db.execute(
+        """
+        INSERT INTO throttles
+        VALUES (1, 't', 'clear', now() - interval '1 s'), (1, 't', 'full', now() + interval '1 h')
+        """
+    )
+    await here.throttle.forget(1)
+    assert [row["key"] for row in await here.db.fetch("SELECT key FROM throttles WHERE scope = 't'")] == [b"full"]
