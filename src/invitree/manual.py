@@ -25,10 +25,23 @@ documented are refused. Answers are never to be stored (`Cache-Control: no-store
 
 | header | from | lives |
 |---|---|---|
-| `Authorization: Token <auth_token>` | `POST /auth/token/login/` | until it is logged out |
+| `Authorization: Token <auth_token>` | `POST /auth/token/login/` | until it is logged out, or the password changes |
 | `Authorization: Bearer <access>`, or `JWT <access>` | `POST /auth/jwt/create/` | 5 minutes; refresh it for 30 days |
 
-A token means the program (the tenant) of its user. What belongs to another program answers 404.
+A token means the program (the tenant) of its user. Without one, `X-Program: <name>` picks the program, then the host
+name, if a program claims it; then it is the default one. What belongs to another program answers 404.
+
+## Links in mails
+
+A link reads `<public URL>/account/#/<task>/<uid>/<token>`; a front end sends its `uid` and `token` to the route of the
+task: `activate` to `/auth/users/activation/`, `password/reset/confirm`, `username/reset/confirm` and
+`email/change/confirm` to the `…_confirm/` routes. Each works once. Mails are written in the language of the request.
+
+## Limits
+
+Failed logins, sign-ups, mails asked for, lookups by e-mail and checks of codes are limited. Over the limit there is a
+429 with `Retry-After`; `RateLimit-Policy` and `RateLimit` tell beforehand: `"login";r=7;t=90` means that seven more may
+fail just now, and that all is forgotten in 90 seconds.
 
 ## Problems
 
