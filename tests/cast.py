@@ -89,7 +89,7 @@ class Cast:
             answer = await self._client.post("/auth/users/", json=body)
             assert answer.status_code == 201, answer.text
             user_id = answer.json()["id"]
-        token = await open_token_session(self.here, program_id=found.id, user_id=user_id, origin=NOWHERE)
+        token = await open_token_session(self.here.db, self.here, program_id=found.id, user_id=user_id, origin=NOWHERE)
         return Person(id=user_id, program_id=found.id, email=email, username=name, token=token)
 
     async def staff(self) -> Person:
@@ -121,7 +121,9 @@ class Cast:
 
     async def pair(self, person: Person) -> Pair:
         """Return the tokens of a new session that lives by refresh tokens."""
-        return await open_jwt_session(self.here, program_id=person.program_id, user_id=person.id, origin=NOWHERE)
+        return await open_jwt_session(
+            self.here.db, self.here, program_id=person.program_id, user_id=person.id, origin=NOWHERE
+        )
 
     async def deactivate(self, person: Person) -> None:
         """Deactivate a person, as the operator does."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import multiprocessing
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -84,7 +85,9 @@ async def _opened(app: Litestar, *, settings: Settings) -> AsyncIterator[None]:
         app.state["resources"] = here
         # What is loaded now lives as long as the process: the collector need not look at it again.
         gc.freeze()
-        orphaned = asyncio.create_task(_die_when_orphaned(os.getppid()))
+        # Its own word, for by now it may be dead, and another one the parent.
+        starter = multiprocessing.parent_process()
+        orphaned = asyncio.create_task(_die_when_orphaned((starter and starter.pid) or os.getppid()))
         try:
             yield
         finally:
@@ -109,6 +112,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         hasher=Hasher(threads=max(1, (os.cpu_count() or 1) // settings.workers)),
         throttle=Throttle(db, keys, on=settings.throttle == "on"),
         caches=caches,
+        hears=hears,
     )
     listener = Listener(settings.database_url, clock=here.clock, caches=caches, hears=hears)
     await listener.start()

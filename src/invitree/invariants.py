@@ -96,6 +96,12 @@ INVARIANTS = (
         FROM refresh_tokens t LEFT JOIN sessions s ON s.program_id = t.program_id AND s.id = t.session_id
         WHERE s.id IS NULL
         UNION ALL
+        SELECT 'one_time_tokens', t.program_id, t.id
+        FROM one_time_tokens t LEFT JOIN users u ON u.program_id = t.program_id AND u.id = t.user_id WHERE u.id IS NULL
+        UNION ALL
+        SELECT 'imported_users', i.program_id, i.user_id
+        FROM imported_users i LEFT JOIN users u ON u.program_id = i.program_id AND u.id = i.user_id WHERE u.id IS NULL
+        UNION ALL
         SELECT 'codes', c.program_id, c.id
         FROM codes c LEFT JOIN users u ON u.program_id = c.program_id AND u.id = c.user_id WHERE u.id IS NULL
         UNION ALL

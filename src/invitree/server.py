@@ -8,7 +8,6 @@ import os
 import secrets
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -248,58 +247,67 @@ def _greeting(address: str, *, given: Settings) -> str:
 
 
 def _greet(address: str, port: int, greeting: str, keeper: "_WorkerKeeper | None") -> None:
-    """Greet, and start the worker, once a web process listens.
+    """Greet once a web process answers; from then on keep the worker running.
 
-    Imports and resolves nothing: it runs while they are forked.
+    Imports and resolves nothing: it runs while web processes are forked.
     """
+    # Signals are for the main thread: one that another thread takes does not wake it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     deadline = time.monotonic() + _PATIENCE_S
     while time.monotonic() < deadline:
         time.sleep(0.02)
-        with suppress(OSError), socket.create_connection((address, port), timeout=1):
-            print(greeting, flush=True)
-            if keeper is not None:
-                keeper.start()
-            return
+        # An answer, and not a connection: the port is open before the web processes are there.
+        with suppress(OSError), socket.create_connection((address, port), timeout=5) as asking:
+            asking.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+            if asking.recv(5) == b"HTTP/":
+                print(greeting, flush=True)
+                break
+    if keeper is not None:
+        keeper.keep()
 
 
 class _WorkerKeeper:
-    """Keeps a worker process running, from `start` to the end of the block."""
+    """Keeps one worker process running, from `keep` to the end of the block."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()  # for what follows
+        self._process = 0
+        self._is_gone = threading.Event()
+        self._is_gone.set()
         self._ending = threading.Event()
-        self._process: subprocess.Popen[bytes] | None = None
-        # Held at the birth of a child. A web process that is forked in the middle of another's would inherit the pipe
-        # in which Popen waits for it, and keep it open.
-        self._birth = threading.Lock()
-        os.register_at_fork(
-            before=self._birth.acquire, after_in_parent=self._birth.release, after_in_child=self._birth.release
-        )
 
     def __enter__(self) -> "_WorkerKeeper":
         return self
 
-    def start(self) -> None:
-        """Have a worker started, and another one whenever it ends."""
-        threading.Thread(target=self._keep, daemon=True).start()
-
-    def _keep(self) -> None:
+    def keep(self) -> None:
+        """Start a worker, and another one whenever it ends. Returns when the block ends."""
         command = [sys.executable, "-m", "invitree.cli", "worker", "--parent", str(os.getpid())]
         while True:
-            with self._birth:
+            with self._lock:
                 if self._ending.is_set():
                     return
-                # In a process group of its own, for Ctrl-C reaches the whole group and a letter may be under way.
-                self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0)  # noqa: S603
-            self._process.wait()
+                # Not Popen: it waits for a pipe to close, which a web process that is forked meanwhile keeps open.
+                self._process = os.posix_spawn(
+                    sys.executable,
+                    command,
+                    os.environ,
+                    file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
+                    setpgroup=0,  # Ctrl-C reaches the whole group, and a letter may be under way
+                    setsigmask=[],
+                    setsigdef=[signal.SIGINT, signal.SIGTERM],
+                )
+                self._is_gone.clear()
+            os.waitid(os.P_PID, self._process, os.WEXITED | os.WNOWAIT)
+            with self._lock:  # its number belongs to nobody else until here
+                os.waitpid(self._process, 0)
+                self._is_gone.set()
             self._ending.wait(_WORKER_REST_S)
 
     def __exit__(self, *_: object) -> None:
-        with self._birth:
-            self._ending.set()
-        if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(_WORKER_END_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        self._ending.set()
+        for how in (signal.SIGTERM, signal.SIGKILL):
+            with self._lock:
+                if not self._is_gone.is_set():
+                    os.kill(self._process, how)
+            if self._is_gone.wait(_WORKER_END_S):
+                return

@@ -1,12 +1,18 @@
 """Changing a password by a link in a mail: reset_password, reset_password_confirm."""
 
 import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import httpx
 import pytest
+from msgspec import structs
 
+from invitree.credentials.actions import follow, reset_password
+from invitree.kit.passwords import Hasher
 from invitree.kit.resources import Resources
-from tests.cast import PASSWORD, Cast, Person, refused
+from tests.cast import NOWHERE, PASSWORD, Cast, Person, refused
 from tests.credentials.steps import (
     ANOTHER,
     BAD_EMAIL,
@@ -30,6 +36,7 @@ from tests.credentials.steps import (
 from tests.credentials.test_password import WEAK
 from tests.postbox import Link, Postbox, link_in, text_of
 
+Request = Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]
 RESET, CONFIRM = at("reset_password"), at("reset_password_confirm")
 
 
@@ -243,3 +250,75 @@ class TestResetPasswordConfirm:
         assert f'href="http://127.0.0.1:8000/account/#/password/reset/confirm/{link_in(letter).uid}/' in (
             part.get_content()
         )
+
+
+class TestWhatIsUnderWay:
+    """Requests with the old password, checked before the reset and written after it."""
+
+    @asynccontextmanager
+    async def while_hashing(
+        self, client: httpx.AsyncClient, here: Resources, postbox: Postbox, person: Person, asked: Request
+    ) -> AsyncIterator[httpx.Response]:
+        """Let a person's password be reset after `asked` has read the old one and before it has compared it."""
+        link = await link_for(client, postbox, person, "reset_password")
+        followed = await follow(
+            here, kind="password_reset", program_id=person.program_id, user_id=person.id, token=link.token
+        )
+        gate, other = threading.Event(), Hasher(threads=1)
+        for _ in range(here.hasher._pool._max_workers):
+            here.hasher._pool.submit(gate.wait, 30)
+        answering = asyncio.ensure_future(asked(client))
+        try:
+            while here.hasher._waiting == 0:  # noqa: ASYNC110  there is no event for it
+                await asyncio.sleep(0.01)
+            elsewhere = structs.replace(here, hasher=other)
+            await reset_password(elsewhere, followed, password=ANOTHER, origin=NOWHERE)
+        finally:
+            gate.set()
+            other.close()
+        yield await answering
+
+    @pytest.mark.parametrize("path", ["/auth/token/login/", "/auth/jwt/create/"])
+    async def test_a_login_that_was_under_way_leaves_no_session(
+        self, client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox, path: str
+    ) -> None:
+        alice = await cast.member()
+        body = {"email": alice.email, "password": PASSWORD}
+        async with self.while_hashing(client, here, postbox, alice, lambda c: c.post(path, json=body)) as answer:
+            got = answer.json()
+        if "auth_token" in got:
+            assert not await opens(client, {"Authorization": f"Token {got['auth_token']}"})
+        if "access" in got:
+            assert not await opens(client, bearer(got["access"]))
+            assert not await refreshes(client, got["refresh"])
+        assert await here.db.fetchval("SELECT count(*) FROM sessions WHERE user_id = $1", alice.id) == 0
+
+    async def test_a_change_of_address_that_was_under_way_is_not_pending(
+        self, client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox
+    ) -> None:
+        alice = await cast.member()
+        body = {"new_email": f"attacker-{alice.email}", "current_password": PASSWORD}
+
+        def asked(c: httpx.AsyncClient) -> Awaitable[httpx.Response]:
+            return c.post(at("set_email"), json=body, headers=alice.headers)
+
+        async with self.while_hashing(client, here, postbox, alice, asked):
+            letters = [letter for letter in await postbox.collect() if letter["to"] == body["new_email"]]
+        for letter in letters:
+            answer = await client.post(at("set_email_confirm"), json=link_in(letter).body)
+            assert answer.status_code == 400
+            refused(answer, 400, "invalid_input", token=[BAD_TOKEN])
+        assert await here.db.fetchval("SELECT email FROM users WHERE id = $1", alice.id) == alice.email
+
+    async def test_a_deletion_that_was_under_way_deletes_nothing(
+        self, client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox
+    ) -> None:
+        alice = await cast.member()
+
+        def asked(c: httpx.AsyncClient) -> Awaitable[httpx.Response]:
+            body = {"current_password": PASSWORD}
+            return c.request("DELETE", "/auth/users/me/", json=body, headers=alice.headers)
+
+        async with self.while_hashing(client, here, postbox, alice, asked) as answer:
+            assert answer.status_code in (400, 401)
+        assert await logs_in(client, ANOTHER, email=alice.email)

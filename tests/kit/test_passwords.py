@@ -3,12 +3,12 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import argon2
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from invitree.kit.db import Queryable
@@ -100,19 +100,20 @@ _parts = st.sampled_from(
 )
 
 
+@pytest.fixture(scope="module")
+def lasting_hasher() -> Iterator[Hasher]:
+    """A hasher for every example: to make one takes as long as to use it."""
+    opened = Hasher(threads=1)
+    yield opened
+    opened.close()
+
+
+@settings(deadline=None)  # an argon2 each, on a machine that does other things
 @given(st.one_of(st.text(), st.lists(_parts).map("".join), st.lists(_parts).map("$".join)), st.text())
-def test_no_hash_and_no_password_make_it_fail(password_hash: str, password: str) -> None:
-    is_verifiable(password_hash)
-
-    async def check() -> Match:
-        hasher = Hasher(threads=1)
-        try:
-            return await hasher.check(password_hash, password, decoy=password_hash)
-        finally:
-            hasher.close()
-
+def test_no_hash_and_no_password_make_it_fail(lasting_hasher: Hasher, password_hash: str, password: str) -> None:
     if not is_verifiable(password_hash):
-        assert asyncio.run(check()) is Match.WRONG
+        found = asyncio.run(lasting_hasher.check(password_hash, password, decoy=password_hash))
+        assert found is Match.WRONG
 
 
 class Work:
@@ -168,7 +169,7 @@ async def test_a_failure_takes_as_long_for_nobody_as_for_who_came_from_elsewhere
             began = time.process_time()
             assert await hasher.check(password_hash, PASSWORD, decoy=decoy) is Match.WRONG
             took[kind] = min(took.get(kind, 9), time.process_time() - began)
-    assert max(took.values()) < 1.3 * min(took.values()), took
+    assert max(took.values()) < 1.5 * min(took.values()), took
 
 
 async def _with_hash(here: Resources, person: Person, password_hash: str) -> None:

@@ -158,8 +158,9 @@ async def test_who_is_in_the_program_already_is_left_alone(
     cast: Cast, here: Resources, django: Django, program: Program, run_import: Import
 ) -> None:
     member, other = await cast.member(program=program), await cast.member(program=program)
+    stranger = await cast.member()  # of the default program, whose address is free here
     by_email = django.user("newname", email=member.email.upper())
-    by_name_ = django.user(other.username, email="elsewhere@example.com")
+    by_name_ = django.user(other.username, email=stranger.email)
     fine = django.user("fine")
     for number, old_id in enumerate((by_email, by_name_, fine)):
         django.code(old_id, f"C{number}")
@@ -204,6 +205,45 @@ async def test_codes_are_told_apart_as_people_read_them(
         ("code", 9, Reason.NO_SUCH_USER),
     ]
     assert [code["code"] for code in await rows(here, program, "codes")] == ["0110", "SS", "G00D1"]
+
+
+async def test_a_code_that_was_ended_comes_revoked_and_is_nobody_elses(
+    here: Resources, django: Django, program: Program, run_import: Import
+) -> None:
+    django.db.execute("ALTER TABLE stakewolle_referralcode ADD COLUMN is_active bool NOT NULL DEFAULT 1")
+    alice, bob = django.user("alice"), django.user("bob")
+    django.code(alice, "ENDED", is_active=0)
+    django.code(alice, "LIVE")
+    django.code(bob, "ended")
+    assert refused(await run_import()) == [("code", 3, Reason.SAME_CODE)]
+    codes = {code["code"]: code["revoked_at"] is None for code in await rows(here, program, "codes")}
+    assert codes == {"ENDED": False, "11VE": True}
+
+
+async def test_a_code_that_ended_before_its_owner_joined_has_no_negative_life(
+    here: Resources, django: Django, program: Program, run_import: Import
+) -> None:
+    django.code(django.user("alice"), "OLD", "2001-02-03")
+    await run_import()
+    (code,) = await rows(here, program, "codes")
+    assert code["created_at"] == code["expires_at"] < datetime(2001, 2, 4, tzinfo=UTC)
+
+
+async def test_a_token_of_another_kind_stays_behind(
+    here: Resources, django: Django, program: Program, run_import: Import
+) -> None:
+    keys = [key_of(1)[1:], key_of(2) + "0", "x" * 40, key_of(0xABC).upper(), f"{program.id}.secret", ""]
+    ids = [django.user(f"user{number}") for number in range(len(keys))]
+    for old_id, key in zip(ids, keys, strict=True):
+        django.token(old_id, key)
+    django.token(999, key_of(9))
+    report = await run_import()
+    assert sorted(refused(report)) == [
+        *(("token", old_id, Reason.BAD_KEY) for old_id in ids),
+        ("token", 999, Reason.NO_SUCH_USER),
+    ]
+    assert not any(key and key in str(report.refusals) for key in keys)
+    assert await rows(here, program, "sessions") == []
 
 
 async def test_a_code_that_the_program_has_stays_whose_it_is(

@@ -63,6 +63,16 @@ def test_a_referral_is_understood_by_other_names(tmp_path: Path, referrer: str, 
     made.db.close()
 
 
+def test_rows_come_in_the_order_of_their_ids(tmp_path: Path) -> None:
+    made = Django(tmp_path / "db", tables=TABLES)
+    made.db.execute(f"DROP TABLE {REFERRAL}")
+    made.db.execute(f"CREATE TABLE {REFERRAL} (id integer PRIMARY KEY, referee_id int, referrer_id int, more text)")
+    made.db.execute(f"CREATE INDEX both ON {REFERRAL} (referee_id, referrer_id)")  # enough to answer from, in its order
+    made.db.execute(f"INSERT INTO {REFERRAL} VALUES (1, 9, 1, ''), (2, 8, 1, ''), (3, 7, 1, '')")
+    assert [referral.referee_id for referral in read_seed(made.path).referrals] == [9, 8, 7]
+    made.db.close()
+
+
 def test_a_table_that_cannot_be_understood_is_told_with_its_columns(django: Django) -> None:
     django.db.execute(f"ALTER TABLE {CODE} RENAME COLUMN expiration_date TO doomsday")
     with pytest.raises(Unreadable, match=rf"{CODE} cannot .*\(id, code, doomsday, user_id\) is its end \(expiration_"):
@@ -128,6 +138,23 @@ def test_a_file_with_a_strange_name_is_read_and_not_written(tmp_path: Path) -> N
     assert read_seed(path).users == [USER]
     assert hashlib.sha256(path.read_bytes()).digest() == before
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_what_the_service_left_half_written_is_not_mended_here(tmp_path: Path, django: Django) -> None:
+    django.db.execute("PRAGMA cache_size = 1")
+    django.db.execute("BEGIN")
+    for number in range(2000):
+        django.user(f"user{number}")
+    torn = tmp_path / "torn" / "db.sqlite3"
+    torn.parent.mkdir()
+    for end in ("", "-journal"):
+        Path(f"{torn}{end}").write_bytes(Path(f"{django.path}{end}").read_bytes())
+    django.db.execute("ROLLBACK")
+    before = torn.read_bytes()
+    with pytest.raises(Unreadable, match="cannot be read"):
+        read_seed(torn)
+    assert torn.read_bytes() == before
+    assert read_seed(django.path).users == []
 
 
 def test_the_file_is_read_as_of_one_moment(django: Django) -> None:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from invitree.codes.rules import last_day_of
@@ -77,6 +77,7 @@ _seeds = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(_seeds)
 def test_whatever_is_in_the_file_everything_comes_or_is_told_and_nothing_contradicts(seed: Seed) -> None:
     planned = plan(seed, now=NOW, zone=ZoneInfo("Europe/Riga"), is_verifiable=lambda text: text != "")

@@ -112,6 +112,11 @@ async def get_open_code(here: Resources, *, program_id: int, email: str) -> Code
     return code
 
 
+def forget(here: Resources, *, program_id: int, email_key: str) -> None:
+    """Forget, in this process, the code of an account that was closed; the news of it may still be on its way to us."""
+    _settle(here, program_id, email_key, None)
+
+
 def heard(cache: Cache[tuple[int, str], Code], news: bytes) -> None:
     """Take over what a commit, of this or another process, made of a user's live code."""
     change = msgspec.json.decode(news, type=CodeChanged)

@@ -1,6 +1,7 @@
 """Changing what proves who somebody is."""
 
 import asyncpg
+import msgspec
 from msgspec import Struct
 
 from invitree.base.emails import Email, parse_email
@@ -15,7 +16,7 @@ from invitree.mails.rules import LinkKind
 from invitree.mails.store import delete_unused_tokens, find_token, use_token
 from invitree.sessions.store import Caller, delete_sessions
 from invitree.users import store
-from invitree.users.actions import taken
+from invitree.users.actions import Proof, hold, taken
 from invitree.users.rules import BAD_EMAIL, EMAIL_TAKEN, INVALID_PASSWORD, password_complaints
 from invitree.users.store import Account, User
 
@@ -80,8 +81,8 @@ def check_password(password: str, *, email: str, username: str) -> None:
         raise InvalidInput({"new_password": complaints})
 
 
-async def set_password(here: Resources, caller: Caller, *, old_hash: str, password: str, origin: Origin) -> None:
-    """Change the password of somebody who has proved the one that `old_hash` is of; every other session ends.
+async def set_password(here: Resources, caller: Caller, *, proof: Proof, password: str, origin: Origin) -> None:
+    """Change the password of somebody who has proved to know it; every other session ends.
 
     Raises InvalidInput where it was changed since.
     """
@@ -90,7 +91,7 @@ async def set_password(here: Resources, caller: Caller, *, old_hash: str, passwo
     async with here.db.transaction() as tx:
         await store.lock_account(tx, program_id=program_id, user_id=user_id)
         replaced = await store.replace_hash(
-            tx, program_id=program_id, user_id=user_id, old_hash=old_hash, new_hash=new_hash
+            tx, program_id=program_id, user_id=user_id, old_hash=proof.password_hash, new_hash=new_hash
         )
         if not replaced:
             raise InvalidInput({"current_password": [INVALID_PASSWORD]})
@@ -131,13 +132,14 @@ async def reset_username(here: Resources, link: Followed, *, username: str, orig
         await insert_event(tx, program_id=link.program_id, kind="username.changed", user_id=link.user.id, by=by)
 
 
-async def ask_for_email(here: Resources, caller: Caller, *, new_email: str, origin: Origin) -> None:
+async def ask_for_email(here: Resources, proof: Proof, *, new_email: str, origin: Origin) -> None:
     """Send a link to a user's new address, which is the user's once it is followed. Raises InvalidInput."""
     address = parse_email(new_email)
     if address is None:
         raise InvalidInput({"new_email": [BAD_EMAIL]})
-    program_id, user_id = caller.program_id, caller.user_id
+    program_id, user_id = proof.program_id, proof.user_id
     async with here.db.transaction() as tx:
+        await hold(tx, proof)
         if await store.is_email_taken(tx, program_id=program_id, email_key=address.key, but=user_id):
             raise InvalidInput({"new_email": [EMAIL_TAKEN]})
         await send_link(
@@ -174,6 +176,7 @@ async def change_email(here: Resources, link: Followed, *, origin: Origin) -> No
             to=old.email,
         )
         await announce(tx, topic=TOPIC, news=(program_id, old.email_key))
+    here.hears[TOPIC](msgspec.json.encode((program_id, old.email_key)))
 
 
 def _parsed(new_email: str | None) -> Email:

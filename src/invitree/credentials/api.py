@@ -177,9 +177,9 @@ async def set_password(request: Request[Any, Any, Any], data: JSONBody[SetPasswo
     _compare(data.new_password, data.re_new_password, PASSWORDS_DIFFER)
     caller = caller_of(request)
     actions.check_password(data.new_password, email=caller.email, username=caller.username)
-    old_hash = await prove_password(request, data.current_password)
+    proof = await prove_password(request, data.current_password)
     await actions.set_password(
-        resources(request), caller, old_hash=old_hash, password=data.new_password, origin=origin_of(request)
+        resources(request), caller, proof=proof, password=data.new_password, origin=origin_of(request)
     )
 
 
@@ -246,10 +246,8 @@ async def set_email(request: Request[Any, Any, Any], data: JSONBody[SetEmailIn])
 
     Until then nothing changes.
     """
-    await prove_password(request, data.current_password)
-    await actions.ask_for_email(
-        resources(request), caller_of(request), new_email=data.new_email, origin=origin_of(request)
-    )
+    proof = await prove_password(request, data.current_password)
+    await actions.ask_for_email(resources(request), proof, new_email=data.new_email, origin=origin_of(request))
 
 
 @post("/users/set_email_confirm", **takes(ActivationIn), **_ANYONE, summary="Confirm your new address")

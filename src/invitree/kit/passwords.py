@@ -22,7 +22,7 @@ from invitree.base.problems import Unavailable
 
 # OWASP's second choice for argon2id: m=19 MiB, t=2, p=1; about 19 ms a hash.
 _ARGON2 = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
-_LONGEST_QUEUE_A_THREAD = 50  # about a second's worth
+_LONGEST_QUEUE_A_THREAD = 50  # about a second's worth of ours; of Django's pbkdf2, ten
 
 # What a hash of elsewhere may cost to verify. Django 6.0 makes pbkdf2 with 1,200,000 iterations, argon2 with 100 MiB.
 _MOST_ITERATIONS = 5_000_000

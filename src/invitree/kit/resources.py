@@ -1,5 +1,6 @@
 """What a running process has open, in one frozen object."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from litestar.connection import ASGIConnection
@@ -24,6 +25,8 @@ class Resources(Struct, frozen=True, kw_only=True):
     hasher: Hasher
     throttle: Throttle
     caches: dict[str, Cache[Any, Any]]
+    hears: Mapping[str, Callable[[bytes], None]]
+    """By topic, what this process does when it hears news: its own, too, which may still be on their way to it."""
 
 
 def resources(connection: ASGIConnection[Any, Any, Any, Any]) -> Resources:

@@ -123,6 +123,23 @@ async def delete_unused_tokens(db: Queryable, *, program_id: int, user_id: int) 
     )
 
 
+async def forget_person(db: Queryable, *, program_id: int, user_id: int, email_key: str) -> None:
+    """Delete every token of a user, followed or not, and every letter that waits or was given up."""
+    await db.execute("DELETE FROM one_time_tokens WHERE program_id = $1 AND user_id = $2", program_id, user_id)
+    await db.execute(
+        """
+        DELETE FROM pgqueuer
+        WHERE entrypoint = 'send_mail' AND status IN ('queued', 'failed')
+          AND convert_from(payload, 'UTF8')::jsonb @> jsonb_build_object('program_id', $1::bigint)
+          AND (convert_from(payload, 'UTF8')::jsonb @> jsonb_build_object('user_id', $2::bigint)
+               OR convert_from(payload, 'UTF8')::jsonb @> jsonb_build_object('email_key', $3::text))
+        """,
+        program_id,
+        user_id,
+        email_key,
+    )
+
+
 async def delete_dead_tokens(db: Queryable, *, program_id: int) -> None:
     """Delete tokens that have been dead for a day; until then, following a link again is told what it is."""
     await db.execute(

@@ -40,27 +40,25 @@ class Pair(Struct, frozen=True):
     access: Annotated[str, Meta(description="A JWT, good for 5 minutes.", examples=["eyJ0eXAiOiJKV1Qi…"])]
 
 
-async def open_token_session(here: Resources, *, program_id: int, user_id: int, origin: Origin) -> str:
+async def open_token_session(tx: Queryable, here: Resources, *, program_id: int, user_id: int, origin: Origin) -> str:
     """Begin a session on a device and return its opaque token."""
     token = seal(program_id=program_id, secret=new_token())
-    async with here.db.transaction() as tx:
-        await _begin(tx, program_id=program_id, user_id=user_id, origin=origin, token_hash=here.keys.hash(token))
+    await _begin(tx, program_id=program_id, user_id=user_id, origin=origin, token_hash=here.keys.hash(token))
     return token
 
 
-async def open_jwt_session(here: Resources, *, program_id: int, user_id: int, origin: Origin) -> Pair:
+async def open_jwt_session(tx: Queryable, here: Resources, *, program_id: int, user_id: int, origin: Origin) -> Pair:
     """Begin a session that lives by refresh tokens and return its first pair."""
     refresh = seal(program_id=program_id, secret=new_token())
-    async with here.db.transaction() as tx:
-        session_id = await _begin(tx, program_id=program_id, user_id=user_id, origin=origin, token_hash=None)
-        await store.insert_refresh_token(
-            tx,
-            program_id=program_id,
-            session_id=session_id,
-            parent_id=None,
-            token_hash=here.keys.hash(refresh),
-            life=REFRESH_LIFE,
-        )
+    session_id = await _begin(tx, program_id=program_id, user_id=user_id, origin=origin, token_hash=None)
+    await store.insert_refresh_token(
+        tx,
+        program_id=program_id,
+        session_id=session_id,
+        parent_id=None,
+        token_hash=here.keys.hash(refresh),
+        life=REFRESH_LIFE,
+    )
     return Pair(refresh, _access(here, program_id, Family(session_id=session_id, user_id=user_id)))
 
 

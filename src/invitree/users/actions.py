@@ -16,6 +16,7 @@ from invitree.users.rules import (
     BAD_EMAIL,
     BAD_USERNAME,
     EMAIL_TAKEN,
+    INVALID_PASSWORD,
     LONGEST_PASSWORD,
     USERNAME_TAKEN,
     clean_username,
@@ -114,14 +115,30 @@ async def rename(db: Database, *, program_id: int, user_id: int, username: str, 
     return user
 
 
-class Attempt(Struct, frozen=True, kw_only=True):
-    """What came of trying a password: whose account it was tried on, if anybody's, and the hash if it was the one."""
+class Proof(Struct, frozen=True, kw_only=True):
+    """That somebody knew the password with this hash. It may be another one by the time that something is written."""
 
-    user_id: int | None = None
-    password_hash: str | None = None
+    program_id: int
+    user_id: int
+    password_hash: str
 
 
-async def try_password(here: Resources, *, program_id: int, login: Login, password: str) -> Attempt:
+class Failure(Struct, frozen=True):
+    """A password that was not the one, and whose account it was tried on, if anybody's."""
+
+    user_id: int | None
+
+
+async def hold(tx: Queryable, proof: Proof) -> None:
+    """Keep the password from being changed until the transaction ends. Raises InvalidInput where it was already."""
+    held = await store.hold_password(
+        tx, program_id=proof.program_id, user_id=proof.user_id, password_hash=proof.password_hash
+    )
+    if not held:
+        raise InvalidInput({"current_password": [INVALID_PASSWORD]})
+
+
+async def try_password(here: Resources, *, program_id: int, login: Login, password: str) -> Proof | Failure:
     """Say whether this is the password of the active user of this name.
 
     Wrong, unknown, inactive and malformed all take the same time and look the same.
@@ -134,9 +151,9 @@ async def try_password(here: Resources, *, program_id: int, login: Login, passwo
     tried = password[: LONGEST_PASSWORD + 1]
     match = await here.hasher.check(known.password_hash if known else None, tried, decoy=decoy)
     if known is None or match is Match.WRONG:
-        return Attempt(user_id=credentials.user_id if credentials else None)
+        return Failure(credentials.user_id if credentials else None)
     fresh = await _freshen(here, program_id, known, tried) if match is Match.RIGHT_BUT_STALE else None
-    return Attempt(user_id=known.user_id, password_hash=fresh or known.password_hash)
+    return Proof(program_id=program_id, user_id=known.user_id, password_hash=fresh or known.password_hash)
 
 
 async def _freshen(here: Resources, program_id: int, known: Credentials, password: str) -> str | None:

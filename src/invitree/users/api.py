@@ -21,6 +21,7 @@ from invitree.base.problems import (
 )
 from invitree.events.store import Actor, Author, insert_event, list_events
 from invitree.kit.body import json_body, takes
+from invitree.kit.db import Queryable
 from invitree.kit.origin import origin_of
 from invitree.kit.paging import LARGEST_ID, LINK, After, Limit, is_plain_id, next_page
 from invitree.kit.resources import resources
@@ -29,7 +30,7 @@ from invitree.kit.web import BODY, answers
 from invitree.sessions.actions import Pair, open_jwt_session, open_token_session
 from invitree.sessions.api import MEMBERS, author_of, caller_of, program_of
 from invitree.users import store
-from invitree.users.actions import Attempt, Login, rename, try_password
+from invitree.users.actions import Login, Proof, rename, try_password
 from invitree.users.rules import INVALID_PASSWORD
 from invitree.users.store import User
 
@@ -217,12 +218,15 @@ async def log_in(
     The token lives until it is logged out. A wrong password, an unknown or inactive user and an empty body get the same
     answer in the same time. An `Authorization` header is not looked at: a stale one must not lock anybody out.
     """
-    here, program = resources(request), await program_of(request)
-    user_id = await _log_in(request, program.id, data)
-    if user_id is None:
-        raise InvalidCredentials({NON_FIELD: [InvalidCredentials.message]})
-    token = await open_token_session(here, program_id=program.id, user_id=user_id, origin=origin_of(request))
-    return AuthTokenOut(token)
+    here, proof = resources(request), await _log_in(request, data)
+    if proof is not None:
+        async with here.db.transaction() as tx:
+            if await _is_held(tx, proof):
+                token = await open_token_session(
+                    tx, here, program_id=proof.program_id, user_id=proof.user_id, origin=origin_of(request)
+                )
+                return AuthTokenOut(token)
+    raise InvalidCredentials({NON_FIELD: [InvalidCredentials.message]})
 
 
 @post(
@@ -239,34 +243,43 @@ async def create_jwt(
     data: _LoginBody,
 ) -> Pair:
     """Begin a session and return an access token (5 minutes) and a refresh token (30 days, used once)."""
-    here, program = resources(request), await program_of(request)
-    user_id = await _log_in(request, program.id, data)
-    if user_id is None:
-        raise NoActiveAccount
-    return await open_jwt_session(here, program_id=program.id, user_id=user_id, origin=origin_of(request))
+    here, proof = resources(request), await _log_in(request, data)
+    if proof is not None:
+        async with here.db.transaction() as tx:
+            if await _is_held(tx, proof):
+                return await open_jwt_session(
+                    tx, here, program_id=proof.program_id, user_id=proof.user_id, origin=origin_of(request)
+                )
+    raise NoActiveAccount
 
 
-async def _log_in(request: Request[Any, Any, Any], program_id: int, data: LoginIn) -> int | None:
-    login = Login(email=data.email, username=data.username)
-    attempt = await _prove(request, program_id, login, data.password or "")
-    return attempt.user_id if attempt.password_hash is not None else None
+async def _log_in(request: Request[Any, Any, Any], data: LoginIn) -> Proof | None:
+    program, login = await program_of(request), Login(email=data.email, username=data.username)
+    return await _prove(request, program.id, login, data.password or "")
 
 
-async def prove_password(request: Request[Any, Any, Any], password: str) -> str:
-    """Let through whoever knows the password of the account that this request is made with; return its hash.
+async def _is_held(tx: Queryable, proof: Proof) -> bool:
+    """Return whether the password is still the one: a session must not begin after a reset has ended all of them."""
+    return await store.hold_password(
+        tx, program_id=proof.program_id, user_id=proof.user_id, password_hash=proof.password_hash
+    )
+
+
+async def prove_password(request: Request[Any, Any, Any], password: str) -> Proof:
+    """Let through whoever knows the password of the account that this request is made with.
 
     Raises InvalidInput on `current_password`, and TooManyRequests: a stolen token must not help to guess.
     """
     caller = caller_of(request)
     login = Login(user_id=caller.user_id, email=caller.email)
-    password_hash = (await _prove(request, caller.program_id, login, password)).password_hash
-    if password_hash is None:
+    proof = await _prove(request, caller.program_id, login, password)
+    if proof is None:
         raise InvalidInput({"current_password": [INVALID_PASSWORD]})
-    return password_hash
+    return proof
 
 
-async def _prove(request: Request[Any, Any, Any], program_id: int, login: Login, password: str) -> Attempt:
-    """Return what comes of an attempt, which is counted before it is made, and not at all where it succeeds."""
+async def _prove(request: Request[Any, Any, Any], program_id: int, login: Login, password: str) -> Proof | None:
+    """Try a password, counting the attempt before it is made, and not at all where it succeeds."""
     here, origin, name = resources(request), origin_of(request), login.name
     both = limited("login", here.settings.limit_login, origin.network, name)
     each = (
@@ -279,13 +292,13 @@ async def _prove(request: Request[Any, Any, Any], program_id: int, login: Login,
     except Unavailable:
         await here.throttle.refund(program_id, both, *each)
         raise
-    if attempt.password_hash is not None:
+    if isinstance(attempt, Proof):
         await here.throttle.refund(program_id, *each)
         await here.throttle.clear(request, program_id, both)
         return attempt
     by = Author(actor="unknown", ip_prefix=origin.ip_prefix)
     await insert_event(here.db, program_id=program_id, kind="login.failed", user_id=attempt.user_id, by=by)
-    return attempt
+    return None
 
 
 _READ: dict[str, Any] = {

@@ -152,6 +152,20 @@ async def find_decoy(db: Queryable, *, program_id: int) -> str | None:
     return password_hash
 
 
+async def hold_password(db: Queryable, *, program_id: int, user_id: int, password_hash: str) -> bool:
+    """Return whether an active user's password is still the one with this hash, and keep it so until the transaction
+    ends: whoever changes it meanwhile waits, and then ends what this transaction began."""
+    held = await db.fetchval(
+        """
+        SELECT true FROM users WHERE program_id = $1 AND id = $2 AND password_hash = $3 AND is_active FOR SHARE
+        """,
+        program_id,
+        user_id,
+        password_hash,
+    )
+    return held is not None
+
+
 async def replace_hash(db: Queryable, *, program_id: int, user_id: int, old_hash: str, new_hash: str) -> bool:
     """Write another hash in the place of one; return False where that is not there any more."""
     status = await db.execute(
@@ -268,10 +282,15 @@ async def deactivate(db: Queryable, *, program_id: int, user_id: int) -> bool:
 
 
 async def reactivate(db: Queryable, *, program_id: int, user_id: int) -> bool:
-    """Let a deactivated user in again; return False where the user was not kept out."""
+    """Let a deactivated user in again, to where the user was: one whose address is still to be confirmed, to the door.
+
+    Return False where the user was not kept out.
+    """
     status = await db.execute(
         """
-        UPDATE users SET is_active = true, deactivated_at = NULL
+        UPDATE users
+        SET deactivated_at = NULL,
+            is_active = confirmed_at IS NOT NULL OR (SELECT activation = 'off' FROM programs WHERE id = $1)
         WHERE program_id = $1 AND id = $2 AND deactivated_at IS NOT NULL AND deleted_at IS NULL
         """,
         program_id,
