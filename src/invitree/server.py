@@ -210,6 +210,7 @@ def _run_workers(settings: Settings, address: str) -> None:
     if sys.platform == "linux":
         # Forked with everything imported, a web process is there at once and shares the memory of the code.
         multiprocessing.set_start_method("fork", force=True)
+        os.register_at_fork(after_in_child=_end_when_told)
     server = Server(
         "invitree.app:serve",
         factory=True,
@@ -228,6 +229,12 @@ def _run_workers(settings: Settings, address: str) -> None:
     except SystemExit as end:
         if end.code:
             raise CannotServe("the web processes did not start or keep running; see the lines above") from None
+
+
+def _end_when_told() -> None:
+    """Let signals end a web process until it serves: the handlers it was forked with would only tell its own copy."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _greeting(address: str, *, given: Settings) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from invitree.migrations import HEAD
 from tests.conftest import as_admin
 from tests.process import run
 
@@ -95,7 +96,7 @@ async def test_a_newer_schema_is_one_line_and_left_alone(postgres: str, database
     for command in ("migrate", "serve", "verify"):
         assert "newer Invitree" in one_line(command, env={"INVITREE_DATABASE_URL": database_url})
     assert await connection.fetchval("SELECT version_num FROM alembic_version") == "9999"
-    await connection.execute("UPDATE alembic_version SET version_num = '0001'")
+    await connection.execute("UPDATE alembic_version SET version_num = $1", HEAD)
     await connection.close()
 
 

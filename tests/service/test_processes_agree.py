@@ -16,9 +16,10 @@ CODES = "/api/referral_codes"
 
 @pytest.fixture(scope="module")
 def pair(database_url: str) -> Iterator[tuple[Service, Service]]:
-    """Two services of one worker each, so that a test knows which process it asks."""
+    """Two services of one web process each, so that a test knows which process it asks, and nobody else listens."""
     environment = {"INVITREE_DATABASE_URL": database_url, "INVITREE_SECRET_KEY": "the same for both of them of course"}
-    with service("--workers", "1", env=environment) as one, service("--workers", "1", env=environment) as two:
+    alone = ("--workers", "1", "--no-worker")
+    with service(*alone, env=environment) as one, service(*alone, env=environment) as two:
         yield one, two
 
 

@@ -188,3 +188,14 @@ async def test_a_count_runs_out_with_time(here: Resources) -> None:
     await here.throttle.charge(connection, 1, one)  # type: ignore[arg-type]
     with pytest.raises(TooManyRequests):
         await here.throttle.charge(connection, 1, one)  # type: ignore[arg-type]
+
+
+async def test_a_change_of_address_counts_as_a_mail_to_the_new_one(client: httpx.AsyncClient, cast: Cast) -> None:
+    ann, target = await cast.member(), f"new-home-{next(_numbers)}@example.com"
+    seen = []
+    for number in range(most("limit_mail_by_target") + 1):
+        header = {"X-Forwarded-For": f"192.0.2.{next(_numbers)}"}
+        body = {"new_email": target.replace("@", f"+{number}@"), "current_password": PASSWORD}
+        answer = await client.post("/auth/users/set_email/", json=body, headers={**ann.headers, **header})
+        seen.append(answer.status_code)
+    assert seen == [204] * most("limit_mail_by_target") + [429]

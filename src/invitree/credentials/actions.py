@@ -132,11 +132,8 @@ async def reset_username(here: Resources, link: Followed, *, username: str, orig
         await insert_event(tx, program_id=link.program_id, kind="username.changed", user_id=link.user.id, by=by)
 
 
-async def ask_for_email(here: Resources, proof: Proof, *, new_email: str, origin: Origin) -> None:
+async def ask_for_email(here: Resources, proof: Proof, *, address: Email, origin: Origin) -> None:
     """Send a link to a user's new address, which is the user's once it is followed. Raises InvalidInput."""
-    address = parse_email(new_email)
-    if address is None:
-        raise InvalidInput({"new_email": [BAD_EMAIL]})
     program_id, user_id = proof.program_id, proof.user_id
     async with here.db.transaction() as tx:
         await hold(tx, proof)

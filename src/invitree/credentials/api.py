@@ -6,7 +6,7 @@ from litestar import Request, post
 from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
-from invitree.base.emails import parse_email
+from invitree.base.emails import Email, parse_email
 from invitree.base.problems import (
     NON_FIELD,
     InvalidInput,
@@ -103,6 +103,20 @@ class SetEmailIn(Struct, forbid_unknown_fields=True):
     new_email: EmailText
 
 
+async def _charge_mail(request: Request[Any, Any, Any], program_id: int, email: str, *, field: str) -> Email:
+    """Count a mail to an address, and return it parsed. Raises InvalidInput on `field`, or TooManyRequests."""
+    here, address = resources(request), parse_email(email)
+    if address is None:
+        raise InvalidInput({field: [BAD_EMAIL]})
+    await here.throttle.charge(
+        request,
+        program_id,
+        limit("mail_by_ip", here.settings.limit_mail_by_ip, origin_of(request).network),
+        limit("mail_by_target", here.settings.limit_mail_by_target, address.identity),
+    )
+    return address
+
+
 _DONE: dict[str, Any] = {"status_code": 204, "response_description": "Done.", "tags": ["Credentials"]}
 _ANYONE: dict[str, Any] = {
     **_DONE,
@@ -133,15 +147,7 @@ async def _follow(request: Request[Any, Any, Any], kind: LinkKind, uid: str, tok
 async def _mail_link(request: Request[Any, Any, Any], kind: ResetKind, email: str) -> None:
     """Have a link sent to whoever has an address, the same for everybody. Raises InvalidInput, TooManyRequests."""
     here, program, origin = resources(request), await program_of(request), origin_of(request)
-    address = parse_email(email)
-    if address is None:
-        raise InvalidInput({"email": [BAD_EMAIL]})
-    await here.throttle.charge(
-        request,
-        program.id,
-        limit("mail_by_ip", here.settings.limit_mail_by_ip, origin.network),
-        limit("mail_by_target", here.settings.limit_mail_by_target, address.identity),
-    )
+    address = await _charge_mail(request, program.id, email, field="email")
     await send_link_to_whoever_has(
         here.db,
         email_key=address.key,
@@ -208,7 +214,7 @@ async def reset_password_confirm(request: Request[Any, Any, Any], data: JSONBody
 async def set_username(request: Request[Any, Any, Any], data: JSONBody[SetUsernameIn]) -> None:
     """Change your username."""
     _compare(data.new_username, data.re_new_username, _USERNAMES_DIFFER)
-    await prove_password(request, data.current_password)
+    proof = await prove_password(request, data.current_password)
     caller = caller_of(request)
     await rename(
         resources(request).db,
@@ -217,6 +223,7 @@ async def set_username(request: Request[Any, Any, Any], data: JSONBody[SetUserna
         username=data.new_username,
         field="new_username",
         by=author_of(request, user_id=caller.user_id),
+        proof=proof,
     )
 
 
@@ -247,7 +254,8 @@ async def set_email(request: Request[Any, Any, Any], data: JSONBody[SetEmailIn])
     Until then nothing changes.
     """
     proof = await prove_password(request, data.current_password)
-    await actions.ask_for_email(resources(request), proof, new_email=data.new_email, origin=origin_of(request))
+    address = await _charge_mail(request, proof.program_id, data.new_email, field="new_email")
+    await actions.ask_for_email(resources(request), proof, address=address, origin=origin_of(request))
 
 
 @post("/users/set_email_confirm", **takes(ActivationIn), **_ANYONE, summary="Confirm your new address")

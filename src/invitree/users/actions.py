@@ -40,6 +40,14 @@ class Login(Struct, frozen=True, kw_only=True):
         return (address.identity if address else "") + name_key(self.username or "")
 
 
+class Proof(Struct, frozen=True, kw_only=True):
+    """That somebody knew the password with this hash. It may be another one by the time that something is written."""
+
+    program_id: int
+    user_id: int
+    password_hash: str
+
+
 class Applicant(Struct, frozen=True, kw_only=True):
     """Somebody whose account can be written: everything checked, the password hashed."""
 
@@ -99,8 +107,17 @@ def taken(error: asyncpg.UniqueViolationError, *, email: str, username: str) -> 
     return error
 
 
-async def rename(db: Database, *, program_id: int, user_id: int, username: str, field: str, by: Author) -> User:
-    """Give a user another name. Raises NotFound, or InvalidInput on `field`."""
+async def rename(
+    db: Database,
+    *,
+    program_id: int,
+    user_id: int,
+    username: str,
+    field: str,
+    by: Author,
+    proof: Proof | None = None,
+) -> User:
+    """Give a user another name. Raises NotFound, or InvalidInput on `field` or where a password proved is stale."""
     name = clean_username(username)
     if name is None:
         raise InvalidInput({field: [BAD_USERNAME]})
@@ -111,16 +128,10 @@ async def rename(db: Database, *, program_id: int, user_id: int, username: str, 
             raise taken(error, email=field, username=field) from None
         if user is None:
             raise NotFound
+        if proof is not None:
+            await hold(tx, proof)  # after the stronger lock on the same row
         await insert_event(tx, program_id=program_id, kind="username.changed", user_id=user_id, by=by)
     return user
-
-
-class Proof(Struct, frozen=True, kw_only=True):
-    """That somebody knew the password with this hash. It may be another one by the time that something is written."""
-
-    program_id: int
-    user_id: int
-    password_hash: str
 
 
 class Failure(Struct, frozen=True):

@@ -47,10 +47,10 @@ say(lead);
 if (route) ask();
 addEventListener("hashchange", () => location.reload());
 
-function say(text, wrong = false) {
+function say(text, how = "") {
   const paragraph = document.querySelector("#lead");
   paragraph.textContent = text;
-  paragraph.classList.toggle("wrong", wrong);
+  paragraph.className = how;
 }
 
 function ask() {
@@ -65,6 +65,7 @@ function field(name) {
   input.type = name.includes("password") ? "password" : "text";
   input.autocomplete = name.includes("password") ? "new-password" : "username";
   const label = document.createElement("label");
+  input.setAttribute("aria-describedby", "lead");
   label.append(texts[name], input);
   return label;
 }
@@ -82,12 +83,19 @@ async function send(event) {
     });
     if (answer.ok) return finish();
     const problem = await answer.json();
-    const isDead = problem.uid || problem.token;
-    say(isDead ? texts.link : reason(problem), true);
+    if (problem.code === "stale_token") return finish();
+    if (problem.uid || problem.token) return refuse(texts.link);
+    say(reason(problem), "wrong");
   } catch {
-    say(texts.offline, true);
+    say(texts.offline, "wrong");
   }
   button.disabled = false;
+  form.querySelector("input, button").focus();
+}
+
+function refuse(text) {
+  form.hidden = true;
+  say(text, "wrong");
 }
 
 function reason(problem) {
@@ -98,5 +106,5 @@ function reason(problem) {
 function finish() {
   form.hidden = true;
   history.replaceState(null, "", location.pathname);
-  say(done);
+  say(done, "done");
 }

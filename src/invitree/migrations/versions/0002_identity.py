@@ -93,6 +93,10 @@ APPEND_ONLY = (
     CREATE TRIGGER events_are_append_only BEFORE UPDATE OR DELETE ON events
     FOR EACH ROW EXECUTE FUNCTION refuse_to_change_events()
     """,
+    """
+    CREATE TRIGGER events_are_not_truncated BEFORE TRUNCATE ON events
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_to_change_events()
+    """,
 )
 
 
