@@ -202,6 +202,7 @@ class TestTheRecord:
             "UPDATE events SET kind = 'a.b'",
             "UPDATE events SET user_id = NULL",
             "DELETE FROM events",
+            "TRUNCATE events",
             "INSERT INTO events (program_id, id, actor, kind) SELECT program_id, id, actor, kind FROM events "
             "ON CONFLICT (program_id, id) DO UPDATE SET kind = 'a.b'",
         ):
