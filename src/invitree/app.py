@@ -48,8 +48,6 @@ def serve() -> ASGIApp:
     """Return the application for a web server, set up by the environment. The factory that `invitree serve` names."""
     # Ctrl-C reaches everything in the terminal's process group; this process ends when `invitree serve` says so.
     os.setpgrp()
-    # Until the web server sets a handler here, that of the process which forked this one would swallow the signal.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     settings = read_settings(os.environ)
     configure_logging(settings.log_format)
     return Edge(create_app(settings), access_log=settings.access_log)

@@ -109,8 +109,10 @@ def _run(script: str) -> None:
 def _install_queue() -> None:
     """Make PgQueuer's own tables, as the installed version of it wants them."""
     from pgqueuer.adapters.persistence.qb import QueryBuilderEnvironment
+    from pgqueuer.domain.settings import DBSettings
 
-    script = QueryBuilderEnvironment().build_install_query(create_schema=False)
+    # Under its usual names, whatever variables such as QUEUE_TABLE say, which it would take from the environment.
+    script = QueryBuilderEnvironment(DBSettings.model_construct()).build_install_query(create_schema=False)
     connection: Any = op.get_bind().connection.dbapi_connection
     # Past SQLAlchemy, which would prepare it; in the same transaction all the same.
     connection.run_async(lambda asyncpg_connection: asyncpg_connection.execute(script))
