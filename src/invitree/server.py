@@ -24,6 +24,7 @@ import invitree
 from invitree.base.settings import Settings, SettingsError, check_settings
 from invitree.kit.db import OUTAGES
 from invitree.kit.embedded import embedded_postgres
+from invitree.kit.hidden import hidden
 from invitree.migrations import HEAD
 from invitree.migrations.upgrade import revision, upgrade
 
@@ -151,18 +152,16 @@ def serve(settings: Settings, *, worker: bool = True) -> None:
 def _load() -> None:
     """Import what the web processes need, once for all of them."""
     gc.disable()  # nothing of this is garbage, and looking for some takes a tenth of the time
-    # structlog loads rich where it finds it, a fifth of the time, for tracebacks that are not printed with it here.
-    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
     try:
-        import granian.server  # noqa: F401
+        # structlog loads rich where it finds it, a fifth of the time, for tracebacks that are not printed with it here.
+        with hidden("rich"):
+            import granian.server  # noqa: F401
 
-        from invitree import app  # noqa: F401
-        from invitree.users.rules import common_passwords
+            from invitree import app  # noqa: F401
+            from invitree.users.rules import common_passwords
 
-        common_passwords()
+            common_passwords()
     finally:
-        if sys.modules["rich"] is None:
-            del sys.modules["rich"]
         gc.freeze()
         gc.enable()
 
