@@ -70,7 +70,7 @@ def create_app(settings: Settings) -> Litestar:
         Router("/api/referral_codes", route_handlers=codes_api.HANDLERS),
         Router("/api/users", route_handlers=referrals_api.HANDLERS),
     ]
-    # Litestar loads a plugin for pydantic where it finds it: half a second, 20 MB. The worker's PgQueuer brings it along.
+    # Litestar loads a plugin for pydantic where it finds it: half a second, 20 MB. PgQueuer brings it, for the worker.
     with hidden("pydantic"):
         return Litestar(
             route_handlers=[*routes, *account_pages.HANDLERS, *operations.HANDLERS, *docs_handlers],
