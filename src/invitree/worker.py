@@ -27,6 +27,7 @@ Job = Callable[[Resources, bytes, int], Awaitable[None]]
 Clean = Callable[[Resources], Awaitable[None]]
 
 _KEPT_S = 7 * 86_400.0  # what PgQueuer notes of jobs
+_AT_ONCE = 5_000  # rows deleted by one statement, which has five seconds
 _log = structlog.get_logger()
 
 
@@ -37,7 +38,8 @@ async def _forget_old_news(here: Resources) -> None:
 async def forget_the_dead(here: Resources) -> None:
     """Delete what can prove nothing and limits nothing any more, program by program."""
     for program_id in await list_program_ids(here.db):
-        await delete_ended_sessions(here.db, program_id=program_id)
+        while await delete_ended_sessions(here.db, program_id=program_id, most=_AT_ONCE):
+            pass
         await delete_dead_tokens(here.db, program_id=program_id)
         await here.throttle.forget(program_id)
 

@@ -218,3 +218,17 @@ async def test_the_counts_hold_no_address_and_no_name(
         assert ip not in row["text"]
         assert ann.username.encode() not in row["key"]
         assert len(row["key"]) == 16
+
+
+async def test_a_success_with_a_plus_variant_clears_nothing_of_the_address(
+    client: httpx.AsyncClient, cast: Cast, ip: str
+) -> None:
+    """Who has registered a variant of somebody's address shares the count, and must not be able to begin it anew."""
+    ann = await cast.member()
+    variant = ann.email.replace("@", "+evil@")
+    body = {"email": variant, "username": f"evil{ann.id}", "password": PASSWORD}
+    assert (await client.post("/auth/users/", json=body, headers=come_from(ip))).status_code == 201
+    for _ in range(BOTH):
+        assert await attempt(client, ip, email=ann.email) == 400
+        assert await attempt(client, ip, PASSWORD, email=variant) in (200, 429)
+    assert await attempt(client, ip, email=ann.email) == 429

@@ -199,3 +199,28 @@ async def test_a_change_of_address_counts_as_a_mail_to_the_new_one(client: httpx
         answer = await client.post("/auth/users/set_email/", json=body, headers={**ann.headers, **header})
         seen.append(answer.status_code)
     assert seen == [204] * most("limit_mail_by_target") + [429]
+
+
+async def test_nobody_can_fill_a_mailbox_by_changing_a_password_again_and_again(
+    client: httpx.AsyncClient, cast: Cast, here: Resources
+) -> None:
+    ann, passwords = await cast.member(), [PASSWORD, "staple battery horse correct"]
+    seen = []
+    for number in range(most("limit_mail_by_target") + 1):
+        header = {"X-Forwarded-For": f"192.0.2.{next(_numbers)}"}
+        body = {"current_password": passwords[number % 2], "new_password": passwords[1 - number % 2]}
+        answer = await client.post("/auth/users/set_password/", json=body, headers={**ann.headers, **header})
+        seen.append(answer.status_code)
+    assert seen == [204] * most("limit_mail_by_target") + [429]
+
+
+async def test_nor_by_signing_up_with_variants_of_its_address(
+    client: httpx.AsyncClient, cast: Cast, here: Resources
+) -> None:
+    await here.db.execute("INSERT INTO programs (slug, activation) VALUES ('strict', 'required')")
+    seen = []
+    for number in range(most("limit_mail_by_target") + 1):
+        header = {"X-Forwarded-For": f"192.0.2.{next(_numbers)}", "X-Program": "strict"}
+        body = {"email": f"prey+{number}@example.com", "username": f"prey{number}", "password": PASSWORD}
+        seen.append((await client.post("/auth/users/", json=body, headers=header)).status_code)
+    assert seen == [201] * most("limit_mail_by_target") + [429]

@@ -184,6 +184,7 @@ async def set_password(request: Request[Any, Any, Any], data: JSONBody[SetPasswo
     caller = caller_of(request)
     actions.check_password(data.new_password, email=caller.email, username=caller.username)
     proof = await prove_password(request, data.current_password)
+    await _charge_mail(request, proof.program_id, caller.email, field="current_password")  # the notice of it
     await actions.set_password(
         resources(request), caller, proof=proof, password=data.new_password, origin=origin_of(request)
     )

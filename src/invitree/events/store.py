@@ -82,3 +82,19 @@ async def list_events(db: Queryable, *, program_id: int, user_id: int, before: i
         limit,
     )
     return [Event(**row) for row in rows]
+
+
+async def happened_lately(db: Queryable, *, program_id: int, user_id: int, kind: Kind) -> bool:
+    """Return whether this has happened to a user's account within the hour."""
+    found: bool = await db.fetchval(
+        """
+        SELECT EXISTS (
+            SELECT FROM events
+            WHERE program_id = $1 AND user_id = $2 AND kind = $3 AND created_at > clock_timestamp() - interval '1 hour'
+        )
+        """,
+        program_id,
+        user_id,
+        kind,
+    )
+    return found

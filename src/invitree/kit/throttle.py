@@ -74,9 +74,17 @@ class Throttle:
         if self._on and limits:
             await self._db.execute(
                 """
-                UPDATE throttles t SET clear_at = clear_at - step
-                FROM unnest($2::text[], $3::bytea[], $4::interval[]) AS asked (scope, key, step)
-                WHERE t.program_id = $1 AND t.scope = asked.scope AND t.key = asked.key
+                WITH held AS (
+                    -- In the order in which `_charge` takes them, so that the two never wait for each other.
+                    SELECT t.scope, t.key, asked.step
+                    FROM throttles t
+                    JOIN unnest($2::text[], $3::bytea[], $4::interval[]) AS asked (scope, key, step) USING (scope, key)
+                    WHERE t.program_id = $1
+                    ORDER BY t.scope, t.key
+                    FOR UPDATE OF t
+                )
+                UPDATE throttles t SET clear_at = t.clear_at - held.step
+                FROM held WHERE t.program_id = $1 AND t.scope = held.scope AND t.key = held.key
                 """,
                 program_id,
                 *self._columns(limits)[:3],

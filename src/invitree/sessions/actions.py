@@ -8,7 +8,7 @@ from msgspec import Meta, Struct, structs
 
 from invitree.base.problems import NotFound, TokenNotValid
 from invitree.base.tokens import is_djangos, program_of, seal
-from invitree.events.store import Author, insert_event
+from invitree.events.store import Author, happened_lately, insert_event
 from invitree.kit.db import OUTAGES, Queryable
 from invitree.kit.keys import Keyring, new_token
 from invitree.kit.origin import Origin
@@ -177,10 +177,13 @@ async def _follow(
 async def _end_stolen(tx: Queryable, program_id: int, family: Family, origin: Origin) -> None:
     _log.warning("refresh_token.reused", program_id=program_id, user_id=family.user_id)
     by = Author(actor="unknown", ip_prefix=origin.ip_prefix)
+    # One letter an hour: whoever has the account could fill its mailbox by stealing from themselves.
+    told = await happened_lately(tx, program_id=program_id, user_id=family.user_id, kind="refresh_token.reused")
     await insert_event(tx, program_id=program_id, kind="refresh_token.reused", user_id=family.user_id, by=by)
-    await send_notice(
-        tx, kind="session_stolen", program_id=program_id, user_id=family.user_id, language=origin.language
-    )
+    if not told:
+        await send_notice(
+            tx, kind="session_stolen", program_id=program_id, user_id=family.user_id, language=origin.language
+        )
     await store.delete_session(tx, program_id=program_id, user_id=family.user_id, session_id=family.session_id)
 
 

@@ -161,33 +161,45 @@ async def delete_family(db: Queryable, *, program_id: int, hashes: Sequence[byte
     return user_id
 
 
-async def delete_ended_sessions(db: Queryable, *, program_id: int) -> None:
+async def delete_ended_sessions(db: Queryable, *, program_id: int, most: int) -> bool:
     """Delete what can prove nothing any more: used refresh tokens past their life, and sessions left with none.
 
-    A used token is kept through its life: presented again, it tells of a theft.
+    At most so many of each; return whether there may be more. A used token is kept through its life: presented again,
+    it tells of a theft.
     """
-    await db.execute(
+    sessions = await db.execute(
         """
-        DELETE FROM sessions s
-        WHERE program_id = $1 AND token_hash IS NULL AND created_at < clock_timestamp() - interval '1 hour'
-          AND NOT EXISTS (
-              SELECT FROM refresh_tokens t
-              WHERE t.program_id = s.program_id AND t.session_id = s.id AND t.expires_at > clock_timestamp()
-          )
+        DELETE FROM sessions WHERE program_id = $1 AND id IN (
+            SELECT s.id FROM sessions s
+            WHERE s.program_id = $1 AND s.token_hash IS NULL AND s.created_at < clock_timestamp() - interval '1 hour'
+              AND NOT EXISTS (
+                  SELECT FROM refresh_tokens t
+                  WHERE t.program_id = s.program_id AND t.session_id = s.id AND t.expires_at > clock_timestamp()
+              )
+            LIMIT $2
+        )
         """,
         program_id,
+        most,
     )
-    # From the oldest on, so that I4b holds: a successor points at its parent only while that is there.
-    await db.execute(
+    # With what points at them, so that I4b holds.
+    tokens = await db.fetchval(
         """
         WITH dead AS (
-            DELETE FROM refresh_tokens
-            WHERE program_id = $1 AND used_at IS NOT NULL AND expires_at < clock_timestamp() RETURNING id
+            DELETE FROM refresh_tokens WHERE program_id = $1 AND id IN (
+                SELECT id FROM refresh_tokens
+                WHERE program_id = $1 AND used_at IS NOT NULL AND expires_at < clock_timestamp() LIMIT $2
+            )
+            RETURNING id
+        ), orphaned AS (
+            UPDATE refresh_tokens SET parent_id = NULL WHERE program_id = $1 AND parent_id IN (SELECT id FROM dead)
         )
-        UPDATE refresh_tokens SET parent_id = NULL WHERE program_id = $1 AND parent_id IN (SELECT id FROM dead)
+        SELECT count(*) FROM dead
         """,
         program_id,
+        most,
     )
+    return sessions == f"DELETE {most}" or tokens == most
 
 
 async def lock_family(db: Queryable, *, program_id: int, hashes: Sequence[bytes]) -> Family | None:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from litestar import Request, post
 from msgspec import Meta, Struct
 
+from invitree.base.emails import parse_email
 from invitree.base.problems import NON_FIELD, InvalidInput, TooManyRequests, Unauthenticated, UnknownProgram
 from invitree.kit.body import json_body, takes
 from invitree.kit.origin import origin_of
@@ -70,6 +71,9 @@ async def register(
         raise InvalidInput({NON_FIELD: [PASSWORDS_DIFFER]})
     here, program, origin = resources(request), await program_of(request), origin_of(request)
     await here.throttle.charge(request, program.id, limit("register", here.settings.limit_register, origin.network))
+    if program.activation == "required" and (address := parse_email(data.email)):
+        target = limit("mail_by_target", here.settings.limit_mail_by_target, address.identity)
+        await here.throttle.charge(request, program.id, target)
     applicant = await admit(here.hasher, email=data.email, username=data.username, password=data.password)
     user = await sign_up(here, program=program, applicant=applicant, referral_code=data.referral_code, origin=origin)
     return UserOut(email=user.email, id=user.id, username=user.username)

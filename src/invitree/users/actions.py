@@ -39,6 +39,12 @@ class Login(Struct, frozen=True, kw_only=True):
         address = parse_email(self.email or "")
         return (address.identity if address else "") + name_key(self.username or "")
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the name is the one that all its spellings are counted by; another may be a stranger's account."""
+        address, username = parse_email(self.email or ""), self.username or ""
+        return (address is None or address.key == address.identity) and username == name_key(username)
+
 
 class Proof(Struct, frozen=True, kw_only=True):
     """That somebody knew the password with this hash. It may be another one by the time that something is written."""

@@ -294,7 +294,11 @@ async def _prove(request: Request[Any, Any, Any], program_id: int, login: Login,
         raise
     if isinstance(attempt, Proof):
         await here.throttle.refund(program_id, *each)
-        await here.throttle.clear(request, program_id, both)
+        # Whoever has a plus variant of somebody's address must not clear what they failed at with that one.
+        if login.is_plain:
+            await here.throttle.clear(request, program_id, both)
+        else:
+            await here.throttle.refund(program_id, both)
         return attempt
     by = Author(actor="unknown", ip_prefix=origin.ip_prefix)
     await insert_event(here.db, program_id=program_id, kind="login.failed", user_id=attempt.user_id, by=by)

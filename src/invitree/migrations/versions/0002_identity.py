@@ -28,6 +28,7 @@ ALTER TABLE sessions
     ADD COLUMN device text NOT NULL DEFAULT '',
     ADD COLUMN ip_prefix text NOT NULL DEFAULT '',
     ADD COLUMN last_seen_at timestamptz NOT NULL DEFAULT clock_timestamp();
+UPDATE users SET deactivated_at = clock_timestamp() WHERE NOT is_active;
 CREATE INDEX users_with_foreign_hashes ON users (program_id, id DESC) WHERE password_hash LIKE 'pbkdf2%';
 CREATE INDEX refresh_tokens_by_end ON refresh_tokens (program_id, expires_at);
 """
