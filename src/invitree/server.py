@@ -24,7 +24,7 @@ import invitree
 from invitree.base.settings import Settings, SettingsError, check_settings
 from invitree.kit.db import OUTAGES
 from invitree.kit.embedded import embedded_postgres
-from invitree.kit.hidden import hidden
+from invitree.kit.hidden import hidden, put_off
 from invitree.migrations import HEAD
 from invitree.migrations.upgrade import revision, upgrade
 
@@ -153,8 +153,10 @@ def _load() -> None:
     """Import what the web processes need, once for all of them."""
     gc.disable()  # nothing of this is garbage, and looking for some takes a tenth of the time
     try:
-        # structlog loads rich where it finds it, a fifth of the time, for tracebacks that are not printed with it here.
-        with hidden("rich"):
+        # structlog loads rich where it finds it, a fifth of the time, for tracebacks that are not printed with it here;
+        # Litestar loads a writer of YAML, Granian a reader of .env files.
+        put_off("yaml")
+        with hidden("rich"), hidden("dotenv"):
             import granian.server  # noqa: F401
 
             from invitree import app  # noqa: F401

@@ -10,6 +10,8 @@ from typing import Any
 
 import httpx
 import pytest
+from joserfc import jwt
+from joserfc.jwk import OctKey
 
 from invitree.kit.keys import _derive
 from invitree.kit.resources import Resources
@@ -29,7 +31,7 @@ def b64(raw: bytes) -> str:
 def forge(claims: Claims | bytes, *, header: Any = HEADER, key: bytes = KEY, digest: Any = hashlib.sha256) -> str:
     """Return a token signed with our own key, so that nothing but what is forged about it can be why it is refused."""
     payload = claims if isinstance(claims, bytes) else json.dumps(claims).encode()
-    signed = f"{b64(json.dumps(header).encode())}.{b64(payload)}"
+    signed = f"{b64(json.dumps(header, separators=(',', ':')).encode())}.{b64(payload)}"
     return f"{signed}.{b64(hmac.digest(key, signed.encode(), digest))}"
 
 
@@ -41,6 +43,13 @@ async def claims_of(here: Resources, cast: Cast, person: Person) -> Claims:
 
 async def ask(client: httpx.AsyncClient, token: str, scheme: str = "Bearer") -> httpx.Response:
     return await client.get("/auth/users/me/", headers={"Authorization": f"{scheme} {token}", "X-Request-Id": "same"})
+
+
+async def test_a_token_is_one_to_other_libraries(here: Resources, cast: Cast) -> None:
+    access = (await cast.pair(await cast.member())).access
+    elsewhere = jwt.decode(access, OctKey.import_key(KEY), algorithms=["HS256"])
+    assert elsewhere.header == HEADER
+    assert elsewhere.claims == here.keys.verify(access)
 
 
 async def test_a_token_signed_here_opens(client: httpx.AsyncClient, cast: Cast, here: Resources) -> None:
@@ -95,6 +104,9 @@ FORGERIES: dict[str, Callable[[Claims], str]] = {
     "unencoded payload": lambda c: forge(c, header={**HEADER, "b64": False, "crit": ["b64"]}),
     "encrypted, it says": lambda c: forge(c, header={"alg": "dir", "enc": "A256GCM"}),
     "two algs": lambda c: b64(b'{"alg":"none","alg":"HS256"}') + "." + b64(json.dumps(c).encode()) + ".",
+    "spaces in the header": lambda c: b64(b'{"alg": "HS256", "typ": "JWT"}') + "." + forge(c).partition(".")[2],
+    "another spelling of the signature": lambda c: forge(c) + "=",
+    "another last letter": lambda c: forge(c)[:-1] + chr(ord(forge(c)[-1]) ^ 1),
     "four parts": lambda c: f"{forge(c)}.x",
     "two parts": lambda c: forge(c).rpartition(".")[0],
     "five parts": lambda c: "a.b.c.d.e",

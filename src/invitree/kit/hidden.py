@@ -1,8 +1,9 @@
-"""Keeping libraries from loading others that they would use if they are there, and that nothing here uses with them."""
+"""Keeping libraries from loading others that nothing here uses with them."""
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import LazyLoader, find_spec, module_from_spec
 
 
 @contextmanager
@@ -16,3 +17,15 @@ def hidden(module: str) -> Iterator[None]:
         yield
     finally:
         del sys.modules[module]
+
+
+def put_off(module: str) -> None:
+    """Let a module be loaded when something in it is first used, and not when it is imported; nothing if it is already.
+
+    For what a library imports whether it needs it or not.
+    """
+    spec = find_spec(module)
+    if module not in sys.modules and spec is not None and spec.loader is not None:
+        spec.loader = loader = LazyLoader(spec.loader)
+        sys.modules[module] = empty = module_from_spec(spec)
+        loader.exec_module(empty)

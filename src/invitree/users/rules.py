@@ -1,10 +1,13 @@
 """What a username and a password may be."""
 
 import re
+import runpy
 import unicodedata
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 from invitree.base.problems import Text
 
@@ -68,9 +71,10 @@ def password_complaints(password: str, *, email: str, username: str) -> Sequence
 @cache
 def common_passwords() -> frozenset[str]:
     """Return the 30,000 passwords that are tried first (zxcvbn's list, from leaked databases)."""
-    from zxcvbn.frequency_lists import FREQUENCY_LISTS
-
-    return frozenset(FREQUENCY_LISTS["passwords"])
+    # The module alone: its package loads all that estimates how strong a password is, and nobody here asks.
+    package = Path(find_spec("zxcvbn").origin)  # type: ignore[union-attr,arg-type]
+    lists = runpy.run_path(str(package.with_name("frequency_lists.py")))["FREQUENCY_LISTS"]
+    return frozenset(lists["passwords"])
 
 
 def _alike(password: str, name: str) -> bool:
