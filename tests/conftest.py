@@ -10,10 +10,9 @@ import asyncpg
 import httpx
 import pytest
 
-from invitree.app import create_app, open_resources
+from invitree.app import create_app, front, open_resources
 from invitree.base.settings import Settings
 from invitree.invariants import INVARIANTS, check
-from invitree.kit.edge import Edge
 from invitree.kit.embedded import embedded_postgres
 from invitree.kit.resources import Resources
 from invitree.migrations.upgrade import upgrade
@@ -79,7 +78,7 @@ async def client(here: Resources) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the application, in this process but through its whole ASGI surface."""
     app = create_app(here.settings)
     app.state["resources"] = here
-    transport = httpx.ASGITransport(app=Edge(app, access_log=False))  # type: ignore[arg-type]
+    transport = httpx.ASGITransport(app=front(app, access_log=False))  # type: ignore[arg-type]
     async with httpx.AsyncClient(transport=transport, base_url="http://invitree.test", timeout=30) as opened:
         yield opened
 

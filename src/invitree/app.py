@@ -21,6 +21,7 @@ from invitree.codes import api as codes_api
 from invitree.credentials import actions as credentials
 from invitree.credentials import api as credentials_api
 from invitree.credentials import pages as account_pages
+from invitree.express import Express
 from invitree.kit.apidocs import docs_handlers
 from invitree.kit.cache import Cache
 from invitree.kit.clock import Clock
@@ -32,11 +33,13 @@ from invitree.kit.listen import Listener
 from invitree.kit.log import configure_logging
 from invitree.kit.passwords import Hasher
 from invitree.kit.resources import Resources
+from invitree.kit.tally import Tally
 from invitree.kit.throttle import Throttle
 from invitree.kit.web import BODY_LIMIT_BYTES, EXCEPTION_HANDLERS
 from invitree.manual import MANUAL
 from invitree.programs import actions as programs
 from invitree.referrals import api as referrals_api
+from invitree.sessions import actions as sessions
 from invitree.sessions import api as sessions_api
 from invitree.signup import api as signup_api
 from invitree.users import api as users_api
@@ -51,7 +54,12 @@ def serve() -> ASGIApp:
     os.setpgrp()
     settings = read_settings(os.environ)
     configure_logging(settings.log_format)
-    return Edge(create_app(settings), access_log=settings.access_log)
+    return front(create_app(settings), access_log=settings.access_log)
+
+
+def front(app: Litestar, *, access_log: bool) -> ASGIApp:
+    """Return the application behind what every request passes first."""
+    return Edge(Express(app), access_log=access_log)
 
 
 def create_app(settings: Settings) -> Litestar:
@@ -100,30 +108,41 @@ async def _opened(app: Litestar, *, settings: Settings) -> AsyncIterator[None]:
 @asynccontextmanager
 async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     """Open what a process needs to serve or to do jobs, and close it in reverse order."""
-    caches: dict[str, Cache[Any, Any]] = {codes.TOPIC: Cache(most=100_000), programs.TOPIC: Cache(most=1_000)}
-    hears = {
-        codes.TOPIC: partial(codes.heard, caches[codes.TOPIC]),
-        credentials.TOPIC: partial(codes.heard_of_address, caches[codes.TOPIC]),
-        programs.TOPIC: partial(programs.heard, caches[programs.TOPIC]),
+    caches: dict[str, Cache[Any, Any]] = {
+        codes.TOPIC: Cache(most=settings.cache_size),
+        codes.OWNERS: Cache(most=settings.cache_size),
+        programs.TOPIC: Cache(most=1_000),
+        sessions.TOPIC: Cache(most=10_000),
     }
-    db, keys = await Database.open(settings.database_url, size=settings.pool_size), Keyring(settings.secret_keys)
+    forgets = {
+        codes.TOPIC: partial(codes.forget, caches[codes.TOPIC]),
+        credentials.TOPIC: partial(codes.forget_address, caches[codes.TOPIC]),
+        programs.TOPIC: partial(programs.forget, caches[programs.TOPIC]),
+        sessions.TOPIC: partial(sessions.forget, caches[sessions.TOPIC]),
+    }
+    hears = {**forgets, codes.TOPIC: partial(codes.heard, caches[codes.TOPIC])}
+    db, keys = Database.at(settings.database_url, size=settings.pool_size), Keyring(settings.secret_keys)
+    clock = Clock()
     here = Resources(
         settings=settings,
         db=db,
-        clock=Clock(),
+        clock=clock,
         keys=keys,
         hasher=Hasher(threads=max(1, (os.cpu_count() or 1) // settings.workers)),
         throttle=Throttle(db, keys, on=settings.throttle == "on"),
+        tally=Tally(db, keys, clock, on=settings.throttle == "on"),
         caches=caches,
-        hears=hears,
     )
-    listener = Listener(settings.database_url, clock=here.clock, caches=caches, hears=hears)
+    db.forgets = forgets
+    listener = Listener(settings.database_url, clock=clock, caches=caches, hears=hears)
     await listener.start()
+    await here.tally.start()
     common_passwords()
     try:
         yield here
     finally:
         await listener.stop()
+        await here.tally.stop()
         here.hasher.close()
         await here.db.close()
 

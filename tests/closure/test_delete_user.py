@@ -232,7 +232,7 @@ class TestWhatIsDead:
         async with news_withheld(here):
             done(await delete(client, alice))
             answer = await client.get(lookup(alice.email), headers=witness.headers)
-            assert here.caches["codes"].get(kept, now=here.clock.now()) is not None  # the cache is open
+            assert here.caches["codes"].get(kept, now=here.clock.seconds()) is not None  # the cache is open
         refused(answer, 404, "code_not_found")
 
     async def test_every_link_and_pending_change_is(

@@ -3,7 +3,9 @@
 import httpx
 import pytest
 
+from invitree.kit.resources import Resources
 from tests.cast import Cast, in_days, refused
+from tests.credentials.steps import news_withheld
 
 OWN = "/api/referral_codes/"
 DELETE = ["/api/referral_codes/delete/", "/api/referral_codes/delete", "/api/referral_codes/", "/api/referral_codes"]
@@ -65,20 +67,16 @@ async def test_deleting_touches_no_other_members_code(client: httpx.AsyncClient,
 
 @pytest.mark.parametrize("end", ["delete", "replace"])
 async def test_this_process_needs_no_news_to_stop_showing_what_it_ended(
-    client: httpx.AsyncClient, cast: Cast, monkeypatch: pytest.MonkeyPatch, end: str
+    client: httpx.AsyncClient, cast: Cast, here: Resources, end: str
 ) -> None:
     alice = await cast.member()
     old = await cast.code(alice)
     lookup = f"/api/referral_codes/get/{alice.email}/"
     assert (await client.get(lookup, headers=alice.headers)).json()["code"] == old
-
-    async def unheard(*_args: object, **_named: object) -> None:
-        """Announce nothing, as if the news were still on its way."""
-
-    monkeypatch.setattr("invitree.codes.actions.announce", unheard)
-    if end == "delete":
-        await cast.delete_code(alice)
-        refused(await client.get(lookup, headers=alice.headers), 404, "code_not_found")
-    else:
-        new = await cast.code(alice, replace=True)
-        assert (await client.get(lookup, headers=alice.headers)).json()["code"] == new
+    async with news_withheld(here):
+        if end == "delete":
+            await cast.delete_code(alice)
+            refused(await client.get(lookup, headers=alice.headers), 404, "code_not_found")
+        else:
+            new = await cast.code(alice, replace=True)
+            assert (await client.get(lookup, headers=alice.headers)).json()["code"] == new

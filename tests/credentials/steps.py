@@ -130,15 +130,17 @@ async def traces(here: Resources, *texts: str) -> list[tuple[str, str]]:
 
 @asynccontextmanager
 async def news_withheld(here: Resources) -> AsyncIterator[None]:
-    """Keep the news of commits from this process for the length of a block: less than the listener has patience for."""
-    pid = await here.db.fetchval(
+    """Keep the news of commits from every process for the length of a block: less than listeners have patience for."""
+    rows = await here.db.fetch(
         "SELECT pid FROM pg_stat_activity WHERE application_name = 'invitree listener' AND datname = current_database()"
     )
-    os.kill(pid, signal.SIGSTOP)
+    for row in rows:
+        os.kill(row["pid"], signal.SIGSTOP)
     try:
         yield
     finally:
-        os.kill(pid, signal.SIGCONT)
+        for row in rows:
+            os.kill(row["pid"], signal.SIGCONT)
 
 
 async def contents_but(cast: Cast, *tables: str) -> dict[str, str]:

@@ -202,7 +202,7 @@ class TestSetEmailConfirm:
         async with news_withheld(here):
             done(await client.post(CONFIRM, json=link.body))
             answer = await client.get(lookup(alice.email), headers=witness.headers)
-            assert here.caches["codes"].get(kept, now=here.clock.now()) is not None  # the cache is open
+            assert here.caches["codes"].get(kept, now=here.clock.seconds()) is not None  # the cache is open
         refused(answer, 404, "code_not_found")
 
     async def test_the_freed_address_is_somebody_elses_to_take(

@@ -24,7 +24,7 @@ def client_of(here: Resources) -> httpx.AsyncClient:
 
 async def without_a_database(here: Resources) -> Resources:
     """Return what a process has open whose database has gone away."""
-    database = await Database.open(here.settings.database_url, size=1)
+    database = Database.at(here.settings.database_url, size=1)
     await database.close()
     return structs.replace(here, db=database)
 

@@ -113,7 +113,7 @@ async def test_the_default_programs_policy_reaches_those_who_name_no_program(
     alice = await cast.member()
     await client.get("/api/referral_codes/check/A/")
     key = ("host", "invitree.test")
-    assert here.caches["programs"].get(key, now=here.clock.now()) is not None
+    assert here.caches["programs"].get(key, now=here.clock.seconds()) is not None
     program = await program_of(here, alice)
     await set_policy(here.db, program_id=program.id, code_length=12)
 
@@ -121,7 +121,7 @@ async def test_the_default_programs_policy_reaches_those_who_name_no_program(
         return len(await cast.code(alice, replace=True)) == 12
 
     await within_a_second(followed)
-    assert here.caches["programs"].get(key, now=here.clock.now()) is None
+    assert here.caches["programs"].get(key, now=here.clock.seconds()) is None
     await set_policy(here.db, program_id=program.id, code_length=10)
 
 

@@ -38,6 +38,7 @@ async def set_back(here: Resources, person: Person, **by: float) -> None:
         person.id,
         timedelta(**by),
     )
+    here.caches["users"].clear()
 
 
 class TestListSessions:

@@ -16,7 +16,7 @@ import invitree
 from invitree.base.problems import catalog
 
 ROOT = Path(__file__).parents[2]
-FILES = sorted(path for folder in ("src", "tests", "tools") for path in (ROOT / folder).rglob("*.py"))
+FILES = sorted(path for folder in ("src", "tests", "tools", "bench") for path in (ROOT / folder).rglob("*.py"))
 ROOMS = (
     "programs",
     "events",

@@ -41,6 +41,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     made and kept in the data directory."""
     pool_size: int = 20
     """Database connections of one web process, at most."""
+    cache_size: int = 100_000
+    """Codes that one web process keeps in memory, at most. 0: every lookup asks the database."""
     access_log: bool = False
     """Log one line a request."""
     log_format: str = "auto"
@@ -150,6 +152,7 @@ def check_settings(settings: Settings) -> None:
 def _complaints(settings: Settings) -> Iterator[tuple[bool, str]]:
     yield not 1 <= settings.port <= 65535, "INVITREE_PORT must be between 1 and 65535"
     yield settings.workers < 1 or settings.pool_size < 1, "INVITREE_WORKERS and INVITREE_POOL_SIZE must be 1 or more"
+    yield settings.cache_size < 0, "INVITREE_CACHE_SIZE must be 0 or more"
     yield settings.log_format not in ("auto", "json", "console"), "INVITREE_LOG_FORMAT must be auto, json or console"
     yield bool(settings.secret_key) and not settings.secret_keys, "INVITREE_SECRET_KEY has no key in it"
     # Each of them: a comma parts two.

@@ -40,7 +40,7 @@ def with_database(settings: Settings, work: Callable[[Database], Awaitable[R]]) 
     """Do some work on the database, brought up to date, of these settings."""
 
     async def run(url: str) -> R:
-        opened = await Database.open(url, size=1, statement_timeout_s=600)
+        opened = Database.at(url, size=1, statement_timeout_s=600)
         try:
             return await work(opened)
         finally:

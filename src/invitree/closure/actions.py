@@ -3,16 +3,18 @@
 from invitree.base.problems import NotFound
 from invitree.codes.actions import revoke_with_account
 from invitree.events.store import Author, insert_event
-from invitree.kit.db import Database, Queryable
+from invitree.kit.db import Database, Transaction
 from invitree.mails.store import delete_unused_tokens, forget_person
-from invitree.sessions.store import delete_sessions
+from invitree.sessions.actions import end_every_session
 from invitree.users import store
 from invitree.users.actions import Proof, hold
 from invitree.users.store import Account
 
 
-async def delete_account(db: Database, *, program_id: int, user_id: int, by: Author, proof: Proof | None = None) -> str:
-    """End an account for good, leaving a pseudonym in the referrals; return the key of the address that it had.
+async def delete_account(
+    db: Database, *, program_id: int, user_id: int, by: Author, proof: Proof | None = None
+) -> None:
+    """End an account for good, leaving a pseudonym in the referrals.
 
     Raises NotFound where it is gone already, and InvalidInput where the password that was proved is another by now.
     """
@@ -23,7 +25,6 @@ async def delete_account(db: Database, *, program_id: int, user_id: int, by: Aut
         await forget_person(tx, program_id=program_id, user_id=user_id, email_key=account.email_key)
         await store.pseudonymize(tx, program_id=program_id, user_id=user_id)
         await insert_event(tx, program_id=program_id, kind="account.deleted", user_id=user_id, by=by)
-    return account.email_key
 
 
 async def deactivate_account(db: Database, *, program_id: int, user_id: int, by: Author) -> bool:
@@ -45,12 +46,12 @@ async def reactivate_account(db: Database, *, program_id: int, user_id: int, by:
     return True
 
 
-async def _end(tx: Queryable, program_id: int, user_id: int) -> Account:
+async def _end(tx: Transaction, program_id: int, user_id: int) -> Account:
     """End everything that an account can do; return what it was."""
     account = await store.lock_account(tx, program_id=program_id, user_id=user_id)
     if account is None:
         raise NotFound
-    await delete_sessions(tx, program_id=program_id, user_id=user_id)
+    await end_every_session(tx, program_id=program_id, user_id=user_id)
     await delete_unused_tokens(tx, program_id=program_id, user_id=user_id)
     await revoke_with_account(tx, program_id=program_id, user_id=user_id, email_key=account.email_key)
     return account

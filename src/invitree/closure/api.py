@@ -8,7 +8,6 @@ from msgspec import Meta, Struct
 
 from invitree.base.problems import NotFound, TooManyRequests, Unauthenticated
 from invitree.closure.actions import delete_account
-from invitree.codes.actions import forget
 from invitree.kit.body import takes
 from invitree.kit.resources import resources
 from invitree.kit.web import BODY, answers
@@ -39,14 +38,13 @@ async def delete_user(request: Request[Any, Any, Any], user_id: UserId, data: JS
 async def _delete(request: Request[Any, Any, Any], user_id: int, data: DeleteUserIn) -> None:
     proof = await prove_password(request, data.current_password)
     here, program_id = resources(request), caller_of(request).program_id
-    email_key = await delete_account(
+    await delete_account(
         here.db,
         program_id=program_id,
         user_id=user_id,
         by=author_of(request, user_id=user_id),
         proof=proof,
     )
-    forget(here, program_id=program_id, email_key=email_key)
 
 
 _DELETE: dict[str, Any] = {

@@ -14,13 +14,14 @@ from invitree.codes import store
 from invitree.codes.rules import ALPHABET, Refused, expiry_for, instant_for, is_rude, spell
 from invitree.codes.store import Code, Owner
 from invitree.events.store import Author, Kind, insert_event
-from invitree.kit.cache import Cache
-from invitree.kit.db import Queryable
+from invitree.kit.cache import Cache, Ticket
+from invitree.kit.db import Queryable, Transaction
 from invitree.kit.listen import announce
 from invitree.kit.resources import Resources
 from invitree.programs.store import Program
 
 TOPIC = "codes"
+OWNERS = "owners of codes"  # a memory of its own, which hears of nothing
 LATER_THAN_TODAY = Text("It must be later than today.", "Дата должна быть позже сегодняшней.")
 IN_THE_FUTURE = Text("It must be in the future.", "Время должно быть в будущем.")
 
@@ -33,7 +34,18 @@ class CodeChanged(Struct, frozen=True, array_like=True):
     code: Code | None
 
 
-def _cache(here: Resources) -> Cache[tuple[int, str], Code]:
+class Live(Struct):
+    """A live code in memory, and the answer to a lookup of it once somebody has asked."""
+
+    code: Code
+    shown: tuple[Program, bytes] | None = None
+
+
+Codes = Cache[tuple[int, str], Live]
+"""By program and key of the owner's address."""
+
+
+def _cache(here: Resources) -> Codes:
     return here.caches[TOPIC]
 
 
@@ -75,7 +87,6 @@ async def create_code(
         kind: Kind = "code.replaced" if replaced else "code.created"
         await insert_event(tx, program_id=program.id, kind=kind, user_id=user_id, by=by)
         await announce(tx, topic=TOPIC, news=CodeChanged(program.id, owner.email_key, code))
-    _settle(here, program.id, owner.email_key, code)
     return code
 
 
@@ -87,13 +98,24 @@ async def delete_code(here: Resources, *, program_id: int, user_id: int, by: Aut
             raise CodeNotFound
         await insert_event(tx, program_id=program_id, kind="code.deleted", user_id=user_id, by=by)
         await announce(tx, topic=TOPIC, news=CodeChanged(program_id, owner.email_key, None))
-    _settle(here, program_id, owner.email_key, None)
 
 
-async def revoke_with_account(tx: Queryable, *, program_id: int, user_id: int, email_key: str) -> None:
+async def revoke_with_account(tx: Transaction, *, program_id: int, user_id: int, email_key: str) -> None:
     """Revoke the code of a user whose account, locked in this transaction, is being closed."""
     await store.revoke(tx, program_id=program_id, user_id=user_id)
     await announce(tx, topic=TOPIC, news=CodeChanged(program_id, email_key, None))
+
+
+def remembered_code(here: Resources, *, program_id: int, email_key: str) -> Live | None:
+    """Return the live code under a key if it is in memory."""
+    return _cache(here).get((program_id, email_key), now=here.clock.seconds())
+
+
+def remembered_code_by_text(here: Resources, *, program_id: int, text: str) -> Live | None:
+    """Return the live code that is spelled so if it is in memory."""
+    email_key = _owners(here).get((program_id, text), now=0)
+    live = remembered_code(here, program_id=program_id, email_key=email_key) if email_key else None
+    return live if live and live.code.code == text else None
 
 
 async def get_open_code(here: Resources, *, program_id: int, email: str) -> Code:
@@ -101,39 +123,58 @@ async def get_open_code(here: Resources, *, program_id: int, email: str) -> Code
     address = parse_email(email)
     if address is None:
         raise CodeNotFound
-    cache, key = _cache(here), (program_id, address.key)
-    if cached := cache.get(key, now=here.clock.now()):
-        return cached
-    ticket = cache.ticket(key)
+    if live := remembered_code(here, program_id=program_id, email_key=address.key):
+        return live.code
+    ticket = _cache(here).ticket()
     code = await store.find_open_code(here.db, program_id=program_id, email_key=address.key)
     if code is None:
         raise CodeNotFound
-    cache.fill(key, code, ticket=ticket, expires_at=code.expires_at)
+    _remember(here, program_id, address.key, code, ticket)
     return code
 
 
-def forget(here: Resources, *, program_id: int, email_key: str) -> None:
-    """Forget, in this process, the code of an account that was closed; the news of it may still be on its way to us."""
-    _settle(here, program_id, email_key, None)
+async def find_open_code_by_text(here: Resources, *, program_id: int, text: str) -> Code | None:
+    """Return the live code that is spelled so."""
+    if live := remembered_code_by_text(here, program_id=program_id, text=text):
+        return live.code
+    ticket = _cache(here).ticket()
+    owned = await store.find_open_code_by_text(here.db, program_id=program_id, code=text)
+    if owned is None:
+        return None
+    # Whose a code is never changes. Whether it is alive is asked of the one memory that hears of changes.
+    _owners(here).fill((program_id, text), owned.email_key, ticket=_owners(here).ticket())
+    _remember(here, program_id, owned.email_key, owned.code, ticket)
+    return owned.code
 
 
-def heard(cache: Cache[tuple[int, str], Code], news: bytes) -> None:
+def _owners(here: Resources) -> Cache[tuple[int, str], str]:
+    return here.caches[OWNERS]
+
+
+def _remember(here: Resources, program_id: int, email_key: str, code: Code, ticket: Ticket) -> None:
+    expires_at = code.expires_at.timestamp()
+    _cache(here).fill((program_id, email_key), Live(code), ticket=ticket, expires_at=expires_at)
+
+
+def heard(cache: Codes, news: bytes) -> None:
     """Take over what a commit, of this or another process, made of a user's live code."""
     change = msgspec.json.decode(news, type=CodeChanged)
-    expires_at = change.code.expires_at if change.code else None
-    cache.change((change.program_id, change.email_key), change.code, expires_at=expires_at)
+    key = (change.program_id, change.email_key)
+    if change.code is None:
+        cache.change(key)
+    else:
+        cache.replace(key, Live(change.code), expires_at=change.code.expires_at.timestamp())
 
 
-def heard_of_address(cache: Cache[tuple[int, str], Code], news: bytes) -> None:
+def forget(cache: Codes, news: bytes) -> None:
+    """Forget what a commit of this process has ended. What it made is not put in its place: it may be ended by now."""
+    change = msgspec.json.decode(news, type=CodeChanged)
+    cache.change((change.program_id, change.email_key))
+
+
+def forget_address(cache: Codes, news: bytes) -> None:
     """Forget what was found under an address that its user has no longer."""
-    cache.change(msgspec.json.decode(news, type=tuple[int, str]), None)
-
-
-def _settle(here: Resources, program_id: int, email_key: str, code: Code | None) -> None:
-    """Forget, in this process, what the commit has ended; the news of it may still be on its way to us."""
-    cache, key = _cache(here), (program_id, email_key)
-    if code is None or cache.get(key, now=here.clock.now()) != code:
-        cache.change(key, None)
+    cache.change(msgspec.json.decode(news, type=tuple[int, str]))
 
 
 async def _lock(tx: Queryable, program_id: int, user_id: int) -> Owner:

@@ -16,6 +16,13 @@ class Code(Struct, frozen=True):
     expires_at: datetime
 
 
+class OwnedCode(Struct, frozen=True):
+    """A code that can be shown, and the key of its owner's address."""
+
+    code: Code
+    email_key: str
+
+
 class LockedCode(Struct, frozen=True, kw_only=True):
     """A code that cannot be revoked until the transaction ends, alive or not."""
 
@@ -61,11 +68,11 @@ async def find_own_code(db: Queryable, *, program_id: int, user_id: int) -> Code
     return Code(*row) if row else None
 
 
-async def find_expiry(db: Queryable, *, program_id: int, code: str) -> datetime | None:
-    """Return when a live code dies, None where it is none."""
-    expires_at: datetime | None = await db.fetchval(
+async def find_open_code_by_text(db: Queryable, *, program_id: int, code: str) -> OwnedCode | None:
+    """Return the live code that is spelled so, and whose it is."""
+    row = await db.fetchrow(
         """
-        SELECT c.expires_at
+        SELECT c.id, c.user_id, c.code, c.expires_at, u.email_key
         FROM codes c JOIN users u ON u.program_id = c.program_id AND u.id = c.user_id
         WHERE c.program_id = $1 AND c.code = $2 AND u.is_active
           AND c.revoked_at IS NULL AND c.expires_at > clock_timestamp()
@@ -73,7 +80,7 @@ async def find_expiry(db: Queryable, *, program_id: int, code: str) -> datetime 
         program_id,
         code,
     )
-    return expires_at
+    return OwnedCode(Code(*row[:4]), row[4]) if row else None
 
 
 async def lock_owner(db: Queryable, *, program_id: int, user_id: int) -> Owner | None:

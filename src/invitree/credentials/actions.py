@@ -1,7 +1,6 @@
 """Changing what proves who somebody is."""
 
 import asyncpg
-import msgspec
 from msgspec import Struct
 
 from invitree.base.emails import Email, parse_email
@@ -14,7 +13,8 @@ from invitree.kit.resources import Resources
 from invitree.mails.actions import send_link, send_notice
 from invitree.mails.rules import LinkKind
 from invitree.mails.store import delete_unused_tokens, find_token, use_token
-from invitree.sessions.store import Caller, delete_sessions
+from invitree.sessions.actions import announce_user, end_every_session
+from invitree.sessions.store import Caller
 from invitree.users import store
 from invitree.users.actions import Proof, hold, taken
 from invitree.users.rules import BAD_EMAIL, EMAIL_TAKEN, INVALID_PASSWORD, password_complaints
@@ -95,7 +95,7 @@ async def set_password(here: Resources, caller: Caller, *, proof: Proof, passwor
         )
         if not replaced:
             raise InvalidInput({"current_password": [INVALID_PASSWORD]})
-        await delete_sessions(tx, program_id=program_id, user_id=user_id, but=caller.session_id)
+        await end_every_session(tx, program_id=program_id, user_id=user_id, but=caller.session_id)
         await delete_unused_tokens(tx, program_id=program_id, user_id=user_id)
         by = _self(user_id, origin)
         await insert_event(tx, program_id=program_id, kind="password.changed", user_id=user_id, by=by)
@@ -113,7 +113,7 @@ async def reset_password(here: Resources, link: Followed, *, password: str, orig
         await _use(tx, link)
         if not await store.reset_password(tx, program_id=program_id, user_id=user_id, new_hash=new_hash):
             raise InvalidInput({"token": [INVALID_TOKEN]})
-        await delete_sessions(tx, program_id=program_id, user_id=user_id)
+        await end_every_session(tx, program_id=program_id, user_id=user_id)
         await delete_unused_tokens(tx, program_id=program_id, user_id=user_id)
         by = _self(user_id, origin)
         await insert_event(tx, program_id=program_id, kind="password.reset", user_id=user_id, by=by)
@@ -130,6 +130,7 @@ async def reset_username(here: Resources, link: Followed, *, username: str, orig
             raise taken(error, email="new_username", username="new_username") from None
         by = _self(link.user.id, origin)
         await insert_event(tx, program_id=link.program_id, kind="username.changed", user_id=link.user.id, by=by)
+        await announce_user(tx, program_id=link.program_id, user_id=link.user.id)
 
 
 async def ask_for_email(here: Resources, proof: Proof, *, address: Email, origin: Origin) -> None:
@@ -172,8 +173,8 @@ async def change_email(here: Resources, link: Followed, *, origin: Origin) -> No
             language=origin.language,
             to=old.email,
         )
+        await announce_user(tx, program_id=program_id, user_id=user_id)
         await announce(tx, topic=TOPIC, news=(program_id, old.email_key))
-    here.hears[TOPIC](msgspec.json.encode((program_id, old.email_key)))
 
 
 def _parsed(new_email: str | None) -> Email:

@@ -1,61 +1,80 @@
 """A cache that never shows what is gone: bounded, per process, told of changes by the database."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Hashable
-from datetime import datetime
 from typing import Generic, NewType, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 Ticket = NewType("Ticket", int)
+_Entry = tuple[V, float, Ticket, int]
+"""A value, when it dies, the change it was read after, and the stripe of what it depends on."""
 _STRIPES = 1024
+_FOR_GOOD = Ticket(2**63)  # of what a change finds by its key: others in the stripe are not its business
 
 
 class Cache(Generic[K, V]):
     """Values under keys until they expire, are invalidated, or `most` newer ones push them out.
 
-    Closed (empty, refusing to be filled) until `open` is called, and again whenever news of changes may be missed.
+    A value depends on its key, or on an `owner` that it names: whatever changes that invalidates all that depends on
+    it. Closed (empty, refusing to be filled) until `open` is called, and again whenever news of changes may be missed.
     """
 
     def __init__(self, *, most: int) -> None:
         self._most = most
-        self._entries: OrderedDict[K, tuple[V, datetime | None]] = OrderedDict()
-        # How often keys of a stripe were invalidated: what a slow reader compares.
-        self._changes = [0] * _STRIPES
+        self._entries: OrderedDict[K, _Entry[V]] = OrderedDict()
+        self._changes = 0
+        # Which change was the last of an owner, or of another one in its stripe: nothing older is good any more.
+        self._last = [0] * _STRIPES
         self._open = False
 
-    def get(self, key: K, *, now: datetime) -> V | None:
-        """Return the value under `key` if it is there and alive at `now`."""
+    def __len__(self) -> int:
+        """Return how many values are kept, dead ones included."""
+        return len(self._entries)
+
+    def get(self, key: K, *, now: float) -> V | None:
+        """Return the value under `key` if it is there and alive at `now`, in seconds since 1970."""
         entry = self._entries.get(key)
         if entry is None:
             return None
-        value, expires_at = entry
-        if expires_at is not None and expires_at <= now:
+        value, expires_at, ticket, stripe = entry
+        if expires_at <= now or self._last[stripe] > ticket:
             del self._entries[key]
             return None
         return value
 
-    def ticket(self, key: K) -> Ticket:
+    def ticket(self) -> Ticket:
         """Return what `fill` needs; take it before reading the database."""
-        return Ticket(self._changes[hash(key) % _STRIPES])
+        return Ticket(self._changes)
 
-    def fill(self, key: K, value: V, *, ticket: Ticket, expires_at: datetime | None = None) -> None:
-        """Keep what a read found, unless the key was invalidated since the ticket was taken."""
-        if self._open and ticket == self._changes[hash(key) % _STRIPES]:
-            self._keep(key, value, expires_at)
+    def fill(
+        self, key: K, value: V, *, ticket: Ticket, expires_at: float = math.inf, owner: Hashable | None = None
+    ) -> None:
+        """Keep what a read found, unless what it depends on was changed since the ticket was taken."""
+        stripe = hash(key if owner is None else owner) % _STRIPES
+        if self._open and self._last[stripe] <= ticket:
+            self._entries[key] = (value, expires_at, _FOR_GOOD if owner is None else ticket, stripe)
+            self._entries.move_to_end(key)
+            if len(self._entries) > self._most:
+                self._entries.popitem(last=False)
 
-    def change(self, key: K, value: V | None, *, expires_at: datetime | None = None) -> None:
-        """Replace the value by what was committed, or drop it; reads that began before can no longer fill the key."""
-        self._changes[hash(key) % _STRIPES] += 1
-        if value is None or not self._open:
-            self._entries.pop(key, None)
-        else:
-            self._keep(key, value, expires_at)
+    def change(self, owner: Hashable) -> None:
+        """Invalidate a key, or all that depends on an owner; reads that began before can no longer fill."""
+        self._changes += 1
+        self._last[hash(owner) % _STRIPES] = self._changes
+        self._entries.pop(owner, None)  # type: ignore[arg-type]
+
+    def replace(self, key: K, value: V, *, expires_at: float = math.inf) -> None:
+        """Put what was committed in the place of a value that depends on its key."""
+        self.change(key)
+        self.fill(key, value, ticket=self.ticket(), expires_at=expires_at)
 
     def clear(self) -> None:
         """Forget everything; reads that began before can no longer fill."""
-        self._changes = [count + 1 for count in self._changes]
+        self._changes += 1
+        self._last = [self._changes] * _STRIPES
         self._entries.clear()
 
     def open(self) -> None:
@@ -67,9 +86,3 @@ class Cache(Generic[K, V]):
         """Forget everything and keep nothing: news of changes may be missed."""
         self._open = False
         self._entries.clear()
-
-    def _keep(self, key: K, value: V, expires_at: datetime | None) -> None:
-        self._entries[key] = (value, expires_at)
-        self._entries.move_to_end(key)
-        if len(self._entries) > self._most:
-            self._entries.popitem(last=False)

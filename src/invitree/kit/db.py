@@ -1,16 +1,18 @@
 """The database: a pool that never waits long, and transactions that are visible where they are used."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
 import asyncpg
 
+from invitree.kit.pool import Pool
+
 F = TypeVar("F", bound=Callable[..., Any])
 
-_POOL_WAIT_S = 1.0
-_CLOSING_S = 5.0
+_CONNECT_S = 1.0
+_STATEMENTS = 500  # more than there are
 _SESSION = {
     "application_name": "invitree",
     "lock_timeout": "2s",
@@ -34,6 +36,10 @@ OUTAGES = (
 )
 
 
+# A statement may still be running, and its answer come when nobody waits for it.
+_CUT_OFF = (asyncio.CancelledError, TimeoutError, GeneratorExit)
+
+
 class Queryable(Protocol):
     """What a store function needs: the pool for a plain read, a connection inside a transaction."""
 
@@ -46,69 +52,95 @@ class Queryable(Protocol):
     async def execute(self, query: str, *args: Any) -> str: ...
 
 
-class Database:
-    """The pool of one process."""
+class Transaction:
+    """A connection inside a transaction, and the news that its commit is to tell, as (topic, news)."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        self.fetch, self.fetchrow = connection.fetch, connection.fetchrow
+        self.fetchval, self.execute = connection.fetchval, connection.execute
+        self.news: list[tuple[str, bytes]] = []
+
+
+class Database:
+    """The connections of one process.
+
+    `forgets` says what the process does about its own news of a topic as soon as they are committed: they are still on
+    their way to it.
+    """
+
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self.forgets: Mapping[str, Callable[[bytes], None]] = {}
 
     @classmethod
-    async def open(cls, url: str, *, size: int, statement_timeout_s: float = 5) -> "Database":
-        """Return a pool of at most `size` connections to `url`, made when they are needed."""
-        pool = await asyncpg.create_pool(
-            url,
-            min_size=0,  # a web process that is started anew during an outage waits for the database, and does not die
-            max_size=size,
-            reset=_reset,
-            # For a server that has stopped answering; the attempt to cancel takes another second.
-            command_timeout=statement_timeout_s - 0.25,
-            timeout=_POOL_WAIT_S,
-            server_settings={**_SESSION, "statement_timeout": f"{statement_timeout_s:.0f}s"},
+    def at(cls, url: str, *, size: int, statement_timeout_s: float = 5) -> "Database":
+        """Return the database at `url`, over at most `size` connections, which are made when they are needed.
+
+        So a web process that is started anew during an outage waits for the database, and does not die.
+        """
+        return cls(
+            Pool(
+                url,
+                size=size,
+                timeout=_CONNECT_S,
+                # For a server that has stopped answering; the attempt to cancel takes another second.
+                command_timeout=statement_timeout_s - 0.25,
+                max_cached_statement_lifetime=0,  # they are few, and good as long as the connection is
+                statement_cache_size=_STATEMENTS,
+                server_settings={**_SESSION, "statement_timeout": f"{statement_timeout_s:.0f}s"},
+            )
         )
-        return cls(pool)
 
     async def close(self) -> None:
         """Let running queries end, then close every connection."""
-        try:
-            await asyncio.wait_for(self._pool.close(), timeout=_CLOSING_S)
-        except TimeoutError:
-            self._pool.terminate()
+        await self._pool.close()
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Queryable]:
+    async def transaction(self) -> AsyncIterator[Transaction]:
         """Run the block in one transaction, committed when it ends and rolled back when it raises."""
-        async with self._pool.acquire(timeout=_POOL_WAIT_S) as connection, connection.transaction():
-            yield connection
+        connection = await self._pool.take()
+        tx, fit = Transaction(connection), True
+        try:
+            async with connection.transaction():
+                yield tx
+        except _CUT_OFF:
+            fit = False
+            raise
+        finally:
+            self._pool.give(connection, fit=fit)
+            for topic, news in tx.news:  # also after an error, which may have come after the commit
+                if topic in self.forgets:
+                    self.forgets[topic](news)
 
     async def fetch(self, query: str, *args: Any) -> list[Any]:
         """Return the rows of one statement."""
-        async with self._pool.acquire(timeout=_POOL_WAIT_S) as connection:
-            return await connection.fetch(query, *args)
+        rows: list[Any] = await self._run("fetch", query, args)
+        return rows
 
     async def fetchrow(self, query: str, *args: Any) -> Any:
         """Return the first row of one statement, or None."""
-        async with self._pool.acquire(timeout=_POOL_WAIT_S) as connection:
-            return await connection.fetchrow(query, *args)
+        return await self._run("fetchrow", query, args)
 
     async def fetchval(self, query: str, *args: Any) -> Any:
         """Return the first column of the first row, or None."""
-        async with self._pool.acquire(timeout=_POOL_WAIT_S) as connection:
-            return await connection.fetchval(query, *args)
+        return await self._run("fetchval", query, args)
 
     async def execute(self, query: str, *args: Any) -> str:
         """Run one statement and return its command tag."""
-        async with self._pool.acquire(timeout=_POOL_WAIT_S) as connection:
-            return await connection.execute(query, *args)
+        tag: str = await self._run("execute", query, args)
+        return tag
 
-
-async def _reset(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-    """Hand a connection back without asyncpg's RESET ALL, which costs a round trip a request.
-
-    Nothing here leaves session state behind; a transaction cut off so hard that it could not be rolled back is all that
-    can be left, and that connection is not used again.
-    """
-    if connection.is_in_transaction():
-        connection.terminate()
+    async def _run(self, how: str, query: str, args: tuple[Any, ...]) -> Any:
+        connection = await self._pool.take()
+        fit = True
+        try:
+            return await getattr(connection, how)(query, *args)
+        except _CUT_OFF:
+            fit = False
+            raise
+        finally:
+            # Nothing here leaves session state behind, so it is lent again as it is: RESET ALL is a round trip.
+            self._pool.give(connection, fit=fit)
 
 
 def unscoped(reason: str) -> Callable[[F], F]:

@@ -6,11 +6,14 @@ Plain ASGI around the framework, so that it costs microseconds and nothing escap
 import random
 import re
 import time
+from functools import cache
 from typing import Any
 
 import structlog
 from litestar.types import ASGIApp, Receive, Scope, Send
 from prometheus_client import Histogram
+
+from invitree.kit.log import trace_id
 
 _SECONDS = Histogram(
     "invitree_request_seconds",
@@ -20,6 +23,7 @@ _SECONDS = Histogram(
 )
 _NAME = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _DEFAULTS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+_DEFAULT_NAMES = frozenset(name for name, _ in _DEFAULTS)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _log = structlog.get_logger()
 
@@ -38,7 +42,7 @@ class Edge:
             return
         request: Any = scope
         request["trace_id"] = trace = _trace_id(request["headers"])
-        structlog.contextvars.bind_contextvars(trace_id=trace)
+        trace_id.set(trace)
         method = request["method"] if request["method"] in _METHODS else "other"
         if method == "HEAD":
             request["method"] = "GET"  # the same answer, of which the server sends the head alone (RFC 9110, 9.3.2)
@@ -58,10 +62,15 @@ class Edge:
         finally:
             seconds = time.perf_counter() - began
             route = request.get("path_template") or "none"
-            _SECONDS.labels(method, route, status).observe(seconds)
+            _histogram(method, route, status).observe(seconds)
             if self._access_log:
                 # The route and not the path, which may hold somebody's e-mail address.
                 _log.info("request", method=method, route=route, status=status, ms=round(seconds * 1e3, 2))
+
+
+@cache
+def _histogram(method: str, route: str, status: int) -> Any:
+    return _SECONDS.labels(method, route, status)
 
 
 def _trace_id(headers: list[tuple[bytes, bytes]]) -> str:
@@ -72,5 +81,8 @@ def _trace_id(headers: list[tuple[bytes, bytes]]) -> str:
 
 
 def _headers(present: list[tuple[bytes, bytes]], trace: str) -> list[tuple[bytes, bytes]]:
-    said = {name.lower() for name, _ in present}
-    return [(b"x-request-id", trace.encode()), *((name, value) for name, value in _DEFAULTS if name not in said)]
+    added = [(b"x-request-id", trace.encode()), *_DEFAULTS]
+    for name, _ in present:
+        if name in _DEFAULT_NAMES:
+            added = [one for one in added if one[0] != name]
+    return added

@@ -12,7 +12,7 @@ import structlog
 
 from invitree.kit.cache import Cache
 from invitree.kit.clock import Clock
-from invitree.kit.db import OUTAGES, Queryable
+from invitree.kit.db import OUTAGES, Transaction
 
 _HEARTBEAT_S = 0.25
 _SILENCE_S = 0.5  # with the heartbeat 0.75 s, under the second within which processes must agree
@@ -21,9 +21,11 @@ _log = structlog.get_logger()
 Hear = Callable[[bytes], None]
 
 
-async def announce(db: Queryable, *, topic: str, news: Any) -> None:
-    """Tell every process when the transaction of `db` commits; at most 8,000 bytes of JSON."""
-    await db.execute("SELECT pg_notify($1, $2)", f"invitree_{topic}", msgspec.json.encode(news).decode())
+async def announce(tx: Transaction, *, topic: str, news: Any) -> None:
+    """Tell every process when the transaction commits; at most 8,000 bytes of JSON. This one forgets at once."""
+    encoded = msgspec.json.encode(news)
+    tx.news.append((topic, encoded))
+    await tx.execute("SELECT pg_notify($1, $2)", f"invitree_{topic}", encoded.decode())
 
 
 class Listener:

@@ -2,15 +2,19 @@
 
 import logging
 import sys
+from contextvars import ContextVar
 
 import structlog
+
+trace_id: ContextVar[str] = ContextVar("trace_id")
+"""Names the request that is being served."""
 
 
 def configure_logging(log_format: str) -> None:
     """Set up structlog and the standard library's logging; `log_format` is `json`, `console` or `auto`."""
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
+        _add_trace_id,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -30,6 +34,14 @@ def configure_logging(log_format: str) -> None:
         structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[_drop_meta, *renderer])
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+def _add_trace_id(
+    _logger: structlog.typing.WrappedLogger, _name: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    if trace := trace_id.get(None):
+        event["trace_id"] = trace
+    return event
 
 
 def _drop_meta(

@@ -1,5 +1,6 @@
 """Where a request comes from: the client's network and device, and the language of the person."""
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
@@ -30,9 +31,7 @@ class Origin(Struct, frozen=True, kw_only=True):
 def origin_of(connection: ASGIConnection[Any, Any, Any, Any]) -> Origin:
     """Return where a request comes from, past as many proxies as `INVITREE_TRUSTED_PROXIES` says."""
     headers = connection.headers
-    forwarded = ",".join(headers.getall("x-forwarded-for", []))
-    peer = connection.scope["client"]
-    address = client_address(peer[0] if peer else "", forwarded, proxies=resources(connection).settings.trusted_proxies)
+    address = _address(connection.scope, proxies=resources(connection).settings.trusted_proxies)
     return Origin(
         network=network_of(address),
         ip_prefix=prefix_of(address),
@@ -41,6 +40,17 @@ def origin_of(connection: ASGIConnection[Any, Any, Any, Any]) -> Origin:
     )
 
 
+def network_of_scope(scope: Any, *, proxies: int) -> str:
+    """Return what is counted by, of the client of an ASGI request."""
+    return network_of(_address(scope, proxies=proxies))
+
+
+def _address(scope: Any, *, proxies: int) -> Address | None:
+    forwarded = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for") if proxies else b""
+    return client_address(scope["client"][0] if scope["client"] else "", forwarded.decode("latin-1"), proxies=proxies)
+
+
+@lru_cache(10_000)
 def client_address(peer: str, forwarded_for: str, *, proxies: int) -> Address | None:
     """Return the client's address: of those that passed the request on, the one before `proxies` of them.
 
@@ -50,6 +60,7 @@ def client_address(peer: str, forwarded_for: str, *, proxies: int) -> Address | 
     return _parse(chain[-min(proxies + 1, len(chain))]) or _parse(peer)
 
 
+@lru_cache(10_000)
 def network_of(address: Address | None) -> str:
     """Return what to count by: an IPv4 address, or an IPv6 /64, which is one customer's."""
     return str(ip_network((address, 64), strict=False)) if isinstance(address, IPv6Address) else str(address or "")

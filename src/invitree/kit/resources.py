@@ -1,6 +1,5 @@
 """What a running process has open, in one frozen object."""
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 from litestar.connection import ASGIConnection
@@ -12,6 +11,7 @@ from invitree.kit.clock import Clock
 from invitree.kit.db import Database
 from invitree.kit.keys import Keyring
 from invitree.kit.passwords import Hasher
+from invitree.kit.tally import Tally
 from invitree.kit.throttle import Throttle
 
 
@@ -24,9 +24,8 @@ class Resources(Struct, frozen=True, kw_only=True):
     keys: Keyring
     hasher: Hasher
     throttle: Throttle
+    tally: Tally
     caches: dict[str, Cache[Any, Any]]
-    hears: Mapping[str, Callable[[bytes], None]]
-    """By topic, what this process does when it hears news: its own, too, which may still be on their way to it."""
 
 
 def resources(connection: ASGIConnection[Any, Any, Any, Any]) -> Resources:

@@ -26,9 +26,14 @@ class Limit(Struct, frozen=True, kw_only=True):
     rate: Rate
 
     @property
+    def step_s(self) -> float:
+        """What one use adds, in seconds."""
+        return self.rate.period_s / self.rate.times
+
+    @property
     def step(self) -> timedelta:
         """What one use adds."""
-        return timedelta(seconds=self.rate.period_s / self.rate.times)
+        return timedelta(seconds=self.step_s)
 
     @property
     def span(self) -> timedelta:
@@ -60,13 +65,13 @@ class Throttle:
         limits = [first, *others]
         ahead = await self._charge(program_id, limits)
         if len(ahead) == len(limits):
-            _tell(connection, first, ahead=ahead[first.scope])
+            tell(connection.scope, first, ahead_s=ahead[first.scope].total_seconds())
             return
         await self.refund(program_id, *(passed for passed in limits if passed.scope in ahead))
         refused = [one for one in limits if one.scope not in ahead]
         waits = await self._waits(program_id, refused)
         if first in refused:
-            _tell(connection, first, ahead=first.span)
+            tell(connection.scope, first, ahead_s=first.rate.period_s)
         raise TooManyRequests(retry_after_s=max(1, math.ceil(max(wait.total_seconds() for wait in waits))))
 
     async def refund(self, program_id: int, *limits: Limit) -> None:
@@ -93,7 +98,7 @@ class Throttle:
     async def clear(self, connection: ASGIConnection[Any, Any, Any, Any], program_id: int, limit: Limit) -> None:
         """Forget every use of a limit, and tell so."""
         if self._on:
-            _tell(connection, limit, ahead=timedelta())
+            tell(connection.scope, limit, ahead_s=0)
             await self._db.execute(
                 "DELETE FROM throttles WHERE program_id = $1 AND scope = $2 AND key = $3",
                 program_id,
@@ -151,11 +156,12 @@ class Throttle:
         )
 
 
-def _tell(connection: ASGIConnection[Any, Any, Any, Any], limit: Limit, *, ahead: timedelta) -> None:
-    """Have the answer say how much is left (draft-ietf-httpapi-ratelimit-headers-10)."""
-    left = math.floor((limit.span - ahead) / limit.step)
-    reset_s = max(0, math.ceil(ahead.total_seconds()))
-    connection.scope["ratelimit"] = [  # type: ignore[typeddict-unknown-key]
+def tell(scope: Any, limit: Limit, *, ahead_s: float) -> None:
+    """Have the answer to an ASGI request say how much is left (draft-ietf-httpapi-ratelimit-headers-10)."""
+    # Times are whole microseconds in the database: what is a hair under a whole use is that use.
+    left = math.floor((limit.rate.period_s - ahead_s) / limit.step_s + 1e-3)
+    reset_s = max(0, math.ceil(ahead_s))
+    scope["ratelimit"] = [
         (b"ratelimit-policy", f'"{limit.scope}";q={limit.rate.times};w={limit.rate.period_s}'.encode()),
         (b"ratelimit", f'"{limit.scope}";r={max(0, left)};t={reset_s}'.encode()),
     ]

@@ -201,9 +201,16 @@ def _on_anything(request: Request[Any, Any, Any], error: Exception) -> Response[
     return respond(request, problems.Internal())
 
 
-EXCEPTION_HANDLERS: ExceptionHandlersMap = {
-    Problem: respond,
-    HTTPException: _on_http_exception,
-    **dict.fromkeys(OUTAGES, _on_outage),
-    Exception: _on_anything,
-}
+def refusal(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Return the response for whatever went wrong."""
+    match error:
+        case Problem():
+            return respond(request, error)
+        case HTTPException():
+            return _on_http_exception(request, error)
+        case _ if isinstance(error, OUTAGES):
+            return _on_outage(request, error)
+    return _on_anything(request, error)
+
+
+EXCEPTION_HANDLERS: ExceptionHandlersMap = {Exception: refusal}

@@ -25,6 +25,11 @@ class BadPolicy(ValueError):
     """The policy cannot be; the message says why."""
 
 
+def remembered_program(here: Resources, key: "_Key") -> Program | None:
+    """Return a program if it is in memory under its id, or under ("host", …)."""
+    return _cache(here).get(key, now=0)
+
+
 async def get_program(here: Resources, program_id: int) -> Program:
     """Return a program, from memory where it is there. Raises UnknownProgram."""
     return await _get(here, program_id, lambda: store.find_program(here.db, program_id=program_id))
@@ -44,15 +49,19 @@ async def get_program_of_host(here: Resources, header: str) -> Program:
 
 
 async def _get(here: Resources, key: _Key, find: Callable[[], Awaitable[Program | None]]) -> Program:
-    cache: Cache[_Key, Program] = here.caches[TOPIC]
-    if cached := cache.get(key, now=here.clock.now()):
+    cache = _cache(here)
+    if cached := cache.get(key, now=0):
         return cached
-    ticket = cache.ticket(key)
+    ticket = cache.ticket()
     program = await find()
     if program is None:
         raise UnknownProgram
     cache.fill(key, program, ticket=ticket)
     return program
+
+
+def _cache(here: Resources) -> Cache[_Key, Program]:
+    return here.caches[TOPIC]
 
 
 async def set_policy(db: Database, *, program_id: int, **changes: Any) -> Program:
@@ -97,6 +106,6 @@ async def create_program(db: Database, *, slug: str) -> Program:
     return program
 
 
-def heard(cache: Cache[_Key, Program], _news: bytes) -> None:
+def forget(cache: Cache[_Key, Program], _news: bytes) -> None:
     """Forget every program: one was changed, and any host may have been told to mean it. They are few."""
     cache.clear()

@@ -1,16 +1,20 @@
 """Beginning, proving, continuing and ending a session."""
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
+import msgspec
 import structlog
 from msgspec import Meta, Struct, structs
 
 from invitree.base.problems import NotFound, TokenNotValid
 from invitree.base.tokens import is_djangos, program_of, seal
 from invitree.events.store import Author, happened_lately, insert_event
-from invitree.kit.db import OUTAGES, Queryable
+from invitree.kit.cache import Cache
+from invitree.kit.db import OUTAGES, Queryable, Transaction
 from invitree.kit.keys import Keyring, new_token
+from invitree.kit.listen import announce
 from invitree.kit.origin import Origin
 from invitree.kit.resources import Resources
 from invitree.mails.actions import send_notice
@@ -18,6 +22,7 @@ from invitree.programs.store import Program
 from invitree.sessions import store
 from invitree.sessions.rules import (
     REFRESH_LIFE,
+    AccessClaims,
     Turn,
     access_claims,
     read_access_claims,
@@ -25,6 +30,9 @@ from invitree.sessions.rules import (
 )
 from invitree.sessions.store import Caller, Family, RefreshToken
 
+# Announced when a user's sessions end, or the user is another: what is remembered of the user is not to be used.
+TOPIC = "users"
+_REMEMBERED_S = 10.0
 _log = structlog.get_logger()
 
 
@@ -75,22 +83,59 @@ async def _begin(tx: Queryable, *, program_id: int, user_id: int, origin: Origin
     )
 
 
+def remembered_caller(here: Resources, authorization: str) -> Caller | None:
+    """Return who an `Authorization` header was found to speak for in the last seconds.
+
+    Good enough to be shown something, and not to write: a session that another process ends is remembered here until
+    the news arrives, which is within a second.
+    """
+    return _callers(here).get(authorization, now=here.clock.seconds())
+
+
 async def find_caller(here: Resources, authorization: str, *, home: Callable[[], Awaitable[Program]]) -> Caller | None:
     """Return who an `Authorization` header speaks for, or None where it proves nothing.
 
     `home` says which program a token belongs to that names none: those of the Django service.
     """
     scheme, _, token = authorization.strip().partition(" ")
+    token, ticket, ends = token.strip(), _callers(here).ticket(), math.inf
     match scheme.lower():
+        case "token" if is_djangos(token):
+            return await _caller_by_token(here, token, (await home()).id)
         case "token":
-            return await _caller_by_token(here, token.strip(), home)
-        case "jwt" | "bearer":
-            return await _caller_by_access(here, token.strip())
-    return None
+            caller = await _caller_by_token(here, token, program_of(token))
+        case "jwt" | "bearer" if claims := read_access_claims(here.keys.verify(token), now=here.clock.now()):
+            caller, ends = await _caller_by_access(here, claims), claims.exp
+        case _:
+            return None
+    if caller is not None and not caller.is_outdated:
+        ends = min(ends, here.clock.seconds() + _REMEMBERED_S)
+        owner = (caller.program_id, caller.user_id)
+        _callers(here).fill(authorization, caller, ticket=ticket, expires_at=ends, owner=owner)
+    return caller
 
 
-async def _caller_by_token(here: Resources, token: str, home: Callable[[], Awaitable[Program]]) -> Caller | None:
-    program_id = (await home()).id if is_djangos(token) else program_of(token)
+def _callers(here: Resources) -> Cache[str, Caller]:
+    return here.caches[TOPIC]
+
+
+def forget(cache: Cache[str, Caller], news: bytes) -> None:
+    """Forget whom a commit, of this or another process, has changed or logged out."""
+    cache.change(msgspec.json.decode(news, type=tuple[int, int]))
+
+
+async def announce_user(tx: Transaction, *, program_id: int, user_id: int) -> None:
+    """Have every process forget what it knows of a user, who is another after this transaction, or logged out."""
+    await announce(tx, topic=TOPIC, news=(program_id, user_id))
+
+
+async def end_every_session(tx: Transaction, *, program_id: int, user_id: int, but: int | None = None) -> None:
+    """End every session of a user, but the one with the id that may be given."""
+    await store.delete_sessions(tx, program_id=program_id, user_id=user_id, but=but)
+    await announce_user(tx, program_id=program_id, user_id=user_id)
+
+
+async def _caller_by_token(here: Resources, token: str, program_id: int | None) -> Caller | None:
     if program_id is None:
         return None
     return await store.find_caller_by_token(here.db, program_id=program_id, hashes=here.keys.hashes(token))
@@ -112,10 +157,7 @@ async def note_presence(here: Resources, caller: Caller, *, authorization: str, 
         _log.warning("session.not_noted", reason=type(error).__name__)
 
 
-async def _caller_by_access(here: Resources, token: str) -> Caller | None:
-    claims = read_access_claims(here.keys.verify(token), now=here.clock.now())
-    if claims is None:
-        return None
+async def _caller_by_access(here: Resources, claims: AccessClaims) -> Caller | None:
     return await store.find_caller_by_session(
         here.db, program_id=claims.pid, session_id=claims.session_id, user_id=claims.user_id
     )
@@ -123,7 +165,8 @@ async def _caller_by_access(here: Resources, token: str) -> Caller | None:
 
 async def verify(here: Resources, token: str) -> None:
     """Return where an access token, or an unused refresh token, is good. Raises TokenNotValid."""
-    if await _caller_by_access(here, token) is not None:
+    claims = read_access_claims(here.keys.verify(token), now=here.clock.now())
+    if claims and await _caller_by_access(here, claims) is not None:
         return
     program_id = program_of(token)
     if program_id is not None:
@@ -150,7 +193,7 @@ async def refresh(here: Resources, token: str, *, origin: Origin) -> Pair:
 
 
 async def _follow(
-    tx: Queryable, keys: Keyring, program_id: int, family: Family, found: RefreshToken, token: str, origin: Origin
+    tx: Transaction, keys: Keyring, program_id: int, family: Family, found: RefreshToken, token: str, origin: Origin
 ) -> str | None:
     """Return the successor of a locked refresh token, or None where it gets none."""
     successors = [seal(program_id=program_id, secret=secret) for secret in keys.successors(token)]
@@ -174,7 +217,7 @@ async def _follow(
     return None
 
 
-async def _end_stolen(tx: Queryable, program_id: int, family: Family, origin: Origin) -> None:
+async def _end_stolen(tx: Transaction, program_id: int, family: Family, origin: Origin) -> None:
     _log.warning("refresh_token.reused", program_id=program_id, user_id=family.user_id)
     by = Author(actor="unknown", ip_prefix=origin.ip_prefix)
     # One letter an hour: whoever has the account could fill its mailbox by stealing from themselves.
@@ -185,6 +228,7 @@ async def _end_stolen(tx: Queryable, program_id: int, family: Family, origin: Or
             tx, kind="session_stolen", program_id=program_id, user_id=family.user_id, language=origin.language
         )
     await store.delete_session(tx, program_id=program_id, user_id=family.user_id, session_id=family.session_id)
+    await announce_user(tx, program_id=program_id, user_id=family.user_id)
 
 
 async def end_sessions(here: Resources, *, program_id: int, user_id: int, only: int | None, by: Author) -> None:
@@ -194,6 +238,7 @@ async def end_sessions(here: Resources, *, program_id: int, user_id: int, only: 
             await store.delete_sessions(tx, program_id=program_id, user_id=user_id)
         elif not await store.delete_session(tx, program_id=program_id, user_id=user_id, session_id=only):
             raise NotFound
+        await announce_user(tx, program_id=program_id, user_id=user_id)
         await insert_event(tx, program_id=program_id, kind="session.ended", user_id=user_id, by=by)
 
 
@@ -207,6 +252,7 @@ async def close_family(here: Resources, token: str, *, origin: Origin) -> None:
         if user_id is not None:
             by = Author(actor="self", actor_id=user_id, ip_prefix=origin.ip_prefix)
             await insert_event(tx, program_id=program_id, kind="session.ended", user_id=user_id, by=by)
+            await announce_user(tx, program_id=program_id, user_id=user_id)
 
 
 def _access(here: Resources, program_id: int, family: Family) -> str:

@@ -44,7 +44,9 @@ async def anyone(connection: Connection, _handler: BaseRouteHandler) -> None:
     if not authorization:
         return
     here = resources(connection)
-    caller = await actions.find_caller(here, authorization, home=partial(program_of, connection))
+    caller = actions.remembered_caller(here, authorization) if connection.scope.get("method") == "GET" else None
+    if caller is None:
+        caller = await actions.find_caller(here, authorization, home=partial(program_of, connection))
     if caller is None:
         raise Unauthenticated
     if caller.is_outdated:

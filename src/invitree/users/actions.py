@@ -11,6 +11,7 @@ from invitree.events.store import Author, insert_event
 from invitree.kit.db import Database, Queryable
 from invitree.kit.passwords import Hasher, Match
 from invitree.kit.resources import Resources
+from invitree.sessions.actions import announce_user
 from invitree.users import store
 from invitree.users.rules import (
     BAD_EMAIL,
@@ -137,6 +138,7 @@ async def rename(
         if proof is not None:
             await hold(tx, proof)  # after the stronger lock on the same row
         await insert_event(tx, program_id=program_id, kind="username.changed", user_id=user_id, by=by)
+        await announce_user(tx, program_id=program_id, user_id=user_id)
     return user
 
 

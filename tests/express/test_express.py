@@ -1,0 +1,254 @@
+"""express.py: the short way gives, to the byte, the answers of the framework, whatever is in memory."""
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import httpx
+import pytest
+
+from invitree.app import create_app
+from invitree.kit.edge import Edge
+from invitree.kit.resources import Resources
+from tests.cast import Cast, Person, in_days
+from tests.sessions.test_sessions import set_back
+
+
+@pytest.fixture(scope="module")
+async def long_way(here: Resources) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the application without the short way."""
+    app = create_app(here.settings)
+    app.state["resources"] = here
+    transport = httpx.ASGITransport(app=Edge(app, access_log=False))  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url="http://invitree.test") as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+async def alice(cast: Cast) -> Person:
+    """Somebody with a code, who has brought 25 others."""
+    person = await cast.member()
+    code = await cast.code(person)
+    for _ in range(25):
+        await cast.member(referral_code=code)
+    return person
+
+
+def told(answer: httpx.Response) -> tuple[int, list[tuple[str, str]], bytes]:
+    """Return all of an answer but the name of the request."""
+    trace = answer.headers["x-request-id"]
+    headers = sorted((name, value) for name, value in answer.headers.items() if name != "x-request-id")
+    return answer.status_code, headers, answer.content.replace(trace.encode(), b"-")
+
+
+def forget_everything(here: Resources) -> None:
+    """Empty every memory."""
+    for cache in here.caches.values():
+        cache.clear()
+
+
+LOOKUP, CHECK, LIST = "/api/referral_codes/get/", "/api/referral_codes/check/", "/api/users/"
+PATHS = [
+    LOOKUP + "{email}/",
+    LOOKUP + "{email}",
+    LOOKUP + "{email}//",
+    LOOKUP + "/{email}/",
+    LOOKUP + "{email}/?x=1",
+    LOOKUP + "a/{email}/",
+    LOOKUP + "{EMAIL}/",
+    LOOKUP + "%20{email}%20/",
+    LOOKUP + "nobody@example.com/",
+    LOOKUP + "no-address/",
+    LOOKUP + "%FF/",
+    LOOKUP + "%00/",
+    LOOKUP,
+    LOOKUP.rstrip("/"),
+    CHECK + "{code}/",
+    CHECK + "{code}",
+    CHECK + "{CODE_IN_SMALL}/",
+    CHECK + "AAAAAAAAAA/",
+    CHECK + "a/b/",
+    CHECK + "//",
+    CHECK,
+    LIST + "{id}/",
+    LIST + "{id}",
+    LIST + "{id}/?limit=7",
+    LIST + "{id}/?limit=7&after={middle}",
+    LIST + "{id}/?after={middle}",
+    LIST + "{id}/?after={middle}&limit=7",
+    LIST + "{id}/?&after={middle}",
+    LIST + "{id}/?limit=7after={middle}",
+    LIST + "{id}/?limit=7&after={middle}&limit=8",
+    LIST + "{id}/?limit=100",
+    LIST + "{id}/?limit=101",
+    LIST + "{id}/?limit=0",
+    LIST + "{id}/?limit=07",
+    LIST + "{id}/?limit=",
+    LIST + "{id}/?limit=%37",
+    LIST + "{id}/?after=0",
+    LIST + "{id}/?after=-1",
+    LIST + "{id}/?after=9007199254740991",
+    LIST + "{id}/?after=9007199254740992",
+    LIST + "{id}/?x=1",
+    LIST + "+{id}/",
+    LIST + "0{id}/",
+    LIST + "{id}_0/",
+    LIST + "0/",
+    LIST + "-1/",
+    LIST + "9007199254740992/",
+    LIST + "99999999999999999999/",
+    LIST + "4000000/",
+    LIST + "{id}/referrer/",
+    LIST + "{id}/x/",
+    LIST,
+    "/auth/users/me/",
+    "/auth/users/me",
+    "/auth/users/me/?x=1",
+    "/auth/users/me//",
+    "/auth/users/me/events/",
+    "/auth/users/meow/",
+    "/auth/users/{id}/",
+]
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("who", ["herself", "another", "of another program", "nobody", "wrong", "two", "named program"])
+async def test_both_ways_give_the_same_answer(
+    client: httpx.AsyncClient,
+    long_way: httpx.AsyncClient,
+    here: Resources,
+    cast: Cast,
+    people: dict[str, Person],
+    alice: Person,
+    path: str,
+    who: str,
+) -> None:
+    code = await here.db.fetchrow("SELECT code FROM codes WHERE user_id = $1 AND revoked_at IS NULL", alice.id)
+    middle = await here.db.fetchval(
+        "SELECT id FROM referrals WHERE referrer_id = $1 ORDER BY id DESC OFFSET 12 LIMIT 1", alice.id
+    )
+    url = path.format(
+        email=alice.email,
+        EMAIL=alice.email.upper(),
+        code=code["code"],
+        CODE_IN_SMALL=code["code"].lower(),
+        id=alice.id,
+        middle=middle,
+    )
+    match who:
+        case "nobody":
+            headers = httpx.Headers()
+        case "wrong":
+            headers = httpx.Headers({"Authorization": "Token 1.nonsense"})
+        case "two":
+            token = alice.headers["Authorization"]
+            headers = httpx.Headers([("Authorization", "Token 1.nonsense"), ("Authorization", token)])
+        case "named program":
+            headers = httpx.Headers({"X-Program": "nowhere"})
+        case _:
+            headers = httpx.Headers(people[who].headers)
+    expected = told(await long_way.get(url, headers=headers))
+    forget_everything(here)
+    first, second = await client.get(url, headers=headers), await client.get(url, headers=headers)
+    assert told(first) == expected
+    assert told(second) == expected
+    assert told(await long_way.get(url, headers=headers)) == expected
+
+
+@pytest.fixture(scope="module")
+async def people(cast: Cast, alice: Person) -> dict[str, Person]:
+    """Who asks."""
+    return {"herself": alice, "another": await cast.member(), "of another program": await cast.stranger()}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "bad host"},
+        {"Host": "invitree.test:80"},
+        {"Host": "INVITREE.test"},
+        {"Accept-Language": "ru"},
+        {"X-Request-ID": "mine"},
+        {"Accept": "text/html"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("path", [CHECK + "AAAAAAAAAA/", LOOKUP + "nobody@example.com/", "/auth/users/me/"])
+async def test_headers_mean_the_same(
+    client: httpx.AsyncClient,
+    long_way: httpx.AsyncClient,
+    here: Resources,
+    alice: Person,
+    path: str,
+    headers: dict[str, str],
+) -> None:
+    for sent in (headers, {**headers, **alice.headers}):
+        expected = told(await long_way.get(path, headers=sent))
+        forget_everything(here)
+        for _ in range(2):
+            assert told(await client.get(path, headers=sent)) == expected
+
+
+@pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "DELETE", "OPTIONS"])
+async def test_other_methods_are_the_frameworks(
+    client: httpx.AsyncClient, long_way: httpx.AsyncClient, alice: Person, method: str
+) -> None:
+    for path in (LOOKUP + f"{alice.email}/", CHECK + "AAAAAAAAAA/", LIST + f"{alice.id}/", LIST + "x/"):
+        answers = [await way.request(method, path, headers=alice.headers) for way in (client, long_way, client)]
+        assert told(answers[0]) == told(answers[1]) == told(answers[2])
+
+
+async def test_what_is_in_memory_is_answered_without_the_database(
+    client: httpx.AsyncClient, here: Resources, alice: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = await here.db.fetchval("SELECT code FROM codes WHERE user_id = $1 AND revoked_at IS NULL", alice.id)
+    paths = [LOOKUP + f"{alice.email}/", CHECK + f"{code}/", "/auth/users/me/"]
+    before = [(await client.get(path, headers=alice.headers)).json() for path in paths]
+    for question in ("fetch", "fetchrow", "fetchval", "execute"):
+        monkeypatch.delattr(f"invitree.kit.db.Database.{question}")
+    assert [(await client.get(path, headers=alice.headers)).json() for path in paths] == before
+
+
+async def test_the_answer_follows_the_programs_time_zone(
+    client: httpx.AsyncClient, long_way: httpx.AsyncClient, here: Resources, cast: Cast
+) -> None:
+    stranger = await cast.stranger()
+    await cast.code(stranger, expiration_date=in_days(3))
+    path = LOOKUP + f"{stranger.email}/"
+    for zone in ("UTC", "Pacific/Kiritimati", "Pacific/Pago_Pago"):
+        await here.db.execute("UPDATE programs SET time_zone = $2 WHERE id = $1", stranger.program_id, zone)
+        here.caches["programs"].clear()
+        expected = told(await long_way.get(path, headers=stranger.headers))
+        for _ in range(2):
+            assert told(await client.get(path, headers=stranger.headers)) == expected
+
+
+async def test_a_database_that_is_away_is_told_as_by_the_framework(
+    client: httpx.AsyncClient,
+    long_way: httpx.AsyncClient,
+    here: Resources,
+    alice: Person,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def away(*_: object) -> None:
+        raise asyncpg.CannotConnectNowError("the database system is starting up")
+
+    monkeypatch.setattr("invitree.kit.db.Database.fetchrow", away)
+    monkeypatch.setattr("invitree.kit.db.Database.fetch", away)
+    for path in (LOOKUP + "x@example.com/", CHECK + "AAAAAAAAAA/", LIST + f"{alice.id}/", "/auth/users/me/"):
+        forget_everything(here)
+        expected = told(await long_way.get(path, headers=alice.headers))
+        assert expected[0] == 503
+        forget_everything(here)
+        assert told(await client.get(path, headers=alice.headers)) == expected
+
+
+async def test_a_session_is_noted_as_used_even_by_what_is_asked_most(
+    client: httpx.AsyncClient, here: Resources, cast: Cast
+) -> None:
+    person = await cast.member()
+    await set_back(here, person, minutes=10)
+    forget_everything(here)
+    for _ in range(2):
+        await client.get("/auth/users/me/", headers=person.headers)
+    ago = await here.db.fetchval("SELECT now() - max(last_seen_at) FROM sessions WHERE user_id = $1", person.id)
+    assert ago.total_seconds() < 60
