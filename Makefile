@@ -5,7 +5,7 @@ PYTHON ?= python3
 READY := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format clean
+.PHONY: help setup run test check format bench clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -23,6 +23,9 @@ check: $(READY) ## Lint, types and import floors
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+bench: $(READY) ## Measure how fast it is (needs wrk; more with ARGS="--help")
+	@$(VENV)/bin/python -m bench $(ARGS)
 
 format: $(READY) ## Format the code
 	$(VENV)/bin/ruff check --fix
