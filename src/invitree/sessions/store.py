@@ -162,21 +162,18 @@ async def delete_family(db: Queryable, *, program_id: int, hashes: Sequence[byte
 
 
 async def delete_ended_sessions(db: Queryable, *, program_id: int, most: int) -> bool:
-    """Delete what can prove nothing any more: used refresh tokens past their life, and sessions left with none.
+    """Delete what can prove nothing any more: used refresh tokens past their life, and sessions whose last has expired.
 
     At most so many of each; return whether there may be more. A used token is kept through its life: presented again,
     it tells of a theft.
     """
+    # By its one unused token, which is its last. now() here: clock_timestamp() may be another for each row, so that
+    # PostgreSQL searches no index for what is before it.
     sessions = await db.execute(
         """
         DELETE FROM sessions WHERE program_id = $1 AND id IN (
-            SELECT s.id FROM sessions s
-            WHERE s.program_id = $1 AND s.token_hash IS NULL AND s.created_at < clock_timestamp() - interval '1 hour'
-              AND NOT EXISTS (
-                  SELECT FROM refresh_tokens t
-                  WHERE t.program_id = s.program_id AND t.session_id = s.id AND t.expires_at > clock_timestamp()
-              )
-            LIMIT $2
+            SELECT session_id FROM refresh_tokens
+            WHERE program_id = $1 AND used_at IS NULL AND expires_at < now() LIMIT $2
         )
         """,
         program_id,
@@ -188,7 +185,7 @@ async def delete_ended_sessions(db: Queryable, *, program_id: int, most: int) ->
         WITH dead AS (
             DELETE FROM refresh_tokens WHERE program_id = $1 AND id IN (
                 SELECT id FROM refresh_tokens
-                WHERE program_id = $1 AND used_at IS NOT NULL AND expires_at < clock_timestamp() LIMIT $2
+                WHERE program_id = $1 AND used_at IS NOT NULL AND expires_at < now() LIMIT $2
             )
             RETURNING id
         ), orphaned AS (
