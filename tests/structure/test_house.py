@@ -57,7 +57,7 @@ def test_a_room_says_what_it_promises_in_the_fixed_vocabulary(room: str) -> None
     assert {module.name for module in pkgutil.iter_modules(package.__path__)} | {"__init__"} <= VOCABULARY
 
 
-def _store_functions() -> Iterator[tuple[str, object]]:
+def store_functions() -> Iterator[tuple[str, object]]:
     for room in ROOMS:
         try:
             store = importlib.import_module(f"invitree.{room}.store")
@@ -68,7 +68,7 @@ def _store_functions() -> Iterator[tuple[str, object]]:
                 yield f"{room}.{name}", function
 
 
-@pytest.mark.parametrize(("name", "function"), list(_store_functions()))
+@pytest.mark.parametrize(("name", "function"), list(store_functions()))
 def test_every_store_function_names_its_program(name: str, function: object) -> None:
     assert inspect.isfunction(function)
     if getattr(function, "unscoped", ""):

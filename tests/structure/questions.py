@@ -1,0 +1,170 @@
+"""What every function of every store is asked in a full database: mostly about Ann, or about whoever has the most."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from litestar.connection import ASGIConnection
+
+from invitree.base.emails import parse_email
+from invitree.base.problems import TooManyRequests
+from invitree.events.store import OPERATOR
+from invitree.kit.throttle import Throttle, limit
+from invitree.seed import rules as seed
+from tests.structure.crowd import ANN, BUSY, HOME, PEOPLE
+
+Arguments = Mapping[str, Any]
+_NOW = datetime.now(UTC)
+_HOUR = timedelta(hours=1)
+_EMAIL = parse_email("new@example.com")
+assert _EMAIL is not None
+
+
+def _hash(number: int) -> bytes:
+    return number.to_bytes(8, "big", signed=True)
+
+
+# What most are asked with, by the names of parameters.
+USUAL: Arguments = {
+    "program_id": HOME,
+    "user_id": ANN,
+    "but": ANN,
+    "email_key": f"user{ANN}@example.com",
+    "username": f"user{ANN}",
+    "slug": "second",
+    "host": "second.example.com",
+    "code": f"NEW{ANN}",
+    "code_id": ANN,
+    "session_id": ANN,
+    "token_id": PEOPLE + ANN,
+    "hashes": [_hash(ANN), _hash(10**9)],
+    "token_hash": _hash(10**9),
+    "password_hash": f"$argon2id${ANN}",
+    "old_hash": f"$argon2id${ANN}",
+    "new_hash": "!",
+    "ip_prefix": "",
+    "created_at": _NOW,
+    "expires_at": _NOW + _HOUR,
+    "life": _HOUR,
+    "before": 2**53,
+    "limit": 21,
+    "source": "seed",
+    "job": "send_mail",
+    "by": OPERATOR,
+}
+_POLICY = {
+    "time_zone": "UTC",
+    "code_length": 10,
+    "longest_code_life_days": 9,
+    "referral_list": "masked",
+    "activation": "off",
+}
+_COME = seed.User(
+    old_id=10**9, email=_EMAIL, username="new", password_hash="!", is_active=True, is_staff=False, created_at=_NOW
+)
+_CODE = seed.Code(old_id=1, text="FRESH", created_at=_NOW, expires_at=_NOW + _HOUR, is_revoked=False)
+_BATCH = range(ANN, ANN + 25)
+
+# What of it is not usual. A function without a row fails the test.
+ROWS: Mapping[str, Arguments] = {
+    "programs.find_program": {},
+    "programs.find_program_by_slug": {},
+    "programs.find_program_of_host": {},
+    "programs.insert_program": {"slug": "fourth"},
+    "programs.list_program_ids": {},
+    "programs.lock_program": {},
+    "programs.update_program": _POLICY,
+    "events.happened_lately": {"user_id": BUSY, "kind": "refresh_token.reused"},
+    "events.insert_event": {"kind": "code.created"},
+    "events.list_events": {"user_id": BUSY},
+    "mails.begin_life": {},
+    "mails.delete_dead_tokens": {},
+    "mails.delete_unused_tokens": {},
+    "mails.find_recipient": {},
+    "mails.find_recipient_by_email": {},
+    "mails.find_token": {"kind": "activation"},
+    "mails.forget_person": {},
+    "mails.insert_token": {"kind": "activation", "new_email": None},
+    "mails.use_token": {"token_id": ANN},
+    "sessions.delete_ended_sessions": {"most": 50},
+    "sessions.delete_family": {},
+    "sessions.delete_session": {},
+    "sessions.delete_sessions": {},
+    "sessions.find_caller_by_session": {},
+    "sessions.find_caller_by_token": {},
+    "sessions.find_refresh_token": {},
+    "sessions.insert_refresh_token": {"session_id": BUSY, "parent_id": None},
+    "sessions.insert_session": {"device": ""},
+    "sessions.list_sessions": {"user_id": BUSY},
+    "sessions.lock_family": {},
+    "sessions.see_session": {},
+    "sessions.use_refresh_token": {},
+    "users.activate": {},
+    "users.deactivate": {},
+    "users.find_credentials": {},
+    "users.find_credentials_by_email": {},
+    "users.find_credentials_by_username": {},
+    "users.find_decoy": {},
+    "users.find_user": {},
+    "users.hold_password": {},
+    "users.insert_user": {
+        "email": _EMAIL,
+        "username": "new",
+        "is_staff": False,
+        "is_active": True,
+        "is_confirmed": False,
+    },
+    "users.is_email_taken": {},
+    "users.list_users": {},
+    "users.lock_account": {},
+    "users.pseudonymize": {},
+    "users.reactivate": {},
+    "users.replace_hash": {},
+    "users.reset_password": {},
+    "users.update_email": {"email": _EMAIL},
+    "users.update_username": {"username": "new"},
+    "codes.find_expiry": {},
+    "codes.find_open_code": {},
+    "codes.find_own_code": {},
+    "codes.insert_code": {"user_id": 4, "code": "FRESH"},
+    "codes.lock_code": {},
+    "codes.lock_owner": {},
+    "codes.revoke": {},
+    "codes.revoke_expired": {},
+    "referrals.find_referrer": {"referee_id": ANN},
+    "referrals.insert_referral": {"referrer_id": ANN, "referee_id": BUSY},
+    "referrals.is_member": {},
+    "referrals.list_referrals": {"referrer_id": BUSY},
+    "seed.find_imported": {"old_ids": list(_BATCH)},
+    "seed.find_taken_emails": {"email_keys": [f"user{n}@example.com" for n in _BATCH]},
+    "seed.insert_codes": {"codes": [(4, _CODE)]},
+    "seed.insert_referrals": {"referrals": [(ANN, BUSY, _NOW)]},
+    "seed.insert_sessions": {"tokens": [(ANN, _hash(10**9), _NOW)]},
+    "seed.insert_users": {"users": [_COME]},
+    "seed.lock_import": {},
+    "jobs.enqueue": {"payload": {}},
+    "jobs.forget_old_news": {"older_than_s": 166.5 * 3600},
+    "jobs.list_jobs": {"failed": False},
+    "jobs.retry_jobs": {"ids": list(range(20, 100, 20))},
+    "listen.announce": {"topic": "codes", "news": None},
+}
+
+
+_REQUEST: ASGIConnection[Any, Any, Any, Any] = ASGIConnection({"type": "http"})  # type: ignore[arg-type]
+_LIMITS = (limit("lookup", "10/5m", "ann"), limit("lookup_by_target", "1/5m", "ann"))
+
+
+async def _charge(throttle: Throttle) -> None:
+    await throttle.charge(_REQUEST, HOME, *_LIMITS)
+    with suppress(TooManyRequests):
+        await throttle.charge(_REQUEST, HOME, *_LIMITS)
+
+
+# What limits ask, the refusal too.
+COUNTING: Mapping[str, Callable[[Throttle], Awaitable[None]]] = {
+    "throttle.charge": _charge,
+    "throttle.clear": lambda throttle: throttle.clear(_REQUEST, HOME, _LIMITS[0]),
+    "throttle.forget": lambda throttle: throttle.forget(HOME),
+    "throttle.refund": lambda throttle: throttle.refund(HOME, *_LIMITS),
+}
