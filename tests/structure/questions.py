@@ -10,6 +10,9 @@ from litestar.connection import ASGIConnection
 from invitree.base.emails import parse_email
 from invitree.base.problems import TooManyRequests
 from invitree.events.store import OPERATOR
+from invitree.kit.clock import Clock
+from invitree.kit.keys import Keyring
+from invitree.kit.tally import Tally
 from invitree.kit.throttle import Throttle, limit
 from invitree.seed import rules as seed
 from tests.structure.crowd import ANN, BUSY, HOME, PEOPLE
@@ -124,8 +127,8 @@ ROWS: Mapping[str, Arguments] = {
     "users.reset_password": {},
     "users.update_email": {"email": _EMAIL},
     "users.update_username": {"username": "new"},
-    "codes.find_expiry": {},
     "codes.find_open_code": {},
+    "codes.find_open_code_by_text": {},
     "codes.find_own_code": {},
     "codes.insert_code": {"user_id": 4, "code": "FRESH"},
     "codes.lock_code": {},
@@ -155,16 +158,27 @@ _REQUEST: ASGIConnection[Any, Any, Any, Any] = ASGIConnection({"type": "http"}) 
 _LIMITS = (limit("lookup", "10/5m", "ann"), limit("lookup_by_target", "1/5m", "ann"))
 
 
-async def _charge(throttle: Throttle) -> None:
-    await throttle.charge(_REQUEST, HOME, *_LIMITS)
+def _throttle(db: Any) -> Throttle:
+    return Throttle(db, Keyring(["any"]), on=True)
+
+
+async def _charge(db: Any) -> None:
+    await _throttle(db).charge(_REQUEST, HOME, *_LIMITS)
     with suppress(TooManyRequests):
-        await throttle.charge(_REQUEST, HOME, *_LIMITS)
+        await _throttle(db).charge(_REQUEST, HOME, *_LIMITS)
+
+
+async def _add_up(db: Any) -> None:
+    tally = Tally(db, Keyring(["any"]), Clock(), on=True)
+    tally.count({}, HOME, *_LIMITS)
+    await tally.add_up()
 
 
 # What limits ask, the refusal too.
-COUNTING: Mapping[str, Callable[[Throttle], Awaitable[None]]] = {
+COUNTING: Mapping[str, Callable[[Any], Awaitable[None]]] = {
     "throttle.charge": _charge,
-    "throttle.clear": lambda throttle: throttle.clear(_REQUEST, HOME, _LIMITS[0]),
-    "throttle.forget": lambda throttle: throttle.forget(HOME),
-    "throttle.refund": lambda throttle: throttle.refund(HOME, *_LIMITS),
+    "throttle.clear": lambda db: _throttle(db).clear(_REQUEST, HOME, _LIMITS[0]),
+    "throttle.forget": lambda db: _throttle(db).forget(HOME),
+    "throttle.refund": lambda db: _throttle(db).refund(HOME, *_LIMITS),
+    "tally.add_up": _add_up,
 }

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from invitree.kit import jobs, listen
-from invitree.kit.keys import Keyring
+from invitree.kit.tally import Tally
 from invitree.kit.throttle import Throttle
 from tests.structure.crowd import fill
 from tests.structure.questions import COUNTING, ROWS, USUAL
@@ -52,7 +52,7 @@ def _functions() -> Mapping[str, Any]:
 
 
 FUNCTIONS = _functions()
-LIMITS = [name for name, _ in inspect.getmembers(Throttle, inspect.iscoroutinefunction) if not name.startswith("_")]
+LIMITS = {f"throttle.{name}" for name, _ in inspect.getmembers(Throttle, inspect.iscoroutinefunction) if name[0] != "_"}
 
 
 class Step(NamedTuple):
@@ -78,6 +78,7 @@ class Explaining:
         self._db = db
         self.asked: list[str] = []
         self.steps: list[Step] = []
+        self.news: list[Any] = []
 
     async def fetch(self, query: str, *args: Any) -> list[Any]:
         await self._explain(query, args)
@@ -148,7 +149,7 @@ async def explained(db: Any) -> Mapping[str, Explaining]:
         transaction = db.transaction()
         await transaction.start()
         if name in COUNTING:
-            await COUNTING[name](Throttle(explaining, Keyring(["any"]), on=True))  # type: ignore[arg-type]
+            await COUNTING[name](explaining)
         else:
             given = {**USUAL, **ROWS[name]}
             _, *parameters = inspect.signature(FUNCTIONS[name]).parameters
@@ -159,17 +160,18 @@ async def explained(db: Any) -> Mapping[str, Explaining]:
 
 def test_everything_that_asks_the_database_has_a_row() -> None:
     assert set(ROWS) == set(FUNCTIONS)
-    assert set(COUNTING) == {f"throttle.{name}" for name in LIMITS}
+    assert set(COUNTING) == {*LIMITS, "tally.add_up"}
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_row_reaches_every_statement_of_its_function(explained: Mapping[str, Explaining], name: str) -> None:
-    statements = re.findall(r"\bdb\.(?:fetch|fetchrow|fetchval|execute)\(", inspect.getsource(FUNCTIONS[name]))
+    statements = re.findall(r"\b(?:db|tx)\.(?:fetch|fetchrow|fetchval|execute)\(", inspect.getsource(FUNCTIONS[name]))
     assert len(explained[name].asked) >= len(statements) > 0
 
 
 def test_limits_reach_every_statement_of_theirs(explained: Mapping[str, Explaining]) -> None:
-    statements = re.findall(r"\b_db\.(?:fetch|fetchrow|fetchval|execute)\(", inspect.getsource(Throttle))
+    source = inspect.getsource(Throttle) + inspect.getsource(Tally)
+    statements = re.findall(r"\b_db\.(?:fetch|fetchrow|fetchval|execute)\(", source)
     assert len({query for name in COUNTING for query in explained[name].asked}) == len(statements) > 0
 
 
