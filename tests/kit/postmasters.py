@@ -12,10 +12,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from invitree.kit import embedded
+from invitree.kit.pgtools import bundled_programs
 
 FAST = {"fsync": "off"}
 SOURCE = Path(embedded.__file__).parents[2]
-BIN = embedded._binaries()
+BIN = bundled_programs()
 PACKAGES = BIN.parents[2]
 NOBODY = 65534
 AS_NOBODY = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]

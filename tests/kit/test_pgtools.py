@@ -1,0 +1,82 @@
+"""PostgreSQL's own programs: which are taken, and what is told to them where."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from invitree.kit import pgtools
+from invitree.kit.pgtools import NoPrograms, bundled_programs, client_programs, reaching, telling_line
+
+
+def install(folder: Path, version: str, *names: str) -> Path:
+    """Put programs into a folder that say they are of a version."""
+    folder.mkdir(parents=True)
+    for name in names or ("pg_dump", "pg_restore", "psql"):
+        (folder / name).write_text(f"#!/bin/sh\necho '{name} (PostgreSQL) {version}'\n")
+        (folder / name).chmod(0o755)
+    return folder
+
+
+def test_a_server_that_is_not_newer_is_talked_to_with_our_own_programs(tmp_path: Path) -> None:
+    for major in (15, 18):
+        assert client_programs(major) == bundled_programs()
+
+
+def test_a_newer_server_needs_programs_that_are_not_older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    debian = tmp_path / "lib"
+    monkeypatch.setattr(pgtools, "_DEBIAN", debian)
+    monkeypatch.setenv("PATH", str(install(tmp_path / "path", "18.4")))
+    with pytest.raises(NoPrograms, match=re.escape("PostgreSQL 19, and its pg_dump, pg_restore and psql are neither")):
+        client_programs(19)
+    install(debian / "19/bin", "19beta1 (Debian 19~1)", "pg_dump", "psql")  # no pg_restore
+    with pytest.raises(NoPrograms):
+        client_programs(19)
+    install(debian / "20/bin", "20.1 (Debian 20.1-1)")
+    assert client_programs(19) == client_programs(20) == debian / "20/bin"
+    monkeypatch.setenv("PATH", str(install(tmp_path / "newest", "21devel")))
+    assert client_programs(19) == tmp_path / "newest"
+    with pytest.raises(NoPrograms):
+        client_programs(22)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown", "password"),
+    [
+        ("postgresql://u:p%40ss@h:5/db?sslmode=require", "postgresql://u@h:5/db?sslmode=require", "p@ss"),
+        ("postgres://u:p@h1:1,h2:2/db", "postgres://u@h1:1,h2:2/db?", "p"),
+        ("postgresql:///db?user=u&password=a%20b&host=/run", "postgresql:///db?user=u&host=/run", "a b"),
+        ("postgresql://u@[::1]/db", "postgresql://u@[::1]/db?", None),
+        ("postgresql://invitree@/invitree?host=%2Frun&port=5432", None, None),
+    ],
+)
+def test_a_password_is_passed_on_where_others_cannot_see_it(
+    url: str, shown: str | None, password: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INVITREE_SECRET_KEY", "canary")
+    monkeypatch.delenv("PGPASSWORD", raising=False)
+    target, environment = reaching(url)
+    assert target == (shown or url)
+    assert environment.get("PGPASSWORD") == password
+    assert "canary" not in environment.values()
+
+
+def test_what_the_environment_says_of_the_password_counts_where_the_url_has_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", "of the environment")
+    assert reaching("postgresql://u@h/db")[1]["PGPASSWORD"] == "of the environment"
+    assert reaching("postgresql://u:p@h/db")[1]["PGPASSWORD"] == "p"
+
+
+@pytest.mark.parametrize(
+    ("output", "line"),
+    [
+        (b"pg_dump: reading schemas\npg_dump: error: no space\npg_dump: bye\n", "no space"),
+        (b"psql:<stdin>:7: ERROR:  not empty\nCONTEXT:  PL/pgSQL\n", "not empty"),
+        (b"\n something \n", "something"),
+        (b"", "it said nothing"),
+    ],
+)
+def test_of_much_output_the_telling_line_is_told(output: bytes, line: str) -> None:
+    assert telling_line(output) == line
