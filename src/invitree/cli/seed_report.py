@@ -1,27 +1,16 @@
-"""What `invitree import seed` shows and writes: how far it is, what came, and what stays behind and why."""
+"""What `invitree import seed` shows and writes: what came, and what stays behind and why."""
 
-import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import IO
 
 import msgspec
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
-from invitree.seed.actions import Advance, Report
+from invitree.seed.actions import Report
 from invitree.seed.rules import Kind, Reason, Refusal
 
 _MOST_SHOWN = 20
-
-
-@contextmanager
-def progress() -> Iterator[Advance]:
-    """Yield what moves a progress bar on a terminal, and does nothing elsewhere."""
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
-        task = bar.add_task("Importing users", total=None)
-        yield lambda done, of: bar.update(task, completed=done, total=of)
 
 
 def show(report: Report, *, dry_run: bool) -> None:

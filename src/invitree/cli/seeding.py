@@ -25,7 +25,8 @@ def import_from_seed(
     data_dir: DataDir = None,
 ) -> None:
     """Carry users, passwords, codes, tokens and referrals over from the Django service. Safe to repeat."""
-    from invitree.cli.seed_report import progress, show, write
+    from invitree.cli.progress import progress
+    from invitree.cli.seed_report import show, write
     from invitree.kit.keys import Keyring
     from invitree.seed.actions import import_seed
     from invitree.seed.store import Unreadable, read_seed
@@ -42,7 +43,7 @@ def import_from_seed(
 
     async def carry(opened: Database) -> Any:
         found = await find_program(opened, program_slug)
-        with progress() as advance:
+        with progress("Importing users") as advance:
             return await import_seed(
                 opened, program=found, source=source, seed=seed, keys=keys, dry_run=dry_run, advance=advance
             )
