@@ -125,7 +125,7 @@ def serve(settings: Settings, *, worker: bool = True) -> None:
 
     Raises CannotServe, EmbeddedError or NewerSchema.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     with tempfile.TemporaryDirectory(prefix="invitree-metrics-") as metrics, ExitStack() as opened:
         address = opened.enter_context(_own_port(settings.host, settings.port))
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics  # read when the application is imported
@@ -168,7 +168,8 @@ def _load() -> None:
         gc.enable()
 
 
-def _interrupt(_number: int, _frame: object) -> None:
+def interrupt(_number: int, _frame: object) -> None:
+    """Handle a signal as Ctrl-C is handled: what was begun is ended in order."""
     raise KeyboardInterrupt
 
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 import asyncpg
@@ -9,7 +10,7 @@ from cyclopts import App, CycloptsError
 
 import invitree
 from invitree.base.settings import SettingsError
-from invitree.cli import accounts, letters, policy, running, seeding
+from invitree.cli import accounts, letters, policy, running, saving, seeding
 from invitree.cli.common import Refusal
 from invitree.kit.db import OUTAGES
 from invitree.kit.embedded import EmbeddedError
@@ -23,7 +24,16 @@ app = App(
     version=invitree.__version__,
     result_action="return_value",
 )
-for command in (running.serve, running.worker, running.migrate, running.openapi, running.verify):
+_COMMANDS: tuple[Callable[..., object], ...] = (
+    running.serve,
+    running.worker,
+    running.migrate,
+    running.openapi,
+    running.verify,
+    saving.backup,
+    saving.restore,
+)
+for command in _COMMANDS:
     app.command(command)
 for part in (accounts.user, policy.program, letters.mail, seeding.importing, running.db):
     app.command(part)

@@ -62,16 +62,18 @@ def database_url(*, data_dir: DataDir = None) -> None:
 
 def verify(*, data_dir: DataDir = None) -> int:
     """Check what must always hold; exit with 1 if something does not."""
+    return 0 if with_database(settings_of(data_dir=data_dir), check_all) else 1
+
+
+async def check_all(opened: Database) -> bool:
+    """Print of every invariant whether it holds; return whether all do."""
     from invitree.invariants import INVARIANTS, check
 
-    async def check_all(opened: Database) -> bool:
-        fine = True
-        for invariant in INVARIANTS:
-            broken = await check(opened, invariant)
-            print(f"{'BROKEN' if broken else 'ok':6}  {invariant.name:4} {invariant.promise}", flush=True)
-            if broken:
-                fine = False
-                print(f"        {broken.count} rows, such as: {'; '.join(broken.examples)}")
-        return fine
-
-    return 0 if with_database(settings_of(data_dir=data_dir), check_all) else 1
+    fine = True
+    for invariant in INVARIANTS:
+        broken = await check(opened, invariant)
+        print(f"{'BROKEN' if broken else 'ok':6}  {invariant.name:4} {invariant.promise}", flush=True)
+        if broken:
+            fine = False
+            print(f"        {broken.count} rows, such as: {'; '.join(broken.examples)}")
+    return fine

@@ -4,3 +4,5 @@ HEAD stands here so that a warm start can compare it with the database without l
 """
 
 HEAD = "0003"
+LOCK = 0x696E7669  # "invi"
+"""The advisory lock of whoever changes the schema; any number that no one else on this database takes."""

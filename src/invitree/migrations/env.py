@@ -7,14 +7,14 @@ from alembic import context
 from sqlalchemy import Connection, pool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-_LOCK = 0x696E7669  # "invi"; any number that no one else on this database takes
+from invitree.migrations import LOCK
 
 
 def _migrate(connection: Connection) -> None:
     context.configure(connection=connection)
     with context.begin_transaction():
         connection.execute(text("SET LOCAL lock_timeout = '10s'"))
-        connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
         context.run_migrations()
 
 

@@ -21,8 +21,8 @@ async def revision(db: Queryable) -> str | None:
     return found
 
 
-def upgrade(url: str) -> None:
-    """Run every migration that the database at `url` does not have. Not to be called from a running event loop.
+def upgrade(url: str, *, to: str = HEAD) -> None:
+    """Run every migration up to `to` that the database at `url` lacks. Not to be called from a running event loop.
 
     Raises NewerSchema where the database knows a revision that this code does not, and asyncpg.PostgresError.
     """
@@ -36,7 +36,7 @@ def upgrade(url: str) -> None:
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.attributes["url"] = url
     try:
-        command.upgrade(config, HEAD)
+        command.upgrade(config, to)
     except DBAPIError as error:
         # What asyncpg said, without SQLAlchemy's wrappings.
         raise (error.orig.__cause__ if error.orig else None) or error from None

@@ -1,0 +1,74 @@
+"""Backing the database up, and restoring it."""
+
+import signal
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from invitree import server
+from invitree.base.settings import Settings
+from invitree.cli.common import DataDir, Refusal, settings_of, with_database
+from invitree.cli.running import check_all
+from invitree.kit.db import Database
+
+
+def backup(
+    file: Annotated[Path, Parameter(help="Where to write it; only its owner can read it.")],
+    /,
+    *,
+    force: Annotated[bool, Parameter(negative="", help="Replace the file.", show_default=False)] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Write the whole database, as it is at one moment, into a file. The service may go on running."""
+    from invitree.backups import BackupError, back_up
+    from invitree.cli.progress import progress
+
+    signal.signal(signal.SIGTERM, server.interrupt)
+    settings = settings_of(data_dir=data_dir)
+    if not settings.database_url and not Path(settings.data_dir, "postgres").exists():
+        raise Refusal(f"there is no database in {Path(settings.data_dir).resolve()}")  # and none shall be made
+    try:
+        with server.database(settings) as ready, progress("Backing up") as advance:
+            size = back_up(ready.database_url, file.resolve(), force=force, advance=advance)
+    except BackupError as error:
+        raise Refusal(str(error)) from None
+    print(f"The database is in {file}, {size:,} bytes.")
+    print(f"The secret key is not: keep {_secret_of(settings)} too. Without it everybody has to log in again.")
+
+
+def restore(
+    file: Annotated[Path, Parameter(help="What invitree backup wrote.")],
+    /,
+    *,
+    force: Annotated[bool, Parameter(negative="", help="Replace what the database holds.", show_default=False)] = False,
+    data_dir: DataDir = None,
+) -> int:
+    """Put a backup into an empty database, with the service stopped, and check what must always hold."""
+    from invitree import backups
+    from invitree.cli.progress import progress
+
+    signal.signal(signal.SIGTERM, server.interrupt)
+    settings, file = settings_of(data_dir=data_dir), file.resolve()
+    try:
+        backups.check_file(file)
+        with server.database(settings) as ready:
+            with progress("Restoring") as advance:
+                schema = backups.restore(ready.database_url, file, force=force, advance=advance)
+            print(f"The database is what {file} holds, with the schema {schema}.", flush=True)
+            fine = with_database(ready, _settle)
+    except backups.BackupError as error:
+        raise Refusal(f"{error}; nothing was changed") from None
+    print(
+        f"Sessions go on if {_secret_of(settings)} is the secret key of that time; else everybody has to log in again."
+    )
+    return 0 if fine else 1
+
+
+async def _settle(opened: Database) -> bool:
+    await opened.execute("ANALYZE")  # else the first queries are planned without knowing how much there is
+    return await check_all(opened)
+
+
+def _secret_of(settings: Settings) -> str:
+    return "INVITREE_SECRET_KEY" if settings.secret_key else str(Path(settings.data_dir, "secret_key").resolve())

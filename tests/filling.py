@@ -1,0 +1,96 @@
+"""Rows for a database, many and quickly, that break nothing which must hold; and how to tell two databases apart."""
+
+from collections.abc import Mapping
+from subprocess import run
+from typing import Any
+
+import asyncpg
+
+from invitree.kit.pgtools import bundled_programs
+
+# What text can be, for whatever carries it from one database to another.
+ODD = "a\ttab, a\nnewline, a \\. and \\N, 'quotes', \"quotes\", $$, ёж, \U0001f994"
+
+# Users in pairs, the even ones brought by the one before them: of every table of the first schema.
+_FIRST = (
+    """
+    INSERT INTO users (program_id, email, email_key, email_identity, username, password_hash, is_active)
+    SELECT p.id, n || '@example.com', n || '@example.com', n || '@example.com', 'user ' || n, $2 || n, n % 100 <> 0
+    FROM programs p, generate_series(1, $1::bigint) n WHERE p.slug = 'default'
+    """,
+    """
+    INSERT INTO codes (program_id, user_id, code, expires_at)
+    SELECT program_id, id, 'CODE' || id, clock_timestamp() + interval '1 year' FROM users WHERE id % 2 = 1
+    """,
+    """
+    INSERT INTO referrals (program_id, referrer_id, referee_id, code_id, created_at)
+    SELECT u.program_id, c.user_id, u.id, c.id, clock_timestamp()
+    FROM users u JOIN codes c ON c.program_id = u.program_id AND c.user_id = u.id - 1 ORDER BY u.id
+    """,
+    "INSERT INTO sessions (program_id, user_id, token_hash) SELECT program_id, id, sha256(id::text::bytea) FROM users",
+    "INSERT INTO sessions (program_id, user_id) SELECT program_id, id FROM users",
+    """
+    INSERT INTO refresh_tokens (program_id, session_id, token_hash, expires_at, used_at)
+    SELECT program_id, id, sha256(id::text::bytea), clock_timestamp(), clock_timestamp()
+    FROM sessions WHERE token_hash IS NULL
+    """,
+    """
+    INSERT INTO refresh_tokens (program_id, session_id, token_hash, expires_at, parent_id)
+    SELECT program_id, session_id, sha256('next ' || id::text::bytea), clock_timestamp() + interval '30 days', id
+    FROM refresh_tokens
+    """,
+)
+# What the second brought.
+_IDENTITY = (
+    """
+    INSERT INTO one_time_tokens (program_id, user_id, kind, token_hash, new_email, expires_at)
+    SELECT program_id, id, 'email_change', sha256(id::text::bytea), $1, clock_timestamp() FROM users
+    """,
+    """
+    INSERT INTO events (program_id, user_id, actor, kind, ip_prefix)
+    SELECT program_id, id, 'self', 'user.created', $1 FROM users
+    """,
+    """
+    INSERT INTO throttles (program_id, scope, key, clear_at)
+    SELECT program_id, $1, sha256(id::text::bytea), clock_timestamp() FROM users
+    """,
+    """
+    INSERT INTO pgqueuer (priority, entrypoint, payload, status) SELECT 0, 'nothing', convert_to($1, 'UTF8'), 'queued'
+    FROM users LIMIT 100
+    """,
+)
+_HASH = """SELECT count(*), md5(string_agg(md5(t::text), '' ORDER BY md5(t::text) COLLATE "C")) FROM {} t"""
+_IMPORTED = "INSERT INTO imported_users SELECT program_id, $1, id, id FROM users"
+
+
+async def fill(url: str, *, users: int, at: str) -> None:
+    """Fill every table of a database whose schema is of the revision `at`."""
+    db = await asyncpg.connect(url)
+    made, *others = _FIRST
+    await db.execute(made, users, ODD)
+    for statement in others:
+        await db.execute(statement)
+    for statement in (*(_IDENTITY if at >= "0002" else ()), *([_IMPORTED] if at >= "0003" else ())):
+        await db.execute(statement, ODD)
+    await db.close()
+
+
+async def contents(url: str) -> Mapping[str, Any]:
+    """Return how many rows each table has, with a hash of them, and where each sequence stands."""
+    db = await asyncpg.connect(url)
+    tables = await db.fetch("SELECT tablename AS name FROM pg_tables WHERE schemaname = 'public' ORDER BY tablename")
+    found: dict[str, Any] = {}
+    for table in tables:
+        [row] = await db.fetch(_HASH.format(table["name"]))
+        found[table["name"]] = tuple(row)
+    for sequence in await db.fetch("SELECT sequencename AS name, last_value FROM pg_sequences ORDER BY sequencename"):
+        found[sequence["name"]] = sequence["last_value"]
+    await db.close()
+    return found
+
+
+def schema(url: str) -> str:
+    """Return a database's schema as SQL."""
+    command = [str(bundled_programs() / "pg_dump"), "--schema-only", "--no-owner", "--no-privileges", url]
+    done = run(command, capture_output=True, text=True, check=True)
+    return "\n".join(line for line in done.stdout.splitlines() if not line.startswith(("--", "\\", "SET ")))
