@@ -1,7 +1,8 @@
 """What every test stands on: a PostgreSQL of its own, a migrated database a module, and the application on it."""
 
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
@@ -17,8 +18,10 @@ from invitree.kit.embedded import embedded_postgres
 from invitree.kit.resources import Resources
 from invitree.migrations.upgrade import upgrade
 from tests.cast import Cast
+from tests.databases import database
 from tests.postbox import Postbox
 
+New = Callable[[], Awaitable[str]]
 SECRET = "a secret of the test suite and long enough"
 
 
@@ -46,6 +49,13 @@ async def database_url(postgres: str) -> AsyncIterator[str]:
     await admin.execute(f"DROP DATABASE {name} (FORCE)")
     await admin.close()
     assert broken == []
+
+
+@pytest.fixture
+async def new_database(postgres: str) -> AsyncIterator[New]:
+    """What makes a database without tables and returns its URL."""
+    async with AsyncExitStack() as made:
+        yield lambda: made.enter_async_context(database(postgres))
 
 
 def as_admin(url: str) -> str:

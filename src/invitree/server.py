@@ -71,7 +71,8 @@ async def _check_server(url: str) -> None:
 def migrate(url: str) -> bool:
     """Bring the database at `url` to this version's schema; return whether there was anything to do.
 
-    Raises NewerSchema where a newer Invitree has been there, and what asyncpg raises where the database refuses.
+    Raises NewerSchema where a newer Invitree has been there, SchemaBusy where others keep using the tables, and what
+    asyncpg raises where the database refuses.
     """
 
     async def current() -> str | None:
@@ -83,7 +84,7 @@ def migrate(url: str) -> bool:
 
     if asyncio.run(current()) == HEAD:
         return False
-    upgrade(url)
+    upgrade(url, tell=lambda line: print(f"invitree: {line}", file=sys.stderr, flush=True))
     return True
 
 

@@ -16,8 +16,9 @@ from invitree.backups import back_up, restore
 from invitree.kit.pgtools import bundled_programs
 from invitree.migrations import HEAD
 from invitree.migrations.upgrade import upgrade
-from tests.backup.conftest import New, at
-from tests.filling import contents, fill, schema
+from tests.backup.conftest import at
+from tests.conftest import New
+from tests.databases import contents, fill, schema
 from tests.process import INVITREE, run
 from tests.service.mailing import eventually
 

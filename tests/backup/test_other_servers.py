@@ -14,8 +14,9 @@ import asyncpg
 import pytest
 
 from invitree.migrations import HEAD
-from tests.backup.conftest import New, at
-from tests.filling import contents, fill, schema
+from tests.backup.conftest import at
+from tests.conftest import New
+from tests.databases import contents, fill, schema
 from tests.kit.postmasters import AS_NOBODY
 from tests.process import free_port, run
 

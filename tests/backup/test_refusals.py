@@ -14,8 +14,9 @@ from invitree import backups
 from invitree.backups import BackupError, check_file
 from invitree.kit.pgtools import bundled_programs
 from invitree.migrations import HEAD, LOCK
-from tests.backup.conftest import New, at
-from tests.filling import contents, fill, schema
+from tests.backup.conftest import at
+from tests.conftest import New
+from tests.databases import contents, execute, fill, schema
 from tests.process import run
 
 
@@ -134,24 +135,14 @@ async def test_a_database_that_the_service_uses_is_left_alone(filled: str, backu
 @pytest.mark.parametrize("taking", ["SELECT count(*) FROM users", f"SELECT pg_advisory_xact_lock({LOCK})"])
 async def test_whoever_uses_a_table_or_migrates_is_not_waited_for_long(filled: str, backup: Path, taking: str) -> None:
     somebody = await asyncpg.connect(filled)
-    transaction = somebody.transaction()
-    await transaction.start()
-    await somebody.fetchval(taking)
-    line = refused(filled, backup, "--force")
-    assert "somebody else is using the tables of the database, or is migrating it" in line
-    await transaction.rollback()
+    async with somebody.transaction():
+        await somebody.fetchval(taking)
+        line = refused(filled, backup, "--force")
     await somebody.close()
+    assert "somebody else is using the tables of the database, or is migrating it" in line
 
 
 async def test_a_role_that_may_not_make_tables_is_told_so(backup: Path, postgres: str, empty: str) -> None:
     await execute(empty, "REVOKE CREATE ON SCHEMA public FROM pg_database_owner", admin=True)
     assert "permission denied for schema public" in refused(empty, backup)
     assert schema(empty) == schema(empty)
-
-
-async def execute(url: str, statement: str, *, admin: bool = False) -> object:
-    """Run one statement, and return the first value of what it finds."""
-    connection = await asyncpg.connect(url.replace("invitree@", "postgres@") if admin else url)
-    found: object = await connection.fetchval(statement)
-    await connection.close()
-    return found

@@ -12,9 +12,9 @@ import pytest
 
 from invitree.migrations import HEAD
 from invitree.migrations.upgrade import upgrade
-from tests.backup.conftest import New, at
-from tests.backup.test_refusals import execute
-from tests.filling import contents, fill, schema
+from tests.backup.conftest import at
+from tests.conftest import New
+from tests.databases import contents, execute, fill, schema
 from tests.process import INVITREE, run
 from tests.service.mailing import eventually
 

@@ -15,7 +15,7 @@ from invitree.cli.common import Refusal
 from invitree.kit.db import OUTAGES
 from invitree.kit.embedded import EmbeddedError
 from invitree.kit.pgtools import NoPrograms
-from invitree.migrations.upgrade import NewerSchema
+from invitree.migrations.upgrade import NewerSchema, SchemaBusy
 from invitree.server import CannotServe
 
 app = App(
@@ -46,7 +46,7 @@ def main() -> NoReturn:
     except CycloptsError as error:
         print(f"invitree: {' '.join(str(error).split()).rstrip('.')} (see invitree --help)", file=sys.stderr)
         sys.exit(2)
-    except (Refusal, SettingsError, CannotServe, EmbeddedError, NoPrograms, NewerSchema) as error:
+    except (Refusal, SettingsError, CannotServe, EmbeddedError, NoPrograms, NewerSchema, SchemaBusy) as error:
         print(f"invitree: {error}", file=sys.stderr)
         sys.exit(1)
     except BrokenPipeError:

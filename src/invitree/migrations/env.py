@@ -1,29 +1,45 @@
-"""Alembic's entry: one transaction for all that is missing, under a lock so that two starts do not collide."""
+"""Alembic's entry: a transaction a migration, one process at a time, and never long in anybody's way."""
 
 import asyncio
+import time
 
 import asyncpg
 from alembic import context
 from sqlalchemy import Connection, pool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from invitree.migrations import LOCK
+from invitree.migrations import LOCK, SESSION, upgrade
+
+_TICK_S = 0.2
 
 
 def _migrate(connection: Connection) -> None:
-    context.configure(connection=connection)
+    _await_turn(connection)
+    context.configure(connection=connection, transaction_per_migration=True)
     with context.begin_transaction():
-        connection.execute(text("SET LOCAL lock_timeout = '10s'"))
-        connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
         context.run_migrations()
 
 
+def _await_turn(connection: Connection) -> None:
+    """Wait until no other process migrates: by asking again, as an index build waits for queries that wait."""
+    deadline = time.monotonic() + upgrade.TURN_S
+    while not connection.scalar(text(f"SELECT pg_try_advisory_lock({LOCK})")):
+        connection.rollback()
+        if time.monotonic() > deadline:
+            raise upgrade.SchemaBusy(
+                f"another process has been changing the schema for {upgrade.TURN_S / 60:.0f} minutes"
+            )
+        time.sleep(_TICK_S)
+    connection.commit()
+
+
 async def _main(url: str) -> None:
-    engine = create_async_engine(
-        "postgresql+asyncpg://", poolclass=pool.NullPool, async_creator=lambda: asyncpg.connect(url, timeout=5)
-    )
-    async with engine.connect() as connection:
-        await connection.run_sync(_migrate)
+    async def connect() -> "asyncpg.Connection[asyncpg.Record]":
+        return await asyncpg.connect(url, timeout=5, server_settings=SESSION)
+
+    engine = create_async_engine("postgresql+asyncpg://", poolclass=pool.NullPool, async_creator=connect)
+    async with engine.connect() as opened:
+        await opened.run_sync(_migrate)
     await engine.dispose()
 
 

@@ -1,5 +1,8 @@
 """Bringing a database to the schema that this code needs."""
 
+import asyncio
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import asyncpg
@@ -7,9 +10,17 @@ import asyncpg
 from invitree.kit.db import Queryable
 from invitree.migrations import HEAD
 
+TURN_S = 600.0
+"""How long one process waits for another that is changing the schema."""
+_PAUSES_S = (0.2, 0.5, 1, 2, 3, 5, 5, 5, 10, 10, 10)
+
 
 class NewerSchema(Exception):
     """The database's schema is of a newer Invitree than this one; upgrade the code, or restore an older backup."""
+
+
+class SchemaBusy(Exception):
+    """The schema cannot be changed now; the message is one line that says in whose way it would be."""
 
 
 async def revision(db: Queryable) -> str | None:
@@ -21,11 +32,27 @@ async def revision(db: Queryable) -> str | None:
     return found
 
 
-def upgrade(url: str, *, to: str = HEAD) -> None:
+def upgrade(url: str, *, to: str = HEAD, tell: Callable[[str], None] = lambda _: None) -> None:
     """Run every migration up to `to` that the database at `url` lacks. Not to be called from a running event loop.
 
-    Raises NewerSchema where the database knows a revision that this code does not, and asyncpg.PostgresError.
+    Where somebody uses a table for long, it is tried again for about a minute, and `tell` is told of it. Raises
+    SchemaBusy after that, NewerSchema where the database knows a revision that this code does not, and
+    asyncpg.PostgresError. What a migration that has failed has changed is undone; those before it stay.
     """
+    for pause_s in (*_PAUSES_S, None):
+        try:
+            _upgrade(url, to=to)
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+            busy = f"the schema cannot be changed while its tables are in use; {asyncio.run(_longest_user(url))}"
+        else:
+            return
+        if pause_s is None:
+            raise SchemaBusy(busy)
+        tell(f"{busy}; trying again in {pause_s:g} s")
+        time.sleep(pause_s)
+
+
+def _upgrade(url: str, *, to: str) -> None:
     # Alembic brings SQLAlchemy along, a second of start-up that a database at its head does not need.
     from alembic import command
     from alembic.config import Config
@@ -44,3 +71,23 @@ def upgrade(url: str, *, to: str = HEAD) -> None:
         if "Can't locate revision" in str(error):
             raise NewerSchema(NewerSchema.__doc__) from None
         raise
+
+
+async def _longest_user(url: str) -> str:
+    connection = await asyncpg.connect(url, timeout=5)
+    try:
+        found = await connection.fetchrow(
+            """
+            SELECT pid, usename, application_name, extract(epoch FROM clock_timestamp() - xact_start)::int AS age_s
+            FROM pg_stat_activity
+            WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+                AND xact_start IS NOT NULL
+            ORDER BY xact_start LIMIT 1
+            """
+        )
+    finally:
+        await connection.close()
+    if found is None:
+        return "it was a short transaction"
+    who = f"{found['usename']} ({found['application_name'] or 'no application'}, process {found['pid']})"
+    return f"the oldest transaction is one of {who}, {found['age_s']} s old"

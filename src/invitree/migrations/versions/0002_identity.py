@@ -7,31 +7,36 @@ from typing import Any
 
 from alembic import op
 
+from invitree.migrations.gently import build_index, one_by_one, unhurried
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
 
+# A default that is the same for all rows that are there changes none of them; one that is asked for each row would
+# rewrite the table, with everybody locked out. The next migration looks whether the old users keep to the new rule.
 COLUMNS = """
 ALTER TABLE programs
-    ADD COLUMN host text CONSTRAINT programs_host_key UNIQUE
+    ADD COLUMN IF NOT EXISTS host text CONSTRAINT programs_host_key UNIQUE
         CONSTRAINT programs_host_shape CHECK (host ~ '^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$'),
-    ADD COLUMN activation text NOT NULL DEFAULT 'off'
+    ADD COLUMN IF NOT EXISTS activation text NOT NULL DEFAULT 'off'
         CONSTRAINT programs_activation_values CHECK (activation IN ('off', 'required'));
 ALTER TABLE users
-    ADD COLUMN confirmed_at timestamptz,
-    ADD COLUMN deactivated_at timestamptz,
-    ADD COLUMN deleted_at timestamptz,
+    ADD COLUMN IF NOT EXISTS confirmed_at timestamptz,
+    ADD COLUMN IF NOT EXISTS deactivated_at timestamptz,
+    ADD COLUMN IF NOT EXISTS deleted_at timestamptz,
+    DROP CONSTRAINT IF EXISTS users_ended_are_inactive,
     ADD CONSTRAINT users_ended_are_inactive
-        CHECK (NOT is_active OR (deactivated_at IS NULL AND deleted_at IS NULL));
+        CHECK (NOT is_active OR (deactivated_at IS NULL AND deleted_at IS NULL)) NOT VALID;
 ALTER TABLE sessions
-    ADD COLUMN device text NOT NULL DEFAULT '',
-    ADD COLUMN ip_prefix text NOT NULL DEFAULT '',
-    ADD COLUMN last_seen_at timestamptz NOT NULL DEFAULT clock_timestamp();
-UPDATE users SET deactivated_at = clock_timestamp() WHERE NOT is_active;
-CREATE INDEX users_with_foreign_hashes ON users (program_id, id DESC) WHERE password_hash LIKE 'pbkdf2%';
-CREATE INDEX refresh_tokens_by_end ON refresh_tokens (program_id, expires_at);
+    ADD COLUMN IF NOT EXISTS device text NOT NULL DEFAULT '',
+    ADD COLUMN IF NOT EXISTS ip_prefix text NOT NULL DEFAULT '',
+    ADD COLUMN IF NOT EXISTS last_seen_at timestamptz NOT NULL DEFAULT now();
+ALTER TABLE sessions ALTER COLUMN last_seen_at SET DEFAULT clock_timestamp();
 """
+
+KEPT_OUT = "UPDATE users SET deactivated_at = clock_timestamp() WHERE NOT is_active AND deactivated_at IS NULL"
 
 TABLES = """
 CREATE TABLE one_time_tokens (
@@ -120,10 +125,15 @@ def _install_queue() -> None:
 
 
 def upgrade() -> None:
-    """Add the tables and columns, and the queue."""
-    _run(COLUMNS)
+    """Add the columns and tables, and the queue."""
+    with one_by_one():
+        _run(COLUMNS)
+    with unhurried():
+        op.execute(KEPT_OUT)
+    build_index("users_with_foreign_hashes", on="users (program_id, id DESC) WHERE password_hash LIKE 'pbkdf2%'")
+    build_index("refresh_tokens_by_end", on="refresh_tokens (program_id, expires_at)")
     _run(TABLES)
-    _run(FOREIGN_KEYS)
     for statement in APPEND_ONLY:
         op.execute(statement)
     _install_queue()
+    _run(FOREIGN_KEYS)

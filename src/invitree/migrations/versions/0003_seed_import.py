@@ -2,6 +2,8 @@
 
 from alembic import op
 
+from invitree.migrations.gently import unhurried
+
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
@@ -9,7 +11,9 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the table of imported users."""
+    """Finish what 0002 has begun, and add the table of imported users."""
+    with unhurried():
+        op.execute("ALTER TABLE users VALIDATE CONSTRAINT users_ended_are_inactive")
     op.execute(
         """
         CREATE TABLE imported_users (

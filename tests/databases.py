@@ -1,8 +1,11 @@
-"""Rows for a database, many and quickly, that break nothing which must hold; and how to tell two databases apart."""
+"""Databases of their own, filled quickly with rows that break nothing which must hold, and what tells two apart."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from subprocess import run
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
 
 import asyncpg
 
@@ -61,6 +64,23 @@ _IDENTITY = (
 )
 _HASH = """SELECT count(*), md5(string_agg(md5(t::text), '' ORDER BY md5(t::text) COLLATE "C")) FROM {} t"""
 _IMPORTED = "INSERT INTO imported_users SELECT program_id, $1, id, id FROM users"
+
+
+@asynccontextmanager
+async def database(postgres: str) -> AsyncIterator[str]:
+    """Yield the URL of a database without tables."""
+    name = f"t{uuid4().hex}"
+    await execute(postgres, f"CREATE DATABASE {name} OWNER invitree", admin=True)
+    yield urlunsplit(urlsplit(postgres)._replace(path=f"/{name}"))
+    await execute(postgres, f"DROP DATABASE {name} (FORCE)", admin=True)
+
+
+async def execute(url: str, statement: str, *, admin: bool = False) -> Any:
+    """Run one statement, as the server's superuser if asked to; return the first value that it finds."""
+    db = await asyncpg.connect(url.replace("://invitree@", "://postgres@") if admin else url)
+    found = await db.fetchval(statement)
+    await db.close()
+    return found
 
 
 async def fill(url: str, *, users: int, at: str) -> None:
