@@ -95,6 +95,14 @@ async def test_a_foreign_key_has_an_index_on_its_own_side(db: Any) -> None:
     assert [row["conname"] for row in rows] == []
 
 
+async def test_what_was_added_gently_was_also_finished(db: Any) -> None:
+    for query in (
+        "SELECT conname FROM pg_constraint WHERE NOT convalidated",
+        "SELECT indexrelid::regclass FROM pg_index WHERE NOT indisvalid",
+    ):
+        assert await db.fetch(query) == []
+
+
 async def test_types_are_the_house_types(db: Any) -> None:
     columns = await db.fetch(
         """
