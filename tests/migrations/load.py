@@ -45,7 +45,7 @@ class Load:
 @asynccontextmanager
 async def in_use(url: str) -> AsyncIterator[Load]:
     """Use a database, for the length of the block, as the version did that needed the first revision alone."""
-    db = await Database.open(url, size=8)
+    db = Database.at(url, size=8)
     first = _FirstVersion(db)
     load = Load(first.log_in, first.look_up_caller, first.sign_up, first.refresh)
     async with load.going_on():

@@ -1,7 +1,7 @@
 """The database: a pool that never waits long, and transactions that are visible where they are used."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
@@ -56,8 +56,10 @@ class Transaction:
     """A connection inside a transaction, and the news that its commit is to tell, as (topic, news)."""
 
     def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-        self.fetch, self.fetchrow = connection.fetch, connection.fetchrow
-        self.fetchval, self.execute = connection.fetchval, connection.execute
+        self.fetch: Callable[..., Coroutine[Any, Any, list[Any]]] = connection.fetch
+        self.fetchrow: Callable[..., Coroutine[Any, Any, Any]] = connection.fetchrow
+        self.fetchval: Callable[..., Coroutine[Any, Any, Any]] = connection.fetchval
+        self.execute: Callable[..., Coroutine[Any, Any, str]] = connection.execute
         self.news: list[tuple[str, bytes]] = []
 
 
