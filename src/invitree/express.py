@@ -102,10 +102,10 @@ class Express:
         if way is None or headers is None:
             await self._app(scope, receive, send)
             return
-        request["path_template"] = way.route
         named = request["path"][len(way.prefix) :].rstrip("/")
         body = self._answer(way, request, *headers, named)
         if body is not None:
+            request["path_template"] = way.route
             await _send(send, body, [])
         elif (arguments := way.arguments(named, request["query_string"].decode("latin-1"))) is not None:
             await self._ask(way, arguments, request, receive, send)
@@ -128,7 +128,7 @@ class Express:
             return None  # the route will say so
 
     async def _ask(self, way: Way, arguments: dict[str, Any], scope: Any, receive: Receive, send: Send) -> None:
-        scope["litestar_app"] = self._app
+        scope["path_template"], scope["litestar_app"] = way.route, self._app
         request: Request[Any, Any, Any] = Request(scope, receive, send)
         try:
             for guard in way.handler.guards or ():

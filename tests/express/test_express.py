@@ -1,12 +1,13 @@
 """express.py: the short way gives, to the byte, the answers of the framework, whatever is in memory."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import httpx
 import pytest
 
-from invitree.app import create_app
+from invitree.app import create_app, front
 from invitree.kit.edge import Edge
 from invitree.kit.resources import Resources
 from tests.cast import Cast, Person, in_days
@@ -252,3 +253,26 @@ async def test_a_session_is_noted_as_used_even_by_what_is_asked_most(
         await client.get("/auth/users/me/", headers=person.headers)
     ago = await here.db.fetchval("SELECT now() - max(last_seen_at) FROM sessions WHERE user_id = $1", person.id)
     assert ago.total_seconds() < 60
+
+
+@pytest.mark.parametrize("path", ["/auth/users/me/", "/auth/users/meow/", "/auth/users/me/events/", LIST + "7/x/"])
+async def test_both_ways_are_counted_under_the_same_route(here: Resources, alice: Person, path: str) -> None:
+    app = create_app(here.settings)
+    app.state["resources"] = here
+    routes = []
+    for way in (app, front(app, access_log=False), front(app, access_log=False)):
+        scope: Any = {
+            "type": "http", "method": "GET", "path": path, "query_string": b"", "client": None, "state": {},
+            "headers": [(name.lower().encode(), value.encode()) for name, value in alice.headers.items()],
+        }
+        await way(scope, _nothing, _ignore)
+        routes.append(scope.get("path_template"))
+    assert len(set(routes)) == 1
+
+
+async def _nothing() -> Any:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def _ignore(_message: Any) -> None:
+    """Take the answer."""
