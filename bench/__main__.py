@@ -3,6 +3,7 @@
 import sys
 from typing import Annotated, Literal
 
+import msgspec
 from cyclopts import App, Parameter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -13,6 +14,7 @@ from bench.load import LoadError, find_wrk
 from bench.measure import Plan, measure
 from bench.paths import PATHS
 from bench.report import as_json, as_markdown, report
+from bench.soak import soak
 from bench.stage import foreign_stage, own_stage
 
 _SEEDS = ("lookup-hot", "me-token", "referrals-first", "create-delete", "login", "register")
@@ -33,15 +35,17 @@ def main(
     url: Annotated[str | None, Parameter(help="Measure a server that runs there, and no floor.")] = None,
     routes: Annotated[
         Literal["invitree", "seed"], Parameter(help="What it knows: all, or the seed's routes.")
-    ] = "seed",
+    ] = "invitree",
 ) -> int:
     """Measure how fast the service is, beside what Python, asyncpg and this machine allow.
 
     A floor (bench/floor.py) is measured in turn with each path: it runs the same SQL and writes the same answers, and
     does nothing else. Rates, times and ratios are medians over the turns.
     """
-    known = _SEEDS if url and routes == "seed" else [path.name for path in PATHS if path.name != "me-jwt" or not url]
-    chosen = [path for path in PATHS if path.name in (only or known) and path.name in known]
+    known = _SEEDS if routes == "seed" else [path.name for path in PATHS if path.name != "me-jwt" or not url]
+    chosen = [path for path in PATHS if path.name in (only or known)]
+    if unknown := set(only or ()) - set(known):
+        return _refuse(f"{', '.join(sorted(unknown))}: there is only {', '.join(known)}")
     plan = Plan(seconds=seconds, turns=turns, connections=connections, cores=servers.cores())
     sizes = Sizes(people or 100_000, referrals)
     try:
@@ -54,11 +58,35 @@ def main(
             with stage as opened:
                 rows = list(measure(chosen, opened, plan, advance=progress.advance))
     except LoadError as error:
-        print(error, file=sys.stderr)
-        return 1
+        return _refuse(str(error))
     found = report(rows, plan=plan, sizes=None if url else sizes)
     print(as_json(found) if json else as_markdown(found))
     return 0
+
+
+@app.command(name="soak")
+def soak_it(
+    *,
+    people: Annotated[int, Parameter(help="How many have a code.")] = 100_000,
+    referrals: Annotated[int, Parameter(help="How many were brought by them, a fifth by one.")] = 100_000,
+    seconds: Annotated[int, Parameter(help="How long.")] = 600,
+    connections: Annotated[int, Parameter(help="How many reads are under way at once.")] = 32,
+) -> int:
+    """Load one web process with reads, logins and codes for minutes, and say what became of its memory, as JSON."""
+    try:
+        find_wrk()
+        with _Progress() as progress, own_stage(Sizes(people, referrals), workers=1, advance=progress.advance) as stage:
+            print(
+                msgspec.json.format(msgspec.json.encode(soak(stage, seconds=seconds, connections=connections))).decode()
+            )
+    except LoadError as error:
+        return _refuse(str(error))
+    return 0
+
+
+def _refuse(why: str) -> int:
+    print(why, file=sys.stderr)
+    return 1
 
 
 class _Progress:

@@ -144,7 +144,8 @@ def _bare_pages(*, deep: bool) -> Requests:
     return requests
 
 
-def _create_and_delete(turn: Turn) -> Iterator[Request]:
+def create_and_delete(turn: Turn) -> Iterator[Request]:
+    """Yield a code made and then deleted, by each of those who have none."""
     body = _json(expiration_date=datetime.now(UTC).date() + timedelta(days=30))
     people = turn.own()
     for one in people:
@@ -159,7 +160,8 @@ def _bare_create_and_delete(turn: Turn) -> Iterator[Request]:
             yield Request(method, f"/code/{one.id}")
 
 
-def _logins(turn: Turn) -> Iterator[Request]:
+def log_ins(turn: Turn) -> Iterator[Request]:
+    """Yield logins."""
     for email in turn.some(turn.crowd.emails, FEW):
         yield Request("POST", "/auth/token/login/", "", _json(email=email, password=PASSWORD))
 
@@ -202,12 +204,12 @@ PATHS = (
     Path(
         name="create-delete",
         kind="warm",
-        requests=_create_and_delete,
+        requests=create_and_delete,
         floor=_bare_create_and_delete,
         goal=None,
         is_in_order=True,
     ),
-    Path(name="login", kind="hashes", requests=_logins, floor=None, goal=0.9, is_all_reads=False),
+    Path(name="login", kind="hashes", requests=log_ins, floor=None, goal=0.9, is_all_reads=False),
     Path(name="register", kind="hashes", requests=_sign_ups, floor=None, goal=0.9, is_all_reads=False),
     Path(name="mixed", kind="warm", requests=_everything, floor=_bare_lookups, goal=None, is_all_reads=False),
 )

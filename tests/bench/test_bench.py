@@ -18,9 +18,12 @@ SIZES = Sizes(people=30, referrals=200)
 needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 
 
+BRIEFLY = ("--seconds", "1", "--turns", "1", "--connections", "4")
+
+
 def bench(*args: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
     """Run the benchmark to its end."""
-    command = [sys.executable, "-m", "bench", "--seconds", "1", "--turns", "1", "--connections", "4", *args]
+    command = [sys.executable, "-m", "bench", *args]
     environment = {**os.environ, **({"PATH": path} if path is not None else {})}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
 
@@ -32,7 +35,7 @@ def on(database_url: str, folder: Path) -> dict[str, str]:
 
 @needs_wrk
 def test_every_path_is_measured_beside_its_floor() -> None:
-    done = bench("--people", str(SIZES.people), "--referrals", str(SIZES.referrals), "--json")
+    done = bench(*BRIEFLY, "--people", str(SIZES.people), "--referrals", str(SIZES.referrals), "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["sizes"] == {"people": SIZES.people, "referrals": SIZES.referrals}
@@ -49,7 +52,11 @@ def test_another_server_can_be_measured(routes: str, database_url: str, tmp_path
     environment = {**on(database_url, tmp_path), "INVITREE_THROTTLE": "off"}
     with service("--workers", "1", "--no-worker", env=environment) as running:
         done = bench(
-            "--url", running.url, "--routes", routes, "--people", "12", "--only", "lookup-hot", "create-delete"
+            *BRIEFLY,
+            *("--url", running.url, "--routes", routes, "--people", "12"),
+            "--only",
+            "lookup-hot",
+            "create-delete",
         )
     assert done.returncode == 0, done.stderr
     rows = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("| ")]
@@ -58,9 +65,24 @@ def test_another_server_can_be_measured(routes: str, database_url: str, tmp_path
 
 
 @needs_wrk
+def test_memory_is_watched_through_a_long_load() -> None:
+    done = bench("soak", "--people", "200", "--referrals", "200", "--seconds", "4", "--connections", "4")
+    assert done.returncode == 0, done.stderr
+    soaked = json.loads(done.stdout)
+    assert soaked["requests"] > 0
+    assert soaked["last_mib"] > soaked["first_mib"] / 2 > 0
+
+
+def test_a_path_that_there_is_not_is_refused() -> None:
+    done = bench("--only", "lookup-hottest")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("lookup-hottest: there is only lookup-cold, lookup-hot,")
+
+
+@needs_wrk
 def test_refusals_are_an_error_and_not_a_rate(database_url: str, tmp_path: Path) -> None:
     with service("--workers", "1", "--no-worker", env=on(database_url, tmp_path)) as running:  # it limits sign-ups
-        done = bench("--url", running.url, "--people", "90", "--only", "lookup-hot")
+        done = bench(*BRIEFLY, "--url", running.url, "--people", "90", "--only", "lookup-hot")
     assert (done.returncode, done.stdout) == (1, "")
     assert "429" in done.stderr.splitlines()[-1]
 

@@ -262,7 +262,12 @@ async def test_both_ways_are_counted_under_the_same_route(here: Resources, alice
     routes = []
     for way in (app, front(app, access_log=False), front(app, access_log=False)):
         scope: Any = {
-            "type": "http", "method": "GET", "path": path, "query_string": b"", "client": None, "state": {},
+            "type": "http",
+            "method": "GET",
+            "path": path,
+            "query_string": b"",
+            "client": None,
+            "state": {},
             "headers": [(name.lower().encode(), value.encode()) for name, value in alice.headers.items()],
         }
         await way(scope, _nothing, _ignore)
