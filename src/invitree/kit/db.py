@@ -25,6 +25,7 @@ OUTAGES = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # between the words with which the database ends a connection, and its end
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
     asyncpg.OperatorInterventionError,
@@ -36,8 +37,15 @@ OUTAGES = (
 )
 
 
-# A statement may still be running, and its answer come when nobody waits for it.
-_CUT_OFF = (asyncio.CancelledError, TimeoutError, GeneratorExit)
+# A statement may still be running, and its answer come when nobody waits for it; or the connection is about to end.
+_CUT_OFF = (
+    asyncio.CancelledError,
+    GeneratorExit,
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.AdminShutdownError,
+)
 
 
 class Queryable(Protocol):
