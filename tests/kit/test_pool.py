@@ -159,6 +159,7 @@ class TestFitness:
     ) -> None:
         db = Database(lender.pool(1, command_timeout=0.3 if how == "too slow" else 10))
         for number in range(5):
+            before = await db.fetchval(PID)
             going = asyncio.create_task(db.fetchval("SELECT $1 || pg_sleep(30)::text", f"answer {number}"))
             await eventually(lender.busy)
             if how == "hung up":
@@ -167,6 +168,24 @@ class TestFitness:
                 await going
             assert await db.fetchval("SELECT 'mine'") == "mine"
             assert await lender.busy() == 0, "in the moment in which there is another in its place"
+            assert await db.fetchval(PID) != before
+
+    @pytest.mark.parametrize("how", ["hung up", "too slow"])
+    async def test_nor_is_one_whose_transaction_was(self, lender: Lender, how: str) -> None:
+        db = Database(lender.pool(1, command_timeout=0.3 if how == "too slow" else 10))
+        before = await db.fetchval(PID)
+
+        async def write() -> None:
+            async with db.transaction() as tx:
+                await tx.fetchval("SELECT pg_sleep(30)")
+
+        going = asyncio.create_task(write())
+        await eventually(lender.busy)
+        if how == "hung up":
+            going.cancel()
+        with pytest.raises(TimeoutError if how == "too slow" else asyncio.CancelledError):
+            await going
+        assert await db.fetchval(PID) != before
 
     async def test_no_answer_is_another_ones_whenever_somebody_hangs_up(self, lender: Lender) -> None:
         db = Database(lender.pool(2))

@@ -98,6 +98,23 @@ async def test_whatever_goes_wrong_no_connection_is_lost_or_lent_twice(lender: L
     assert await asyncio.gather(*(db.fetchval("SELECT $1::int", number) for number in range(64))) == [*range(64)]
 
 
+async def test_a_cancel_that_overtakes_its_statement_is_sent_again(lender: Lender) -> None:
+    """The database forgets one that finds it idle; here because it has not come to read the statement yet."""
+    db = Database(lender.pool(1))
+    backend = await db.fetchval(PID)
+    os.kill(backend, signal.SIGSTOP)
+    going = asyncio.create_task(db.execute("SELECT pg_sleep(30)"))
+    await turn_over()
+    going.cancel()
+    await asyncio.sleep(0.15)
+    os.kill(backend, signal.SIGCONT)
+
+    async def none_runs() -> bool:
+        return await lender.count() == 0
+
+    await eventually(none_runs)
+
+
 class TestFailing:
     """Connections that cannot be made."""
 
