@@ -14,6 +14,7 @@ import pytest
 from invitree.app import create_app, front, open_resources
 from invitree.base.settings import Settings
 from invitree.invariants import INVARIANTS, check
+from invitree.kit.edge import Edge
 from invitree.kit.embedded import embedded_postgres
 from invitree.kit.resources import Resources
 from invitree.migrations.upgrade import upgrade
@@ -90,6 +91,16 @@ async def client(here: Resources) -> AsyncIterator[httpx.AsyncClient]:
     app.state["resources"] = here
     transport = httpx.ASGITransport(app=front(app, access_log=False))  # type: ignore[arg-type]
     async with httpx.AsyncClient(transport=transport, base_url="http://invitree.test", timeout=30) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+async def long_way(here: Resources) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the application without the short way."""
+    app = create_app(here.settings)
+    app.state["resources"] = here
+    transport = httpx.ASGITransport(app=Edge(app, access_log=False))  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url="http://invitree.test") as opened:
         yield opened
 
 

@@ -122,19 +122,18 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     }
     hears = {**forgets, codes.TOPIC: partial(codes.heard, caches[codes.TOPIC])}
     db, keys = Database.at(settings.database_url, size=settings.pool_size), Keyring(settings.secret_keys)
-    clock = Clock()
     here = Resources(
         settings=settings,
         db=db,
-        clock=clock,
+        clock=Clock(),
         keys=keys,
         hasher=Hasher(threads=max(1, (os.cpu_count() or 1) // settings.workers)),
         throttle=Throttle(db, keys, on=settings.throttle == "on"),
-        tally=Tally(db, keys, clock, on=settings.throttle == "on"),
+        tally=Tally(db, keys, on=settings.throttle == "on"),
         caches=caches,
     )
     db.forgets = forgets
-    listener = Listener(settings.database_url, clock=clock, caches=caches, hears=hears)
+    listener = Listener(settings.database_url, clock=here.clock, caches=caches, hears=hears)
     await listener.start()
     await here.tally.start()
     common_passwords()

@@ -1,6 +1,5 @@
 """express.py: the short way gives, to the byte, the answers of the framework, whatever is in memory."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
@@ -8,20 +7,9 @@ import httpx
 import pytest
 
 from invitree.app import create_app, front
-from invitree.kit.edge import Edge
 from invitree.kit.resources import Resources
 from tests.cast import Cast, Person, in_days
 from tests.sessions.test_sessions import set_back
-
-
-@pytest.fixture(scope="module")
-async def long_way(here: Resources) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the application without the short way."""
-    app = create_app(here.settings)
-    app.state["resources"] = here
-    transport = httpx.ASGITransport(app=Edge(app, access_log=False))  # type: ignore[arg-type]
-    async with httpx.AsyncClient(transport=transport, base_url="http://invitree.test") as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

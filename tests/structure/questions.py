@@ -10,7 +10,6 @@ from litestar.connection import ASGIConnection
 from invitree.base.emails import parse_email
 from invitree.base.problems import TooManyRequests
 from invitree.events.store import OPERATOR
-from invitree.kit.clock import Clock
 from invitree.kit.keys import Keyring
 from invitree.kit.tally import Tally
 from invitree.kit.throttle import Throttle, limit
@@ -169,7 +168,7 @@ async def _charge(db: Any) -> None:
 
 
 async def _add_up(db: Any) -> None:
-    tally = Tally(db, Keyring(["any"]), Clock(), on=True)
+    tally = Tally(db, Keyring(["any"]), on=True)
     tally.count({}, HOME, *_LIMITS)
     await tally.add_up()
 

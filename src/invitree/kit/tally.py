@@ -2,28 +2,32 @@
 
 For what is asked so often that a row written each time would cost more than the answer. Within a process a limit is
 exact; several together may let through what each does in half a second. The counts are rows of `kit.throttle`'s table.
+
+While the database is away each process counts alone, and tells later what has not run out by then. Where only the
+answer was lost, the database having counted, the same is told again: such a count is for a while too high, by what one
+process had let through, and never too low.
 """
 
 import asyncio
 import contextlib
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from itertools import islice
 from typing import Any
 
-import asyncpg
 import structlog
 from msgspec import Struct
 
 from invitree.base.problems import TooManyRequests
-from invitree.kit.clock import Clock
-from invitree.kit.db import OUTAGES, Database
+from invitree.kit.db import Database
 from invitree.kit.keys import Keyring
 from invitree.kit.throttle import Limit, tell
 
 _EVERY_S = 0.5
 _AT_ONCE = 500  # rows of one statement
+_HAIR_S = 1e-6  # steps do not add up to a period to the last bit
 _log = structlog.get_logger()
 
 _Key = tuple[int, str, str]
@@ -37,12 +41,17 @@ class _Count(Struct, gc=False):
 
 
 class Tally:
-    """Counts uses of limits. `on=False` lets everything through."""
+    """Counts uses of limits. `on=False` lets everything through.
 
-    def __init__(self, db: Database, keys: Keyring, clock: Clock, *, on: bool) -> None:
-        self._db, self._keys, self._clock, self._on = db, keys, clock, on
+    `now` is a clock of the process's own that never goes back, in seconds: of the database's only spans are learned.
+    """
+
+    def __init__(self, db: Database, keys: Keyring, *, on: bool, now: Callable[[], float] = time.monotonic) -> None:
+        self._db, self._keys, self._on, self._now = db, keys, on, now
         self._counts: dict[_Key, _Count] = {}
         self._task: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+        self._adding_up = asyncio.Lock()
 
     async def start(self) -> None:
         """Begin to add up."""
@@ -50,12 +59,9 @@ class Tally:
 
     async def stop(self) -> None:
         """Add up once more, and no more."""
+        self._stopping.set()
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            with contextlib.suppress(*OUTAGES, asyncpg.PostgresError):
-                await self.add_up()
+            await self._task
 
     def count(self, scope: Any, program_id: int, first: Limit, *others: Limit) -> None:
         """Count one use of every limit. Raises TooManyRequests, and then none is counted.
@@ -64,30 +70,34 @@ class Tally:
         """
         if not self._on:
             return
-        now, waits, moved = self._clock.seconds(), [], []
+        now, waits, moved = self._now(), [], []
         for limit in (first, *others):
             count = self._counts.get(key := (program_id, limit.scope, limit.key))
-            clear_at = max(count.clear_at if count else 0.0, now) + limit.step_s
-            if clear_at > now + limit.rate.period_s:
+            clear_at = max(count.clear_at, now) + limit.step_s if count else now + limit.step_s
+            if clear_at > now + limit.rate.period_s + _HAIR_S:
                 waits.append(clear_at - now - limit.rate.period_s)
             moved.append((key, clear_at, limit.step_s + (count.untold_s if count else 0.0)))
         tell(scope, first, ahead_s=moved[0][1] - now - (first.step_s if waits else 0.0))
         if waits:
-            raise TooManyRequests(retry_after_s=max(1, math.ceil(max(waits))))
+            raise TooManyRequests(retry_after_s=max(1, math.ceil(max(waits) - _HAIR_S)))
         for key, clear_at, untold_s in moved:
             self._counts[key] = _Count(clear_at, untold_s)
 
     async def add_up(self) -> None:
         """Tell the database what was counted here, and learn what was counted elsewhere."""
-        now = self._clock.seconds()
-        for key in [key for key, count in self._counts.items() if count.clear_at <= now and not count.untold_s]:
-            del self._counts[key]
-        untold = iter([key for key, count in self._counts.items() if count.untold_s])
-        while some := list(islice(untold, _AT_ONCE)):
-            await self._tell_database(some)
+        async with self._adding_up:  # two at once would tell the same twice
+            now = self._now()
+            for key in [key for key, count in self._counts.items() if count.clear_at <= now]:
+                del self._counts[key]  # told or not: what has run out matters to nobody
+            untold = iter([key for key, count in self._counts.items() if count.untold_s])
+            while some := list(islice(untold, _AT_ONCE)):
+                await self._tell_database(some)
 
     async def _tell_database(self, keys: Sequence[_Key]) -> None:
-        told = [self._counts[key].untold_s for key in keys]
+        now, counts = self._now(), [self._counts[key] for key in keys]
+        untold = [count.untold_s for count in counts]
+        # While the database was away some of it has run out: only what is still ahead is ahead of everybody.
+        told = [min(count.untold_s, max(0.0, count.clear_at - now)) for count in counts]
         rows = await self._db.fetch(
             """
             INSERT INTO throttles AS t (program_id, scope, key, clear_at)
@@ -96,24 +106,25 @@ class Tally:
             ORDER BY asked.program_id, asked.scope, asked.key
             ON CONFLICT (program_id, scope, key) DO UPDATE
             SET clear_at = greatest(t.clear_at, statement_timestamp()) + (EXCLUDED.clear_at - statement_timestamp())
-            RETURNING t.program_id, t.scope, t.key, t.clear_at
+            RETURNING t.program_id, t.scope, t.key, t.clear_at - statement_timestamp() AS ahead
             """,
             [program_id for program_id, _, _ in keys],
             [scope for _, scope, _ in keys],
             prints := [self._keys.fingerprint(key) for _, _, key in keys],
-            [timedelta(seconds=untold_s) for untold_s in told],
+            [timedelta(seconds=told_s) for told_s in told],
         )
-        sums = {(row["program_id"], row["scope"], row["key"]): row["clear_at"].timestamp() for row in rows}
-        for key, told_s, fingerprint in zip(keys, told, prints, strict=True):
-            count = self._counts[key]
-            count.untold_s = round(count.untold_s - told_s, 6)
-            count.clear_at = max(count.clear_at, sums[key[0], key[1], fingerprint] + count.untold_s)
+        ahead = {(row["program_id"], row["scope"], row["key"]): row["ahead"].total_seconds() for row in rows}
+        for key, untold_s, fingerprint in zip(keys, untold, prints, strict=True):
+            count = self._counts[key]  # which may have been moved on since
+            count.untold_s = round(count.untold_s - untold_s, 6)
+            count.clear_at = max(count.clear_at, now + ahead[key[0], key[1], fingerprint] + count.untold_s)
 
     async def _add_up_for_ever(self) -> None:
-        while True:
-            await asyncio.sleep(_EVERY_S)
+        while not self._stopping.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), _EVERY_S)
             try:
                 await self.add_up()
-            except (*OUTAGES, asyncpg.PostgresError) as error:
+            except Exception as error:
                 # What was counted is kept, and told when that is possible.
                 _log.warning("tally.not_told", reason=type(error).__name__)

@@ -107,9 +107,17 @@ class Throttle:
             )
 
     async def forget(self, program_id: int) -> None:
-        """Delete the counts that are clear."""
+        """Delete the counts that are clear, but for those that are being moved on just now."""
+        # Waiting for one while holding others would make two wait for each other, for the order here is another one.
         # now(), which does not change from row to row: no index is searched for what is before clock_timestamp().
-        await self._db.execute("DELETE FROM throttles WHERE program_id = $1 AND clear_at < now()", program_id)
+        await self._db.execute(
+            """
+            DELETE FROM throttles WHERE program_id = $1 AND (scope, key) IN (
+                SELECT scope, key FROM throttles WHERE program_id = $1 AND clear_at < now() FOR UPDATE SKIP LOCKED
+            )
+            """,
+            program_id,
+        )
 
     async def _charge(self, program_id: int, limits: Sequence[Limit]) -> dict[str, timedelta]:
         """Move each count on where its rate allows it; return how far ahead those now are, by scope.
