@@ -70,14 +70,14 @@ class Turn(Struct, frozen=True, kw_only=True):
 
 
 Requests = Callable[[Turn], Iterator[Request]]
-Kind = Literal["warm", "cold", "hashes"]
+Kind = Literal["warm", "cold", "counted", "hashes"]
 
 
 class Path(Struct, frozen=True, kw_only=True):
     """A path: what is asked of the service, what of the floor, and the ratio that is wanted.
 
-    It is measured on one worker, with its memory of codes or, `cold`, without; or, `hashes`, on as many workers as
-    there are cores, beside the bare rate of hashing and with lookups at the same time.
+    It is measured on one worker, with its memory of codes or, `cold`, without, and without limits but, `counted`, with
+    them; or, `hashes`, on as many workers as there are cores, beside the bare rate of hashing.
     """
 
     name: str
@@ -195,6 +195,7 @@ def _json(**fields: Any) -> str:
 PATHS = (
     Path(name="lookup-cold", kind="cold", requests=_lookups(MANY), floor=_bare_lookups, goal=0.6),
     Path(name="lookup-hot", kind="warm", requests=_lookups(FEW), floor=_bare_lookups, goal=1.6),
+    Path(name="lookup-counted", kind="counted", requests=_lookups(FEW), floor=_bare_lookups, goal=None),
     Path(name="check-cold", kind="cold", requests=_checks(MANY), floor=_bare_checks, goal=None),
     Path(name="check-hot", kind="warm", requests=_checks(FEW), floor=_bare_checks, goal=1.6),
     Path(name="me-jwt", kind="warm", requests=_me_by_jwt, floor=_bare_lookups, goal=1.5),

@@ -21,12 +21,9 @@ from invitree.kit.keys import Keyring
 from invitree.migrations.upgrade import upgrade
 
 _SECRET = "the secret of the benchmark and of nothing else"  # noqa: S105
-_ENVIRONMENT = {
-    "INVITREE_SECRET_KEY": _SECRET,
-    "INVITREE_LOG_FORMAT": "json",
-    # Counted as in production, and never reached.
-    **{f"INVITREE_{name.upper()}": "999999/1s" for name in Settings.__struct_fields__ if name.startswith("limit_")},
-}
+_UNLIMITED = {"INVITREE_THROTTLE": "off"}
+# Counted as in production, and never reached.
+_COUNTED = {f"INVITREE_{name.upper()}": "999999/1s" for name in Settings.__struct_fields__ if name.startswith("limit_")}
 
 
 class Stage(Struct, frozen=True, kw_only=True):
@@ -53,20 +50,22 @@ def own_stage(sizes: Sizes, *, workers: int, advance: Advance) -> Iterator[Stage
         url = opened.enter_context(embedded_postgres(folder / "data"))
         upgrade(url)
         asyncio.run(fill(url.replace("://invitree@", "://postgres@"), sizes, keys=keys, advance=advance))
-        environment = {"INVITREE_DATABASE_URL": url, "INVITREE_DATA_DIR": str(folder), **_ENVIRONMENT}
+        environment = {
+            "INVITREE_DATABASE_URL": url,
+            "INVITREE_DATA_DIR": str(folder),
+            "INVITREE_SECRET_KEY": _SECRET,
+            "INVITREE_LOG_FORMAT": "json",
+        }
 
         @cache
         def service(kind: Kind) -> Server:
-            how: dict[Kind, Any] = {
-                "warm": {"cores": served, "workers": workers, "environment": environment},
-                "cold": {
-                    "cores": served,
-                    "workers": workers,
-                    "environment": {**environment, "INVITREE_CACHE_SIZE": "0"},
-                },
-                "hashes": {"cores": cores, "workers": len(cores), "environment": environment},
-            }
-            return opened.enter_context(servers.service(**how[kind]))
+            special = {"cold": {**_UNLIMITED, "INVITREE_CACHE_SIZE": "0"}, "counted": _COUNTED}.get(kind, _UNLIMITED)
+            how: dict[str, Any] = {"environment": {**environment, **special}}
+            if kind == "hashes":
+                how.update(cores=cores, workers=len(cores))
+            else:
+                how.update(cores=served, workers=workers)
+            return opened.enter_context(servers.service(**how))
 
         crowd = asyncio.run(crowd_in(url, sizes, keys=keys))
         floor = opened.enter_context(servers.floor(cores=served[:1], environment=environment))

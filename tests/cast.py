@@ -90,6 +90,7 @@ class Cast:
             assert answer.status_code == 201, answer.text
             user_id = answer.json()["id"]
         token = await open_token_session(self.here.db, self.here, program_id=found.id, user_id=user_id, origin=NOWHERE)
+        assert token is not None
         return Person(id=user_id, program_id=found.id, email=email, username=name, token=token)
 
     async def staff(self) -> Person:
@@ -121,9 +122,11 @@ class Cast:
 
     async def pair(self, person: Person) -> Pair:
         """Return the tokens of a new session that lives by refresh tokens."""
-        return await open_jwt_session(
+        pair = await open_jwt_session(
             self.here.db, self.here, program_id=person.program_id, user_id=person.id, origin=NOWHERE
         )
+        assert pair is not None
+        return pair
 
     async def deactivate(self, person: Person) -> None:
         """Deactivate a person, as the operator does."""

@@ -97,7 +97,7 @@ ROWS: Mapping[str, Arguments] = {
     "sessions.find_caller_by_token": {},
     "sessions.find_refresh_token": {},
     "sessions.insert_refresh_token": {"session_id": BUSY, "parent_id": None},
-    "sessions.insert_session": {"device": ""},
+    "sessions.insert_session": {"device": "", "password_hash": "!"},
     "sessions.list_sessions": {"user_id": BUSY},
     "sessions.lock_family": {},
     "sessions.see_session": {},

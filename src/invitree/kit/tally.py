@@ -38,6 +38,7 @@ class _Count(Struct, gc=False):
 
     clear_at: float
     untold_s: float
+    fingerprint: bytes = b""
 
 
 class Tally:
@@ -76,12 +77,15 @@ class Tally:
             clear_at = max(count.clear_at, now) + limit.step_s if count else now + limit.step_s
             if clear_at > now + limit.rate.period_s + _HAIR_S:
                 waits.append(clear_at - now - limit.rate.period_s)
-            moved.append((key, clear_at, limit.step_s + (count.untold_s if count else 0.0)))
-        tell(scope, first, ahead_s=moved[0][1] - now - (first.step_s if waits else 0.0))
+            moved.append((key, count, clear_at, limit.step_s))
+        tell(scope, first, ahead_s=moved[0][2] - now - (first.step_s if waits else 0.0))
         if waits:
             raise TooManyRequests(retry_after_s=max(1, math.ceil(max(waits) - _HAIR_S)))
-        for key, clear_at, untold_s in moved:
-            self._counts[key] = _Count(clear_at, untold_s)
+        for key, count, clear_at, step_s in moved:
+            if count is None:
+                self._counts[key] = _Count(clear_at, step_s)
+            else:
+                count.clear_at, count.untold_s = clear_at, count.untold_s + step_s
 
     async def add_up(self) -> None:
         """Tell the database what was counted here, and learn what was counted elsewhere."""
@@ -110,7 +114,7 @@ class Tally:
             """,
             [program_id for program_id, _, _ in keys],
             [scope for _, scope, _ in keys],
-            prints := [self._keys.fingerprint(key) for _, _, key in keys],
+            prints := [self._fingerprint(key, count) for (_, _, key), count in zip(keys, counts, strict=True)],
             [timedelta(seconds=told_s) for told_s in told],
         )
         ahead = {(row["program_id"], row["scope"], row["key"]): row["ahead"].total_seconds() for row in rows}
@@ -118,6 +122,10 @@ class Tally:
             count = self._counts[key]  # which may have been moved on since
             count.untold_s = round(count.untold_s - untold_s, 6)
             count.clear_at = max(count.clear_at, now + ahead[key[0], key[1], fingerprint] + count.untold_s)
+
+    def _fingerprint(self, key: str, count: _Count) -> bytes:
+        count.fingerprint = count.fingerprint or self._keys.fingerprint(key)
+        return count.fingerprint
 
     async def _add_up_for_ever(self) -> None:
         while not self._stopping.is_set():

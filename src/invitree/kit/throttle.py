@@ -7,6 +7,7 @@ times (the generic cell rate algorithm, ITU-T I.371).
 import math
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 from litestar.connection import ASGIConnection
@@ -77,34 +78,36 @@ class Throttle:
     async def refund(self, program_id: int, *limits: Limit) -> None:
         """Take one use of each limit back."""
         if self._on and limits:
-            await self._db.execute(
-                """
-                WITH held AS (
-                    -- In the order in which `_charge` takes them, so that the two never wait for each other.
-                    SELECT t.scope, t.key, asked.step
-                    FROM throttles t
-                    JOIN unnest($2::text[], $3::bytea[], $4::interval[]) AS asked (scope, key, step) USING (scope, key)
-                    WHERE t.program_id = $1
-                    ORDER BY t.scope, t.key
-                    FOR UPDATE OF t
-                )
-                UPDATE throttles t SET clear_at = t.clear_at - held.step
-                FROM held WHERE t.program_id = $1 AND t.scope = held.scope AND t.key = held.key
-                """,
-                program_id,
-                *self._columns(limits)[:3],
-            )
+            await self._take_back(program_id, limits, [one.step for one in limits])
 
-    async def clear(self, connection: ASGIConnection[Any, Any, Any, Any], program_id: int, limit: Limit) -> None:
-        """Forget every use of a limit, and tell so."""
+    async def clear(
+        self, connection: ASGIConnection[Any, Any, Any, Any], program_id: int, limit: Limit, *others: Limit
+    ) -> None:
+        """Forget every use of a limit, and tell so; take one use of each of the others back."""
         if self._on:
             tell(connection.scope, limit, ahead_s=0)
-            await self._db.execute(
-                "DELETE FROM throttles WHERE program_id = $1 AND scope = $2 AND key = $3",
-                program_id,
-                limit.scope,
-                self._keys.fingerprint(limit.key),
+            # No count is further ahead than its span.
+            await self._take_back(program_id, [limit, *others], [limit.span, *(one.step for one in others)])
+
+    async def _take_back(self, program_id: int, limits: Sequence[Limit], spans: Sequence[timedelta]) -> None:
+        await self._db.execute(
+            """
+            WITH held AS (
+                -- In the order in which `_charge` takes them, so that the two never wait for each other.
+                SELECT t.scope, t.key, asked.span
+                FROM throttles t
+                JOIN unnest($2::text[], $3::bytea[], $4::interval[]) AS asked (scope, key, span) USING (scope, key)
+                WHERE t.program_id = $1
+                ORDER BY t.scope, t.key
+                FOR UPDATE OF t
             )
+            UPDATE throttles t SET clear_at = t.clear_at - held.span
+            FROM held WHERE t.program_id = $1 AND t.scope = held.scope AND t.key = held.key
+            """,
+            program_id,
+            *self._columns(limits)[:2],
+            spans,
+        )
 
     async def forget(self, program_id: int) -> None:
         """Delete the counts that are clear, but for those that are being moved on just now."""
@@ -169,6 +172,11 @@ def tell(scope: Any, limit: Limit, *, ahead_s: float) -> None:
     left = math.floor((limit.rate.period_s - ahead_s) / limit.step_s + 1e-3)
     reset_s = max(0, math.ceil(ahead_s))
     scope["ratelimit"] = [
-        (b"ratelimit-policy", f'"{limit.scope}";q={limit.rate.times};w={limit.rate.period_s}'.encode()),
+        (b"ratelimit-policy", _policy(limit.scope, limit.rate)),
         (b"ratelimit", f'"{limit.scope}";r={max(0, left)};t={reset_s}'.encode()),
     ]
+
+
+@cache
+def _policy(scope: str, rate: Rate) -> bytes:
+    return f'"{scope}";q={rate.times};w={rate.period_s}'.encode()

@@ -48,17 +48,45 @@ class Pair(Struct, frozen=True):
     access: Annotated[str, Meta(description="A JWT, good for 5 minutes.", examples=["eyJ0eXAiOiJKV1Qi…"])]
 
 
-async def open_token_session(tx: Queryable, here: Resources, *, program_id: int, user_id: int, origin: Origin) -> str:
-    """Begin a session on a device and return its opaque token."""
+async def open_token_session(
+    db: Queryable, here: Resources, *, program_id: int, user_id: int, origin: Origin, password_hash: str | None = None
+) -> str | None:
+    """Begin a session on a device and return its opaque token.
+
+    With the hash of the password that was proved: None where it is another by now.
+    """
     token = seal(program_id=program_id, secret=new_token())
-    await _begin(tx, program_id=program_id, user_id=user_id, origin=origin, token_hash=here.keys.hash(token))
-    return token
+    session_id = await store.insert_session(
+        db,
+        program_id=program_id,
+        user_id=user_id,
+        password_hash=password_hash,
+        token_hash=here.keys.hash(token),
+        device=origin.device,
+        ip_prefix=origin.ip_prefix,
+    )
+    return token if session_id else None
 
 
-async def open_jwt_session(tx: Queryable, here: Resources, *, program_id: int, user_id: int, origin: Origin) -> Pair:
-    """Begin a session that lives by refresh tokens and return its first pair."""
+async def open_jwt_session(
+    tx: Queryable, here: Resources, *, program_id: int, user_id: int, origin: Origin, password_hash: str | None = None
+) -> Pair | None:
+    """Begin a session that lives by refresh tokens and return its first pair.
+
+    With the hash of the password that was proved: None where it is another by now.
+    """
+    session_id = await store.insert_session(
+        tx,
+        program_id=program_id,
+        user_id=user_id,
+        password_hash=password_hash,
+        token_hash=None,
+        device=origin.device,
+        ip_prefix=origin.ip_prefix,
+    )
+    if session_id is None:
+        return None
     refresh = seal(program_id=program_id, secret=new_token())
-    session_id = await _begin(tx, program_id=program_id, user_id=user_id, origin=origin, token_hash=None)
     await store.insert_refresh_token(
         tx,
         program_id=program_id,
@@ -68,19 +96,6 @@ async def open_jwt_session(tx: Queryable, here: Resources, *, program_id: int, u
         life=REFRESH_LIFE,
     )
     return Pair(refresh, _access(here, program_id, Family(session_id=session_id, user_id=user_id)))
-
-
-async def _begin(tx: Queryable, *, program_id: int, user_id: int, origin: Origin, token_hash: bytes | None) -> int:
-    by = Author(actor="self", actor_id=user_id, ip_prefix=origin.ip_prefix)
-    await insert_event(tx, program_id=program_id, kind="login.succeeded", user_id=user_id, by=by)
-    return await store.insert_session(
-        tx,
-        program_id=program_id,
-        user_id=user_id,
-        token_hash=token_hash,
-        device=origin.device,
-        ip_prefix=origin.ip_prefix,
-    )
 
 
 def remembered_caller(here: Resources, authorization: str) -> Caller | None:

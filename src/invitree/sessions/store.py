@@ -112,16 +112,37 @@ async def list_sessions(db: Queryable, *, program_id: int, user_id: int) -> Sequ
 
 
 async def insert_session(
-    db: Queryable, *, program_id: int, user_id: int, token_hash: bytes | None, device: str, ip_prefix: str
-) -> int:
-    """Begin a session: with a token's hash, or with None for one that lives by refresh tokens. Return its id."""
-    session_id: int = await db.fetchval(
+    db: Queryable,
+    *,
+    program_id: int,
+    user_id: int,
+    password_hash: str | None,
+    token_hash: bytes | None,
+    device: str,
+    ip_prefix: str,
+) -> int | None:
+    """Begin a session and record the login: with a token's hash, or with None for one that lives by refresh tokens.
+
+    Return its id; None where a hash was given that is no longer the one of an active user's password. Whoever changes
+    that meanwhile waits, and then ends the session too. One statement, for a login costs a hash and little more.
+    """
+    session_id: int | None = await db.fetchval(
         """
-        INSERT INTO sessions (program_id, user_id, token_hash, device, ip_prefix) VALUES ($1, $2, $3, $4, $5)
+        WITH held AS (
+            SELECT id FROM users
+            WHERE program_id = $1 AND id = $2 AND ($3::text IS NULL OR (password_hash = $3 AND is_active))
+            FOR SHARE
+        ), told AS (
+            INSERT INTO events (program_id, kind, user_id, actor, actor_id, ip_prefix)
+            SELECT $1, 'login.succeeded', id, 'self', id, $6 FROM held
+        )
+        INSERT INTO sessions (program_id, user_id, token_hash, device, ip_prefix)
+        SELECT $1, id, $4, $5, $6 FROM held
         RETURNING id
         """,
         program_id,
         user_id,
+        password_hash,
         token_hash,
         device,
         ip_prefix,

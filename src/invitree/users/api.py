@@ -22,7 +22,6 @@ from invitree.base.problems import (
 )
 from invitree.events.store import Actor, Author, insert_event, list_events
 from invitree.kit.body import json_body, takes
-from invitree.kit.db import Queryable
 from invitree.kit.origin import origin_of
 from invitree.kit.paging import LARGEST_ID, LINK, After, Limit, is_plain_id, next_page
 from invitree.kit.resources import resources
@@ -227,12 +226,9 @@ async def log_in(
     """
     here, proof = resources(request), await _log_in(request, data)
     if proof is not None:
-        async with here.db.transaction() as tx:
-            if await _is_held(tx, proof):
-                token = await open_token_session(
-                    tx, here, program_id=proof.program_id, user_id=proof.user_id, origin=origin_of(request)
-                )
-                return AuthTokenOut(token)
+        token = await open_token_session(here.db, here, **structs.asdict(proof), origin=origin_of(request))
+        if token is not None:
+            return AuthTokenOut(token)
     raise InvalidCredentials({NON_FIELD: [InvalidCredentials.message]})
 
 
@@ -253,23 +249,15 @@ async def create_jwt(
     here, proof = resources(request), await _log_in(request, data)
     if proof is not None:
         async with here.db.transaction() as tx:
-            if await _is_held(tx, proof):
-                return await open_jwt_session(
-                    tx, here, program_id=proof.program_id, user_id=proof.user_id, origin=origin_of(request)
-                )
+            pair = await open_jwt_session(tx, here, **structs.asdict(proof), origin=origin_of(request))
+        if pair is not None:
+            return pair
     raise NoActiveAccount
 
 
 async def _log_in(request: Request[Any, Any, Any], data: LoginIn) -> Proof | None:
     program, login = await program_of(request), Login(email=data.email, username=data.username)
     return await _prove(request, program.id, login, data.password or "")
-
-
-async def _is_held(tx: Queryable, proof: Proof) -> bool:
-    """Return whether the password is still the one: a session must not begin after a reset has ended all of them."""
-    return await store.hold_password(
-        tx, program_id=proof.program_id, user_id=proof.user_id, password_hash=proof.password_hash
-    )
 
 
 async def prove_password(request: Request[Any, Any, Any], password: str) -> Proof:
@@ -300,12 +288,11 @@ async def _prove(request: Request[Any, Any, Any], program_id: int, login: Login,
         await here.throttle.refund(program_id, both, *each)
         raise
     if isinstance(attempt, Proof):
-        await here.throttle.refund(program_id, *each)
         # Whoever has a plus variant of somebody's address must not clear what they failed at with that one.
         if login.is_plain:
-            await here.throttle.clear(request, program_id, both)
+            await here.throttle.clear(request, program_id, both, *each)
         else:
-            await here.throttle.refund(program_id, both)
+            await here.throttle.refund(program_id, both, *each)
         return attempt
     by = Author(actor="unknown", ip_prefix=origin.ip_prefix)
     await insert_event(here.db, program_id=program_id, kind="login.failed", user_id=attempt.user_id, by=by)
