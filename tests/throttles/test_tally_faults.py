@@ -149,6 +149,7 @@ async def test_it_goes_on_whatever_happens_and_says_so(
             while not said:  # noqa: ASYNC110  there is no event for it
                 await asyncio.sleep(0.01)
         monkeypatch.setattr(here.keys, "fingerprint", None)
+        process.passed(1, new("100/1h"))
         line.how = "good"
         async with asyncio.timeout(20):
             while said[-1]["reason"] != "TypeError":  # noqa: ASYNC110
