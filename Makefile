@@ -3,9 +3,10 @@ VENV := .venv
 PYTHON ?= python3
 # Installed when this file is newer than what says what to install.
 READY := $(VENV)/.installed
+SBOM := sbom.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format bench clean
+.PHONY: help setup run test check format bench sbom audit clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -30,6 +31,14 @@ bench: $(READY) ## Measure how fast it is (needs wrk; more with ARGS="--help")
 format: $(READY) ## Format the code
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
+
+sbom: $(READY) ## Write down what the service is made of, with hashes, as CycloneDX
+	@$(VENV)/bin/uv export --locked --no-dev --quiet --format cyclonedx1.5 --preview-features sbom-export \
+	  --output-file $(SBOM)
+	@echo "$(SBOM)"
+
+audit: $(READY) ## Ask whether anything in uv.lock has a known vulnerability (needs a network)
+	@$(VENV)/bin/python tools/audit.py $(VENV)/bin/uv
 
 clean: ## Remove what was installed (never the data)
 	rm -rf $(VENV)
