@@ -11,7 +11,7 @@ import re
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -40,7 +40,7 @@ _DUMP = (
 _READ = ("--format=custom", "--schema=public", "--no-owner", "--no-privileges", "--no-tablespaces")
 _WRITE = ("--no-psqlrc", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1", "--file=-")
 _HEADER_LINES = 40  # comments and settings, with which the script that pg_restore makes begins
-_UNKNOWN_BEFORE_17 = b"SET transaction_timeout = 0;\n"
+_UNKNOWN_BEFORE_17 = (b"SET transaction_timeout = 0;\n",)
 
 # Begins the transaction and makes room. Tables are dropped and not emptied: another version has other tables, and
 # events refuse to be emptied. What extensions have put into the schema stays, as it is in no backup.
@@ -184,7 +184,8 @@ def restore(url: str, file: Path, *, force: bool, advance: Advance) -> str:
     ):
         said = aside.submit(_follow, reading, advance=advance, tables=tables)
         with suppress(BrokenPipeError):  # psql has given up, and says why
-            _pour(reading, writing, preamble=_MAKE_ROOM.format(force=force, lock=LOCK))
+            preamble = _MAKE_ROOM.format(force=force, lock=LOCK)
+            _pour(reading, writing, preamble=preamble, omitting=() if server.major >= 17 else _UNKNOWN_BEFORE_17)
             _demand(reading, said.result())
         writing.wait()
         complaints.seek(0)
@@ -192,12 +193,12 @@ def restore(url: str, file: Path, *, force: bool, advance: Advance) -> str:
     return schema
 
 
-def _pour(reading: Any, writing: Any, *, preamble: str) -> None:
+def _pour(reading: Any, writing: Any, *, preamble: str, omitting: Collection[bytes]) -> None:
     """Have psql do what pg_restore reads, and commit only if that came to its end: a pipe ends for any reason."""
     with writing.stdin as script:
         script.write(preamble.encode())
-        header = b"".join(itertools.islice(reading.stdout, _HEADER_LINES))
-        script.write(header.replace(_UNKNOWN_BEFORE_17, b""))
+        header = itertools.islice(reading.stdout, _HEADER_LINES)
+        script.writelines(line for line in header if line not in omitting)
         shutil.copyfileobj(reading.stdout, script, _CHUNK)
         if reading.wait() == 0:
             script.write(b"COMMIT;\n")
@@ -219,6 +220,7 @@ def _demand(process: Any, said: bytes) -> None:
 class _Server(Struct, frozen=True):
     """A database server, and the programs that can talk with it."""
 
+    major: int
     programs: Path
     target: str
     environment: Mapping[str, str]
@@ -239,11 +241,11 @@ class _Server(Struct, frozen=True):
 async def _look(url: str) -> _Server:
     connection = await asyncpg.connect(url, timeout=5)
     try:
-        programs = client_programs(connection.get_server_version().major)
+        major = connection.get_server_version().major
         target, environment = reaching(url)
         count = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'throttles'"
         tables = await connection.fetchval(count)
-        return _Server(programs, target, environment, await revision(connection), tables)
+        return _Server(major, client_programs(major), target, environment, await revision(connection), tables)
     finally:
         await connection.close()
 

@@ -93,6 +93,15 @@ async def slow(new_database: New, tmp_path: Path) -> Path:
     return tmp_path / "slow"
 
 
+async def test_the_limits_of_a_role_do_not_end_what_takes_long(slow: Path, empty: str) -> None:
+    name = empty.partition("?")[0].rpartition("/")[2]
+    for limit in ("statement_timeout", "transaction_timeout"):
+        await execute(empty, f"ALTER DATABASE {name} SET {limit} = '4s'")
+    done = await asyncio.to_thread(run, "restore", str(slow), env=at(empty))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (await contents(empty))["zzz"][0] == 200
+
+
 @pytest.fixture
 async def half_done(slow: Path, filled: str) -> AsyncIterator[subprocess.Popen[str]]:
     """A restore that has dropped everything, and has the last table to go."""

@@ -188,7 +188,7 @@ def test_db_url_lets_psql_look(tmp_path: Path) -> None:
 
 
 def test_help_says_what_everything_is_for() -> None:
-    for args in ([], ["serve"], ["user", "create"], ["program", "set"], ["verify"]):
+    for args in ([], ["serve"], ["user", "create"], ["program", "set"], ["backup"], ["restore"], ["verify"]):
         done = run(*args, "--help")
         assert done.returncode == 0
         assert "Usage: invitree" in done.stdout
