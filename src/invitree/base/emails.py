@@ -43,8 +43,9 @@ def parse_email(text: str) -> Email | None:
     except (EmailNotValidError, UnicodeError):
         return None
     local = unicodedata.normalize("NFKC", parsed.local_part.casefold())
-    domain = (parsed.ascii_domain or parsed.domain).lower()
-    return _email(typed, local, domain)
+    email = _email(typed, local, (parsed.ascii_domain or parsed.domain).lower())
+    # Folding may make it longer than an address can be, and people are looked up by their keys.
+    return email if email.key == typed or parse_email(email.key) else None
 
 
 def _email(typed: str, local: str, domain: str) -> Email:
