@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -227,11 +228,31 @@ def _run_workers(settings: Settings, address: str) -> None:
         respawn_failed_workers=True,
         workers_kill_timeout=15,
     )
+    server.main_loop_interrupt = LastingInterrupt(server)
     try:
         server.serve()
     except SystemExit as end:
-        if end.code:
+        # A web process that Ctrl-C ended before it was told to end makes no difference.
+        if end.code and not server.interrupt_signal:
             raise CannotServe("the web processes did not start or keep running; see the lines above") from None
+
+
+class LastingInterrupt(threading.Event):
+    """What wakes Granian's loop, never to be lost.
+
+    The loop clears it when it replaces a web process that has ended. Ctrl-C in a terminal ends them all, and the signal
+    may come just before: Granian would forget that it was told to stop.
+    """
+
+    def __init__(self, server: Any) -> None:
+        super().__init__()
+        self._server = server
+
+    def clear(self) -> None:
+        """Forget what has been dealt with; that the server is to stop never is."""
+        super().clear()
+        if self._server.interrupt_signal:
+            self.set()
 
 
 def _end_when_told() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,10 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from granian.constants import Interfaces
+from granian.server import Server
 
+from invitree.server import LastingInterrupt
 from tests.process import Service, free_port, run, service
 
 PASSWORD = "correct horse battery staple"
@@ -128,6 +132,24 @@ def test_ctrl_c_in_a_terminal_ends_everything_in_order(data: str) -> None:
         assert running.process.wait(60) == 0
     assert "Stopped." in running.output
     assert "refused to gracefully stop" not in running.output
+
+
+def test_a_signal_that_comes_while_a_web_process_is_replaced_is_not_lost() -> None:
+    server = Server("nowhere:nothing", interface=Interfaces.ASGI, respawn_failed_workers=True)
+    server.main_loop_interrupt = LastingInterrupt(server)
+
+    class Told(dict[int, float]):
+        def clear(self) -> None:  # the loop's last step before it clears the event
+            server.signal_handler_interrupt()
+
+    server.respawned_wrks = Told()
+    server._respawn_workers = lambda *_: None
+    server.interrupt_children.append(0)
+    server.main_loop_interrupt.set()
+    loop = threading.Thread(target=server._serve_loop, args=(None, None), daemon=True)
+    loop.start()
+    loop.join(10)
+    assert not loop.is_alive()
 
 
 def test_a_head_request_gets_the_head(data: str) -> None:
