@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -135,7 +136,7 @@ def test_ctrl_c_in_a_terminal_ends_everything_in_order(data: str) -> None:
 
 
 def test_a_signal_that_comes_while_a_web_process_is_replaced_is_not_lost() -> None:
-    server = Server("nowhere:nothing", interface=Interfaces.ASGI, respawn_failed_workers=True)
+    server: Any = Server("nowhere:nothing", interface=Interfaces.ASGI, respawn_failed_workers=True)
     server.main_loop_interrupt = LastingInterrupt(server)
 
     class Told(dict[int, float]):
