@@ -20,7 +20,7 @@ from invitree.codes.actions import TOPIC, CodeChanged, candidates
 from invitree.codes.api import CheckOut, CodeOut
 from invitree.codes.rules import last_day_of
 from invitree.codes.store import Code
-from invitree.events.store import Author, insert_event
+from invitree.events.store import Author, Kind, insert_event
 from invitree.kit.clock import Clock
 from invitree.kit.paging import LARGEST_ID
 from invitree.referrals import store as referrals
@@ -93,8 +93,9 @@ async def _delete(db: Any, _scope: Any, user: str) -> tuple[int, Any]:
 
 async def _tell(tx: Any, user_id: int, owner: codes.Owner | None, code: Code | None) -> None:
     by = Author(actor="self", actor_id=user_id)
-    await insert_event(tx, program_id=_PROGRAM, kind="code.created" if code else "code.deleted", user_id=user_id, by=by)
-    news = _encode(CodeChanged(_PROGRAM, owner.email_key if owner else "", code)).decode()
+    kind: Kind = "code.created" if code else "code.deleted"
+    at = await insert_event(tx, program_id=_PROGRAM, kind=kind, user_id=user_id, by=by)
+    news = _encode(CodeChanged(_PROGRAM, owner.email_key if owner else "", code, at)).decode()
     await tx.execute("SELECT pg_notify($1, $2)", f"invitree_{TOPIC}", news)
 
 

@@ -14,7 +14,9 @@ from tests.sessions.test_sessions import set_back
 
 @pytest.fixture(scope="module")
 async def alice(cast: Cast) -> Person:
-    """Somebody with a code, who has brought 25 others."""
+    """Somebody with a code, who has brought 25 others; and the codes of people whose addresses look like paths."""
+    for name in ("/slashed", "sla//shed", "sla/shed", "slashed"):
+        await cast.code(await cast.member(email=f"{name}@example.com"))
     person = await cast.member()
     code = await cast.code(person)
     for _ in range(25):
@@ -44,6 +46,10 @@ PATHS = [
     LOOKUP + "{email}/?x=1",
     LOOKUP + "a/{email}/",
     LOOKUP + "{EMAIL}/",
+    LOOKUP + "/slashed@example.com/",
+    LOOKUP + "sla//shed@example.com/",
+    LOOKUP + "sla/shed@example.com/",
+    LOOKUP + "%2540{email}/",
     LOOKUP + "%20{email}%20/",
     LOOKUP + "nobody@example.com/",
     LOOKUP + "no-address/",
@@ -100,7 +106,20 @@ PATHS = [
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("who", ["herself", "another", "of another program", "nobody", "wrong", "two", "named program"])
+@pytest.mark.parametrize(
+    "who",
+    [
+        "herself",
+        "another",
+        "of another program",
+        "nobody",
+        "wrong",
+        "two",
+        "none and one",
+        "one and none",
+        "named program",
+    ],
+)
 async def test_both_ways_give_the_same_answer(
     client: httpx.AsyncClient,
     long_way: httpx.AsyncClient,
@@ -131,6 +150,10 @@ async def test_both_ways_give_the_same_answer(
         case "two":
             token = alice.headers["Authorization"]
             headers = httpx.Headers([("Authorization", "Token 1.nonsense"), ("Authorization", token)])
+        case "none and one":
+            headers = httpx.Headers([("Authorization", ""), ("Authorization", alice.headers["Authorization"])])
+        case "one and none":
+            headers = httpx.Headers([("Authorization", alice.headers["Authorization"]), ("Authorization", "")])
         case "named program":
             headers = httpx.Headers({"X-Program": "nowhere"})
         case _:
@@ -175,6 +198,33 @@ async def test_headers_mean_the_same(
         forget_everything(here)
         for _ in range(2):
             assert told(await client.get(path, headers=sent)) == expected
+
+
+@pytest.mark.parametrize("hosts", [("one.test", "two.test"), ("two.test", "one.test"), ("", "one.test")])
+async def test_of_two_hosts_both_ways_take_the_same(
+    client: httpx.AsyncClient, long_way: httpx.AsyncClient, here: Resources, cast: Cast, hosts: tuple[str, str]
+) -> None:
+    stranger = await cast.stranger()
+    await here.db.execute("UPDATE programs SET host = NULL WHERE host = 'one.test'")
+    await here.db.execute("UPDATE programs SET host = 'one.test' WHERE id = $1", stranger.program_id)
+    path = f"{CHECK}{await cast.code(stranger)}/"
+    headers = [("Host", host) for host in hosts]
+    forget_everything(here)
+    expected = told(await long_way.get(path, headers=headers))
+    for _ in range(2):
+        assert told(await client.get(path, headers=headers)) == expected
+
+
+@pytest.mark.parametrize("name", ["/slashed", "sla//shed", "sla/shed", "slashed", "//slashed"])
+async def test_slashes_mean_the_same_though_memory_knows_such_an_address(
+    client: httpx.AsyncClient, long_way: httpx.AsyncClient, here: Resources, alice: Person, name: str
+) -> None:
+    path = f"{LOOKUP}{name}@example.com/"
+    forget_everything(here)
+    expected = told(await long_way.get(path, headers=alice.headers))
+    for row in await here.db.fetch("SELECT code FROM codes WHERE revoked_at IS NULL"):
+        await client.get(f"{CHECK}{row['code']}/")  # which is remembered by its owner's address
+    assert told(await client.get(path, headers=alice.headers)) == expected
 
 
 @pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "DELETE", "OPTIONS"])

@@ -24,16 +24,18 @@ async def delete_account(
             await hold(tx, proof)  # after the stronger lock on what may be the same row
         await forget_person(tx, program_id=program_id, user_id=user_id, email_key=account.email_key)
         await store.pseudonymize(tx, program_id=program_id, user_id=user_id)
-        await insert_event(tx, program_id=program_id, kind="account.deleted", user_id=user_id, by=by)
+        at = await insert_event(tx, program_id=program_id, kind="account.deleted", user_id=user_id, by=by)
+        await revoke_with_account(tx, program_id=program_id, user_id=user_id, email_key=account.email_key, at=at)
 
 
 async def deactivate_account(db: Database, *, program_id: int, user_id: int, by: Author) -> bool:
     """Keep a user out; return False where the user is out already. Raises NotFound."""
     async with db.transaction() as tx:
-        await _end(tx, program_id, user_id)
+        account = await _end(tx, program_id, user_id)
         if not await store.deactivate(tx, program_id=program_id, user_id=user_id):
             return False
-        await insert_event(tx, program_id=program_id, kind="account.deactivated", user_id=user_id, by=by)
+        at = await insert_event(tx, program_id=program_id, kind="account.deactivated", user_id=user_id, by=by)
+        await revoke_with_account(tx, program_id=program_id, user_id=user_id, email_key=account.email_key, at=at)
     return True
 
 
@@ -47,11 +49,10 @@ async def reactivate_account(db: Database, *, program_id: int, user_id: int, by:
 
 
 async def _end(tx: Transaction, program_id: int, user_id: int) -> Account:
-    """End everything that an account can do; return what it was."""
+    """End every session and link of an account; return what it was."""
     account = await store.lock_account(tx, program_id=program_id, user_id=user_id)
     if account is None:
         raise NotFound
     await end_every_session(tx, program_id=program_id, user_id=user_id)
     await delete_unused_tokens(tx, program_id=program_id, user_id=user_id)
-    await revoke_with_account(tx, program_id=program_id, user_id=user_id, email_key=account.email_key)
     return account

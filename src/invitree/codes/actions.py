@@ -27,11 +27,12 @@ IN_THE_FUTURE = Text("It must be in the future.", "Время должно бы�
 
 
 class CodeChanged(Struct, frozen=True, array_like=True):
-    """What every process hears when a user's live code is another, or none."""
+    """What every process hears when a user's live code is another, or none: since the event with the id `at`."""
 
     program_id: int
     email_key: str
     code: Code | None
+    at: int
 
 
 class Live(Struct):
@@ -85,8 +86,8 @@ async def create_code(
         await store.revoke_expired(tx, program_id=program.id, user_id=user_id)
         code = await _insert(tx, program, user_id, expires_at)
         kind: Kind = "code.replaced" if replaced else "code.created"
-        await insert_event(tx, program_id=program.id, kind=kind, user_id=user_id, by=by)
-        await announce(tx, topic=TOPIC, news=CodeChanged(program.id, owner.email_key, code))
+        at = await insert_event(tx, program_id=program.id, kind=kind, user_id=user_id, by=by)
+        await announce(tx, topic=TOPIC, news=CodeChanged(program.id, owner.email_key, code, at))
     return code
 
 
@@ -96,14 +97,14 @@ async def delete_code(here: Resources, *, program_id: int, user_id: int, by: Aut
         owner = await _lock(tx, program_id, user_id)
         if not await store.revoke(tx, program_id=program_id, user_id=user_id):
             raise CodeNotFound
-        await insert_event(tx, program_id=program_id, kind="code.deleted", user_id=user_id, by=by)
-        await announce(tx, topic=TOPIC, news=CodeChanged(program_id, owner.email_key, None))
+        at = await insert_event(tx, program_id=program_id, kind="code.deleted", user_id=user_id, by=by)
+        await announce(tx, topic=TOPIC, news=CodeChanged(program_id, owner.email_key, None, at))
 
 
-async def revoke_with_account(tx: Transaction, *, program_id: int, user_id: int, email_key: str) -> None:
-    """Revoke the code of a user whose account, locked in this transaction, is being closed."""
+async def revoke_with_account(tx: Transaction, *, program_id: int, user_id: int, email_key: str, at: int) -> None:
+    """Revoke the code of a user whose account, locked in this transaction, was closed by the event with the id `at`."""
     await store.revoke(tx, program_id=program_id, user_id=user_id)
-    await announce(tx, topic=TOPIC, news=CodeChanged(program_id, email_key, None))
+    await announce(tx, topic=TOPIC, news=CodeChanged(program_id, email_key, None, at))
 
 
 def remembered_code(here: Resources, *, program_id: int, email_key: str) -> Live | None:
@@ -161,20 +162,21 @@ def heard(cache: Codes, news: bytes) -> None:
     change = msgspec.json.decode(news, type=CodeChanged)
     key = (change.program_id, change.email_key)
     if change.code is None:
-        cache.change(key)
+        cache.change(key, at=change.at)
     else:
-        cache.replace(key, Live(change.code), expires_at=change.code.expires_at.timestamp())
+        cache.replace(key, Live(change.code), expires_at=change.code.expires_at.timestamp(), at=change.at)
 
 
 def forget(cache: Codes, news: bytes) -> None:
     """Forget what a commit of this process has ended. What it made is not put in its place: it may be ended by now."""
     change = msgspec.json.decode(news, type=CodeChanged)
-    cache.change((change.program_id, change.email_key))
+    cache.change((change.program_id, change.email_key), at=change.at)
 
 
 def forget_address(cache: Codes, news: bytes) -> None:
     """Forget what was found under an address that its user has no longer."""
-    cache.change(msgspec.json.decode(news, type=tuple[int, str]))
+    program_id, email_key, at = msgspec.json.decode(news, type=tuple[int, str, int])
+    cache.change((program_id, email_key), at=at)
 
 
 async def _lock(tx: Queryable, program_id: int, user_id: int) -> Owner:

@@ -164,7 +164,7 @@ async def change_email(here: Resources, link: Followed, *, origin: Origin) -> No
             raise taken(error, email="new_email", username="new_email") from None
         await delete_unused_tokens(tx, program_id=program_id, user_id=user_id)
         by = _self(user_id, origin)
-        await insert_event(tx, program_id=program_id, kind="email.changed", user_id=user_id, by=by)
+        at = await insert_event(tx, program_id=program_id, kind="email.changed", user_id=user_id, by=by)
         await send_notice(
             tx,
             kind="email_changed",
@@ -174,7 +174,7 @@ async def change_email(here: Resources, link: Followed, *, origin: Origin) -> No
             to=old.email,
         )
         await announce_user(tx, program_id=program_id, user_id=user_id)
-        await announce(tx, topic=TOPIC, news=(program_id, old.email_key))
+        await announce(tx, topic=TOPIC, news=(program_id, old.email_key, at))
 
 
 def _parsed(new_email: str | None) -> Email:

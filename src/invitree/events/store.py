@@ -53,11 +53,15 @@ class Event(Struct, frozen=True, kw_only=True):
     created_at: datetime
 
 
-async def insert_event(db: Queryable, *, program_id: int, kind: Kind, user_id: int | None, by: Author) -> None:
-    """Record what happened to a user's account; None where it was nobody's."""
-    await db.execute(
+async def insert_event(db: Queryable, *, program_id: int, kind: Kind, user_id: int | None, by: Author) -> int:
+    """Record what happened to a user's account, None where it was nobody's; return the event's id.
+
+    Of what happens while a user is locked the ids are in the order in which it is committed.
+    """
+    event_id: int = await db.fetchval(
         """
         INSERT INTO events (program_id, kind, user_id, actor, actor_id, ip_prefix) VALUES ($1, $2, $3, $4, $5, $6)
+        RETURNING id
         """,
         program_id,
         kind,
@@ -66,6 +70,7 @@ async def insert_event(db: Queryable, *, program_id: int, kind: Kind, user_id: i
         by.actor_id,
         by.ip_prefix,
     )
+    return event_id
 
 
 async def list_events(db: Queryable, *, program_id: int, user_id: int, before: int, limit: int) -> Sequence[Event]:

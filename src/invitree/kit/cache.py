@@ -28,7 +28,9 @@ class Cache(Generic[K, V]):
         self._changes = 0
         # Which change was the last of an owner, or of another one in its stripe: nothing older is good any more.
         self._last = [0] * _STRIPES
+        self._turns = [0] * _STRIPES
         self._open = False
+        self._good_until = math.inf
 
     def __len__(self) -> int:
         """Return how many values are kept, dead ones included."""
@@ -37,7 +39,7 @@ class Cache(Generic[K, V]):
     def get(self, key: K, *, now: float) -> V | None:
         """Return the value under `key` if it is there and alive at `now`, in seconds since 1970."""
         entry = self._entries.get(key)
-        if entry is None:
+        if entry is None or self._good_until <= now:
             return None
         value, expires_at, ticket, stripe = entry
         if expires_at <= now or self._last[stripe] > ticket:
@@ -60,16 +62,29 @@ class Cache(Generic[K, V]):
             if len(self._entries) > self._most:
                 self._entries.popitem(last=False)
 
-    def change(self, owner: Hashable) -> None:
-        """Invalidate a key, or all that depends on an owner; reads that began before can no longer fill."""
+    def change(self, owner: Hashable, *, at: int = 0) -> None:
+        """Invalidate a key, or all that depends on an owner; reads that began before can no longer fill.
+
+        `at` numbers the changes of a key as they were committed, where they can be heard of in another order.
+        """
+        stripe = hash(owner) % _STRIPES
         self._changes += 1
-        self._last[hash(owner) % _STRIPES] = self._changes
+        self._last[stripe] = self._changes
+        self._turns[stripe] = max(self._turns[stripe], at)
         self._entries.pop(owner, None)  # type: ignore[arg-type]
 
-    def replace(self, key: K, value: V, *, expires_at: float = math.inf) -> None:
-        """Put what was committed in the place of a value that depends on its key."""
+    def replace(self, key: K, value: V, *, expires_at: float = math.inf, at: float = math.inf) -> None:
+        """Put what was committed in the place of a value that depends on its key, unless a later change is known."""
         self.change(key)
-        self.fill(key, value, ticket=self.ticket(), expires_at=expires_at)
+        if at >= self._turns[hash(key) % _STRIPES]:
+            self.fill(key, value, ticket=self.ticket(), expires_at=expires_at)
+
+    def trust(self, *, until: float) -> None:
+        """Show nothing from then on, in seconds since 1970: changes may have been made that are not heard of yet.
+
+        A process that was held up answers those who ask before it hears.
+        """
+        self._good_until = until
 
     def clear(self) -> None:
         """Forget everything; reads that began before can no longer fill."""
@@ -80,6 +95,7 @@ class Cache(Generic[K, V]):
     def open(self) -> None:
         """Begin to keep values: news of changes will arrive from here on. Reads that began before cannot fill."""
         self.clear()
+        self._turns = [0] * _STRIPES
         self._open = True
 
     def close(self) -> None:

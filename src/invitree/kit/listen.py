@@ -16,6 +16,7 @@ from invitree.kit.db import OUTAGES, Transaction
 
 _HEARTBEAT_S = 0.25
 _SILENCE_S = 0.5  # with the heartbeat 0.75 s, under the second within which processes must agree
+_TRUST_S = 1.0  # how long memory is shown after the last word from the database
 _log = structlog.get_logger()
 
 Hear = Callable[[bytes], None]
@@ -88,6 +89,10 @@ class Listener:
     async def _beat(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         asked_at = time.time()
         self._clock.set(await connection.fetchval("SELECT clock_timestamp()", timeout=_SILENCE_S), asked_at=asked_at)
+        # Whatever was committed before the question has been heard before its answer.
+        until = self._clock.seconds() - (time.time() - asked_at) + _TRUST_S
+        for cache in self._caches.values():
+            cache.trust(until=until)
 
 
 def _callback(hear: Hear) -> Callable[[Any, int, str, object], None]:

@@ -27,7 +27,7 @@ class BadPolicy(ValueError):
 
 def remembered_program(here: Resources, key: "_Key") -> Program | None:
     """Return a program if it is in memory under its id, or under ("host", …)."""
-    return _cache(here).get(key, now=0)
+    return _cache(here).get(key, now=here.clock.seconds())
 
 
 async def get_program(here: Resources, program_id: int) -> Program:
@@ -50,7 +50,7 @@ async def get_program_of_host(here: Resources, header: str) -> Program:
 
 async def _get(here: Resources, key: _Key, find: Callable[[], Awaitable[Program | None]]) -> Program:
     cache = _cache(here)
-    if cached := cache.get(key, now=0):
+    if cached := cache.get(key, now=here.clock.seconds()):
         return cached
     ticket = cache.ticket()
     program = await find()
