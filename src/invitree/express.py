@@ -49,6 +49,8 @@ class Way(Struct, frozen=True, kw_only=True):
 
 
 def _code_by_email(here: Resources, scope: Any, caller: Caller | None, _host: str, email: str) -> bytes | None:
+    if email.startswith("/") or "//" in email:  # which an address may, and a path means less by it
+        return None
     program = remembered_program(here, caller.program_id) if caller else None
     return code_by_email_at_once(here, scope, caller, program, email) if caller and program else None
 
@@ -102,13 +104,14 @@ class Express:
         if way is None or headers is None:
             await self._app(scope, receive, send)
             return
-        named = request["path"][len(way.prefix) :].rstrip("/")
-        body = self._answer(way, request, *headers, named)
+        (authorization, host), named = headers, request["path"][len(way.prefix) :].rstrip("/")
+        caller = remembered_caller(self._app.state["resources"], authorization) if authorization else None
+        body = self._answer(way, request, caller, host, named) if caller or not authorization else None
         if body is not None:
             request["path_template"] = way.route
             await _send(send, body, [])
         elif (arguments := way.arguments(named, request["query_string"].decode("latin-1"))) is not None:
-            await self._ask(way, arguments, request, receive, send)
+            await self._ask(way, caller, arguments, request, receive, send)
         else:
             await self._app(scope, receive, send)
 
@@ -119,20 +122,21 @@ class Express:
                 return way
         return None
 
-    def _answer(self, way: Way, scope: Any, authorization: str, host: str, named: str) -> bytes | None:
-        here = self._app.state["resources"]
-        caller = remembered_caller(here, authorization) if authorization else None
+    def _answer(self, way: Way, scope: Any, caller: Caller | None, host: str, named: str) -> bytes | None:
         try:
-            return way.at_once(here, scope, caller, host, named) if caller or not authorization else None
+            return way.at_once(self._app.state["resources"], scope, caller, host, named)
         except TooManyRequests:
             return None  # the route will say so
 
-    async def _ask(self, way: Way, arguments: dict[str, Any], scope: Any, receive: Receive, send: Send) -> None:
-        scope["path_template"], scope["litestar_app"] = way.route, self._app
+    async def _ask(
+        self, way: Way, caller: Caller | None, arguments: dict[str, Any], scope: Any, receive: Receive, send: Send
+    ) -> None:
+        scope["path_template"], scope["litestar_app"], scope["user"] = way.route, self._app, caller
         request: Request[Any, Any, Any] = Request(scope, receive, send)
         try:
-            for guard in way.handler.guards or ():
-                await guard(request, way.handler)  # type: ignore[misc]
+            if caller is None:  # else the guard would remember them too, and let them through
+                for guard in way.handler.guards or ():
+                    await guard(request, way.handler)  # type: ignore[misc]
             answer = await way.handler.fn(request, **arguments)
         except Exception as error:
             await refusal(request, error).to_asgi_response(None, request)(scope, receive, send)
