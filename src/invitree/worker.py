@@ -12,6 +12,7 @@ from msgspec import structs
 
 from invitree.app import open_resources, until_orphaned
 from invitree.base.settings import Settings
+from invitree.idempotency.store import delete_old_answers
 from invitree.kit.db import OUTAGES
 from invitree.kit.jobs import forget_old_news
 from invitree.kit.log import configure_logging
@@ -38,8 +39,9 @@ async def _forget_old_news(here: Resources) -> None:
 async def forget_the_dead(here: Resources) -> None:
     """Delete what can prove nothing and limits nothing any more, program by program."""
     for program_id in await list_program_ids(here.db):
-        while await delete_ended_sessions(here.db, program_id=program_id, most=_AT_ONCE):
-            pass
+        for delete in (delete_ended_sessions, delete_old_answers):
+            while await delete(here.db, program_id=program_id, most=_AT_ONCE):
+                pass
         await delete_dead_tokens(here.db, program_id=program_id)
         await here.throttle.forget(program_id)
 

@@ -56,6 +56,9 @@ FROM users, unnest('{{account.created,login.succeeded,code.created}}'::text[]) k
 INSERT INTO events (program_id, user_id, actor, kind)
 SELECT 1, {BUSY}, 'self', 'code.created' FROM generate_series(1, 3000);
 
+INSERT INTO idempotency_keys (program_id, key_hash, user_id, fingerprint, status, body, created_at)
+SELECT program_id, int8send(id), id, '', 201, '{{}}', now() - id * interval '1 minute' FROM users;
+
 INSERT INTO imported_users (program_id, source, old_id, user_id)
 SELECT program_id, 'seed', id, id FROM users WHERE id % 2 = 0;
 

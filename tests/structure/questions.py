@@ -10,6 +10,7 @@ from litestar.connection import ASGIConnection
 from invitree.base.emails import parse_email
 from invitree.base.problems import TooManyRequests
 from invitree.events.store import OPERATOR
+from invitree.idempotency.store import Answer
 from invitree.kit.keys import Keyring
 from invitree.kit.tally import Tally
 from invitree.kit.throttle import Throttle, limit
@@ -40,6 +41,7 @@ USUAL: Arguments = {
     "code_id": ANN,
     "session_id": ANN,
     "token_id": PEOPLE + ANN,
+    "key_hash": _hash(ANN),
     "hashes": [_hash(ANN), _hash(10**9)],
     "token_hash": _hash(10**9),
     "password_hash": f"$argon2id${ANN}",
@@ -89,6 +91,11 @@ ROWS: Mapping[str, Arguments] = {
     "mails.forget_person": {},
     "mails.insert_token": {"kind": "activation", "new_email": None},
     "mails.use_token": {"token_id": ANN},
+    "idempotency.delete_answers_about": {},
+    "idempotency.delete_old_answers": {"most": 50},
+    "idempotency.find_answer": {},
+    "idempotency.insert_answer": {"key_hash": _hash(-1), "answer": Answer(_hash(1), 201, b"{}")},
+    "idempotency.lock_key": {},
     "sessions.delete_ended_sessions": {"most": 50},
     "sessions.delete_family": {},
     "sessions.delete_session": {},

@@ -22,6 +22,7 @@ ROOMS = (
     "events",
     "mails",
     "sessions",
+    "idempotency",
     "users",
     "credentials",
     "codes",

@@ -12,6 +12,7 @@ from invitree import migrations
 from invitree.migrations.upgrade import revision
 
 TENANT = {"users", "sessions", "refresh_tokens", "codes", "referrals", "one_time_tokens", "events", "imported_users"}
+TENANT |= {"idempotency_keys"}
 UNLOGGED = {"throttles"}
 NOT_OURS = {"alembic_version", "pgqueuer", "pgqueuer_log", "pgqueuer_schedules", "pgqueuer_statistics"}
 

@@ -3,6 +3,7 @@
 from invitree.base.problems import NotFound
 from invitree.codes.actions import revoke_with_account
 from invitree.events.store import Author, insert_event
+from invitree.idempotency.store import delete_answers_about
 from invitree.kit.db import Database, Transaction
 from invitree.mails.store import delete_unused_tokens, forget_person
 from invitree.sessions.actions import end_every_session
@@ -23,6 +24,7 @@ async def delete_account(
         if proof is not None:
             await hold(tx, proof)  # after the stronger lock on what may be the same row
         await forget_person(tx, program_id=program_id, user_id=user_id, email_key=account.email_key)
+        await delete_answers_about(tx, program_id=program_id, user_id=user_id)
         await store.pseudonymize(tx, program_id=program_id, user_id=user_id)
         at = await insert_event(tx, program_id=program_id, kind="account.deleted", user_id=user_id, by=by)
         await revoke_with_account(tx, program_id=program_id, user_id=user_id, email_key=account.email_key, at=at)

@@ -22,6 +22,7 @@ from invitree.base.problems import (
 from invitree.codes import actions, store
 from invitree.codes.rules import last_day_of, normalize
 from invitree.codes.store import Code
+from invitree.idempotency.api import REPEATABLE, once
 from invitree.kit.body import REQUIRED, json_body, takes
 from invitree.kit.origin import network_of_scope
 from invitree.kit.resources import Resources, resources
@@ -69,6 +70,7 @@ def _shown(code: Code, program: Program) -> CodeOut:
     )
 
 
+@once
 async def create_code(
     request: Request[Any, Any, Any],
     data: Annotated[
@@ -210,7 +212,7 @@ _CREATE: dict[str, Any] = {
     **MEMBERS,
     "response_description": "The new code.",
     "tags": ["Referral codes"],
-    "responses": answers(CodeActive, EmailNotConfirmed, Unauthenticated, *BODY),
+    "responses": answers(CodeActive, EmailNotConfirmed, Unauthenticated, *REPEATABLE, *BODY),
 }
 _DELETE: dict[str, Any] = {
     **MEMBERS,

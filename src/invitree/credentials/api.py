@@ -19,6 +19,7 @@ from invitree.base.problems import (
 from invitree.base.tokens import program_of as program_in
 from invitree.credentials import actions
 from invitree.credentials.actions import Followed
+from invitree.idempotency.api import REPEATABLE, once
 from invitree.kit.body import takes
 from invitree.kit.origin import origin_of
 from invitree.kit.resources import resources
@@ -121,18 +122,18 @@ _DONE: dict[str, Any] = {"status_code": 204, "response_description": "Done.", "t
 _ANYONE: dict[str, Any] = {
     **_DONE,
     **ANYONE,
-    "responses": answers(StaleToken, Unauthenticated, UnknownProgram, *BODY),
+    "responses": answers(StaleToken, Unauthenticated, UnknownProgram, *REPEATABLE, *BODY),
 }
 _LIMITED: dict[str, Any] = {
     **_DONE,
     **ANYONE,
     "response_description": "Done, if there is such an account.",
-    "responses": answers(TooManyRequests, Unauthenticated, UnknownProgram, *BODY),
+    "responses": answers(TooManyRequests, Unauthenticated, UnknownProgram, *REPEATABLE, *BODY),
 }
 _MEMBERS: dict[str, Any] = {
     **_DONE,
     **MEMBERS,
-    "responses": answers(TooManyRequests, Unauthenticated, *BODY),
+    "responses": answers(TooManyRequests, Unauthenticated, *REPEATABLE, *BODY),
 }
 
 
@@ -148,17 +149,19 @@ async def _mail_link(request: Request[Any, Any, Any], kind: ResetKind, email: st
     """Have a link sent to whoever has an address, the same for everybody. Raises InvalidInput, TooManyRequests."""
     here, program, origin = resources(request), await program_of(request), origin_of(request)
     address = await _charge_mail(request, program.id, email, field="email")
-    await send_link_to_whoever_has(
-        here.db,
-        email_key=address.key,
-        kind=kind,
-        program_id=program.id,
-        language=origin.language,
-        ip_prefix=origin.ip_prefix,
-    )
+    async with here.db.transaction() as tx:
+        await send_link_to_whoever_has(
+            tx,
+            email_key=address.key,
+            kind=kind,
+            program_id=program.id,
+            language=origin.language,
+            ip_prefix=origin.ip_prefix,
+        )
 
 
 @post("/users/activation", **takes(ActivationIn), **_ANYONE, summary="Confirm an address")
+@once
 async def activate(request: Request[Any, Any, Any], data: JSONBody[ActivationIn]) -> None:
     """Confirm the address that a link was sent to, which lets the account act. The link lives 24 hours."""
     link = await _follow(request, "activation", data.uid, data.token)
@@ -166,6 +169,7 @@ async def activate(request: Request[Any, Any, Any], data: JSONBody[ActivationIn]
 
 
 @post("/users/resend_activation", **takes(EmailIn), **_LIMITED, summary="Ask for another link to confirm an address")
+@once
 async def resend_activation(request: Request[Any, Any, Any], data: JSONBody[EmailIn]) -> None:
     """Have another link sent, if there is an account with this address that is not confirmed.
 
@@ -178,6 +182,7 @@ async def resend_activation(request: Request[Any, Any, Any], data: JSONBody[Emai
 
 
 @post("/users/set_password", **takes(SetPasswordIn), **_MEMBERS, summary="Change your password")
+@once
 async def set_password(request: Request[Any, Any, Any], data: JSONBody[SetPasswordIn]) -> None:
     """Change your password. Every other session ends, and every link that was sent to you and not followed."""
     _compare(data.new_password, data.re_new_password, PASSWORDS_DIFFER)
@@ -191,6 +196,7 @@ async def set_password(request: Request[Any, Any, Any], data: JSONBody[SetPasswo
 
 
 @post("/users/reset_password", **takes(EmailIn), **_LIMITED, summary="Forgot your password?")
+@once
 async def reset_password(request: Request[Any, Any, Any], data: JSONBody[EmailIn]) -> None:
     """Have a link to choose a new password sent to this address, if somebody has an account with it.
 
@@ -200,6 +206,7 @@ async def reset_password(request: Request[Any, Any, Any], data: JSONBody[EmailIn
 
 
 @post("/users/reset_password_confirm", **takes(ResetPasswordIn), **_ANYONE, summary="Choose a new password")
+@once
 async def reset_password_confirm(request: Request[Any, Any, Any], data: JSONBody[ResetPasswordIn]) -> None:
     """Choose a new password, by a link from a mail. Every session ends, and every change not yet confirmed.
 
@@ -212,6 +219,7 @@ async def reset_password_confirm(request: Request[Any, Any, Any], data: JSONBody
 
 
 @post("/users/set_username", **takes(SetUsernameIn), **_MEMBERS, summary="Change your username")
+@once
 async def set_username(request: Request[Any, Any, Any], data: JSONBody[SetUsernameIn]) -> None:
     """Change your username."""
     _compare(data.new_username, data.re_new_username, _USERNAMES_DIFFER)
@@ -229,6 +237,7 @@ async def set_username(request: Request[Any, Any, Any], data: JSONBody[SetUserna
 
 
 @post("/users/reset_username", **takes(EmailIn), **_LIMITED, summary="Forgot your username?")
+@once
 async def reset_username(request: Request[Any, Any, Any], data: JSONBody[EmailIn]) -> None:
     """Have a link to choose another username sent to this address, if somebody has an account with it.
 
@@ -238,6 +247,7 @@ async def reset_username(request: Request[Any, Any, Any], data: JSONBody[EmailIn
 
 
 @post("/users/reset_username_confirm", **takes(ResetUsernameIn), **_ANYONE, summary="Choose another username")
+@once
 async def reset_username_confirm(request: Request[Any, Any, Any], data: JSONBody[ResetUsernameIn]) -> None:
     """Choose another username, by a link from a mail."""
     _compare(data.new_username, data.re_new_username, _USERNAMES_DIFFER)
@@ -249,6 +259,7 @@ async def reset_username_confirm(request: Request[Any, Any, Any], data: JSONBody
 
 
 @post("/users/set_email", **takes(SetEmailIn), **_MEMBERS, summary="Change your address")
+@once
 async def set_email(request: Request[Any, Any, Any], data: JSONBody[SetEmailIn]) -> None:
     """Have a link sent to your new address, which is yours once it is followed, within 24 hours.
 
@@ -260,6 +271,7 @@ async def set_email(request: Request[Any, Any, Any], data: JSONBody[SetEmailIn])
 
 
 @post("/users/set_email_confirm", **takes(ActivationIn), **_ANYONE, summary="Confirm your new address")
+@once
 async def set_email_confirm(request: Request[Any, Any, Any], data: JSONBody[ActivationIn]) -> None:
     """Take the address that a link was sent to. The one before is told by mail."""
     link = await _follow(request, "email_change", data.uid, data.token)

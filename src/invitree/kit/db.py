@@ -1,8 +1,8 @@
 """The database: a pool that never waits long, and transactions that are visible where they are used."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
 import asyncpg
@@ -122,6 +122,19 @@ class Database:
                 if topic in self.forgets:
                     self.forgets[topic](news)
 
+    @asynccontextmanager
+    async def joined(self, *, first: Callable[[Transaction], Awaitable[None]]) -> AsyncIterator["Database"]:
+        """Yield this database with all transactions joined to one, which begins with `first` and ends with the block.
+
+        A transaction that has failed fails the block.
+        """
+        async with AsyncExitStack() as stack:
+            db = _Joined(self._pool, stack, first)
+            db.forgets = self.forgets
+            yield db
+            if db.has_failed:
+                raise AssertionError("a transaction has failed, and what it was part of went on")
+
     async def fetch(self, query: str, *args: Any) -> list[Any]:
         """Return the rows of one statement."""
         rows: list[Any] = await self._run("fetch", query, args)
@@ -151,6 +164,26 @@ class Database:
         finally:
             # Nothing here leaves session state behind, so it is lent again as it is: RESET ALL is a round trip.
             self._pool.give(connection, fit=fit)
+
+
+class _Joined(Database):
+    def __init__(self, pool: Pool, stack: AsyncExitStack, first: Callable[[Transaction], Awaitable[None]]) -> None:
+        super().__init__(pool)
+        self._stack, self._first = stack, first
+        self._tx: Transaction | None = None
+        self.has_failed = False
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """Run the block in the one transaction there is."""
+        try:
+            if self._tx is None:
+                self._tx = await self._stack.enter_async_context(super().transaction())
+                await self._first(self._tx)
+            yield self._tx
+        except BaseException:
+            self.has_failed = True
+            raise
 
 
 def unscoped(reason: str) -> Callable[[F], F]:

@@ -29,6 +29,7 @@ class Resources(Struct, frozen=True, kw_only=True):
 
 
 def resources(connection: ASGIConnection[Any, Any, Any, Any]) -> Resources:
-    """Return what the process that serves this connection has open."""
-    opened: Resources = connection.app.state["resources"]
+    """Return what the process that serves this connection has open; or, of a request that is done once, its own."""
+    scope: Any = connection.scope
+    opened: Resources = scope.get("resources") or connection.app.state["resources"]
     return opened

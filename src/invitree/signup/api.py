@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 
 from invitree.base.emails import parse_email
 from invitree.base.problems import NON_FIELD, InvalidInput, TooManyRequests, Unauthenticated, UnknownProgram
+from invitree.idempotency.api import REPEATABLE, once
 from invitree.kit.body import json_body, takes
 from invitree.kit.origin import origin_of
 from invitree.kit.resources import resources
@@ -43,9 +44,10 @@ class SignUpIn(Struct, forbid_unknown_fields=True):
     summary="Sign up",
     response_description="The new user.",
     tags=["Users"],
-    responses=answers(TooManyRequests, Unauthenticated, UnknownProgram, *BODY),
+    responses=answers(TooManyRequests, Unauthenticated, UnknownProgram, *REPEATABLE, *BODY),
     **ANYONE,
 )
+@once
 async def register(
     request: Request[Any, Any, Any],
     data: Annotated[
