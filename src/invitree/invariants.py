@@ -1,10 +1,12 @@
 """What must always hold, one query a line: each finds rows that break it."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
+import structlog
 from msgspec import Struct
 
-from invitree.kit.db import Queryable
+from invitree.kit.db import Database, Queryable
 
 
 class Invariant(Struct, frozen=True):
@@ -24,6 +26,7 @@ class Broken(Struct, frozen=True):
 
 
 _EXAMPLES = 5
+_log = structlog.get_logger()
 
 INVARIANTS = (
     Invariant(
@@ -83,6 +86,25 @@ INVARIANTS = (
         """,
     ),
     Invariant(
+        # Users from before there were events have none; whoever came after the first that has one has one.
+        "I5",
+        "a user and the event of its coming are written together",
+        """
+        SELECT u.program_id, u.id
+        FROM users u
+        LEFT JOIN events e ON e.program_id = u.program_id AND e.user_id = u.id AND e.kind = 'account.created'
+        WHERE e.id IS NULL AND u.id > (SELECT min(user_id) FROM events WHERE kind = 'account.created')
+        """,
+    ),
+    Invariant(
+        "I7",
+        "a request that its client has named has one answer",
+        """
+        SELECT program_id, min(user_id) AS about FROM idempotency_keys
+        GROUP BY program_id, key_hash HAVING count(*) > 1
+        """,
+    ),
+    Invariant(
         "I9",
         "no row points into another program, or at nothing",
         """
@@ -101,6 +123,14 @@ INVARIANTS = (
         UNION ALL
         SELECT 'imported_users', i.program_id, i.user_id
         FROM imported_users i LEFT JOIN users u ON u.program_id = i.program_id AND u.id = i.user_id WHERE u.id IS NULL
+        UNION ALL
+        SELECT 'idempotency_keys', k.program_id, k.user_id
+        FROM idempotency_keys k LEFT JOIN users u ON u.program_id = k.program_id AND u.id = k.user_id
+        WHERE k.user_id IS NOT NULL AND u.id IS NULL
+        UNION ALL
+        SELECT 'events', e.program_id, e.id
+        FROM events e LEFT JOIN users u ON u.program_id = e.program_id AND u.id = e.user_id
+        WHERE e.user_id IS NOT NULL AND u.id IS NULL
         UNION ALL
         SELECT 'codes', c.program_id, c.id
         FROM codes c LEFT JOIN users u ON u.program_id = c.program_id AND u.id = c.user_id WHERE u.id IS NULL
@@ -131,3 +161,42 @@ async def check(db: Queryable, invariant: Invariant) -> Broken | None:
         return None
     examples = [", ".join(f"{name}={value}" for name, value in row.items()) for row in rows[:_EXAMPLES]]
     return Broken(invariant, len(rows), examples)
+
+
+class LastCheck(Struct, frozen=True):
+    """What was found of an invariant, and when."""
+
+    name: str
+    broken_rows: int
+    checked_at: datetime
+
+
+async def last_checks(db: Queryable) -> Sequence[LastCheck]:
+    """Return what `watch` found last of each invariant that there is."""
+    rows = await db.fetch(
+        "SELECT name, broken_rows, checked_at FROM invariant_checks WHERE name = ANY ($1) ORDER BY name",
+        [invariant.name for invariant in INVARIANTS],
+    )
+    return [LastCheck(*row) for row in rows]
+
+
+async def watch(db: Database) -> None:
+    """Check every invariant, log what is broken, and keep what was found for `/metrics`."""
+    for invariant in INVARIANTS:
+        broken = await check(db, invariant)
+        await db.execute(
+            """
+            INSERT INTO invariant_checks (name, broken_rows) VALUES ($1, $2)
+            ON CONFLICT (name) DO UPDATE SET broken_rows = $2, checked_at = clock_timestamp()
+            """,
+            invariant.name,
+            broken.count if broken else 0,
+        )
+        if broken:
+            _log.error(
+                "invariant.broken",
+                name=invariant.name,
+                promise=invariant.promise,
+                rows=broken.count,
+                examples=broken.examples,
+            )

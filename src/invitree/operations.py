@@ -2,17 +2,22 @@
 
 import hmac
 import os
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import asyncpg
 import structlog
 from litestar import MediaType, Request, Response, get
 from msgspec import Struct
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Metric, generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from invitree.base.problems import NotFound, Unavailable
-from invitree.kit.db import OUTAGES
+from invitree.invariants import last_checks
+from invitree.kit.db import OUTAGES, Database
 from invitree.kit.resources import resources
 from invitree.kit.web import answers
 from invitree.migrations import HEAD
@@ -61,15 +66,41 @@ async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
     given = request.headers.get("authorization", "")
     if not token or not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
         raise NotFound
-    return Response(_metrics(), headers={"Content-Type": CONTENT_TYPE_LATEST}, media_type=MediaType.TEXT)
+    content = _of_processes() + await _of_invariants(resources(request).db)
+    return Response(content, headers={"Content-Type": CONTENT_TYPE_LATEST}, media_type=MediaType.TEXT)
 
 
-def _metrics() -> bytes:
+def _of_processes() -> bytes:
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return generate_latest(REGISTRY)
     everyone = CollectorRegistry()
     MultiProcessCollector(everyone)  # type: ignore[no-untyped-call]
     return generate_latest(everyone)
+
+
+async def _of_invariants(db: Database) -> bytes:
+    """Return what the worker found last, whichever machine it runs on; nothing while the database is away."""
+    broken = GaugeMetricFamily(
+        "invitree_invariant_broken_rows", "Rows that broke an invariant when it was checked last.", labels=["invariant"]
+    )
+    checked = GaugeMetricFamily(
+        "invitree_invariant_checked_timestamp_seconds", "When it was checked last.", labels=["invariant"]
+    )
+    with suppress(*OUTAGES):
+        for found in await last_checks(db):
+            broken.add_metric([found.name], found.broken_rows)
+            checked.add_metric([found.name], found.checked_at.timestamp())
+    registry = CollectorRegistry()
+    registry.register(_Families([broken, checked]))
+    return generate_latest(registry)
+
+
+class _Families(Collector):
+    def __init__(self, families: Sequence[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Sequence[Metric]:
+        return self._families
 
 
 HANDLERS = [healthz, readyz, metrics]

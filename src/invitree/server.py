@@ -30,7 +30,7 @@ from invitree.migrations import HEAD
 from invitree.migrations.upgrade import revision, upgrade
 
 _OLDEST_POSTGRES = 15
-_SPARE_CONNECTIONS = 45  # for a worker (15), commands and psql, and PostgreSQL's own reserve
+_SPARE_CONNECTIONS = 45  # for a worker (16), commands and psql, and PostgreSQL's own reserve
 _PATIENCE_S = 60.0
 _WORKER_REST_S = 1.0  # between the end of a worker and the next one
 _WORKER_END_S = 20.0  # its jobs have ten seconds, and then a few statements

@@ -1,4 +1,4 @@
-"""The worker: does the jobs that requests have left in the database, and cleans up on a timer."""
+"""The worker: does the jobs that requests have left in the database, and what is due on a timer."""
 
 import asyncio
 import random
@@ -13,7 +13,8 @@ from msgspec import structs
 from invitree.app import open_resources, until_orphaned
 from invitree.base.settings import Settings
 from invitree.idempotency.store import delete_old_answers
-from invitree.kit.db import OUTAGES
+from invitree.invariants import watch
+from invitree.kit.db import OUTAGES, Database
 from invitree.kit.jobs import forget_old_news
 from invitree.kit.log import configure_logging
 from invitree.kit.queue import AT_ONCE, DELAYS_S, consume
@@ -25,10 +26,11 @@ from invitree.programs.store import list_program_ids
 from invitree.sessions.store import delete_ended_sessions
 
 Job = Callable[[Resources, bytes, int], Awaitable[None]]
-Clean = Callable[[Resources], Awaitable[None]]
+Chore = Callable[[Resources], Awaitable[None]]
 
 _KEPT_S = 7 * 86_400.0  # what PgQueuer notes of jobs
 _AT_ONCE = 5_000  # rows deleted by one statement, which has five seconds
+_LONGEST_CHECK_S = 600.0
 _log = structlog.get_logger()
 
 
@@ -46,10 +48,23 @@ async def forget_the_dead(here: Resources) -> None:
         await here.throttle.forget(program_id)
 
 
+async def watch_invariants(here: Resources) -> None:
+    """Check what must always hold, each by one query that may read whole tables."""
+    db = Database.at(here.settings.database_url, size=1, statement_timeout_s=_LONGEST_CHECK_S)
+    try:
+        await watch(db)
+    finally:
+        await db.close()
+
+
 JOBS: Mapping[str, Job] = {mails.JOB: send_mail}
 """By the name that `kit.jobs.enqueue` is given: what does the job, of its payload and its id."""
 
-CLEANING: Sequence[tuple[float, Clean]] = [(3600.0, _forget_old_news), (600.0, forget_the_dead)]
+CHORES: Sequence[tuple[float, Chore]] = [
+    (3600.0, _forget_old_news),
+    (600.0, forget_the_dead),
+    (3600.0, watch_invariants),
+]
 """How often, in seconds, and what. With several workers, one at a time does it."""
 
 
@@ -81,39 +96,39 @@ async def run(
     jobs: Mapping[str, Job],
     *,
     stop: asyncio.Event,
-    cleaning: Sequence[tuple[float, Clean]] = CLEANING,
+    chores: Sequence[tuple[float, Chore]] = CHORES,
     delays_s: Sequence[float] = DELAYS_S,
 ) -> None:
-    """Do jobs, and clean, until `stop` is set; jobs under way then have ten seconds to end."""
+    """Do jobs and chores until `stop` is set; jobs under way then have ten seconds to end."""
     async with open_resources(structs.replace(settings, pool_size=AT_ONCE)) as here:
-        cleaners = [asyncio.create_task(_clean_for_ever(here, every_s, clean)) for every_s, clean in cleaning]
+        under_way = [asyncio.create_task(_repeat(here, every_s, chore)) for every_s, chore in chores]
         try:
             bound = {name: partial(job, here) for name, job in jobs.items()}
             await consume(settings.database_url, bound, stop=stop, delays_s=delays_s)
         finally:
-            for cleaner in cleaners:
-                cleaner.cancel()
-            await asyncio.gather(*cleaners, return_exceptions=True)
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
 
 
-async def _clean_for_ever(here: Resources, every_s: float, clean: Clean) -> None:
+async def _repeat(here: Resources, every_s: float, chore: Chore) -> None:
     while True:
-        # Not all at the same moment, and soon after a start: a worker that is started anew every day cleans too.
+        # Not all at the same moment, and soon after a start: a worker that is started anew every day does them too.
         await asyncio.sleep(min(every_s, 60.0) * random.uniform(0.5, 1.0))  # noqa: S311
         try:
-            await _clean_alone(here, clean)
+            await _do_alone(here, chore)
         except (*OUTAGES, asyncpg.PostgresError) as error:
-            _log.warning("cleaning.failed", what=clean.__name__, error=type(error).__name__)
+            _log.warning("chore.failed", what=chore.__name__, error=type(error).__name__)
         except Exception:
-            _log.exception("cleaning.crashed", what=clean.__name__)
+            _log.exception("chore.crashed", what=chore.__name__)
         await asyncio.sleep(every_s)
 
 
-async def _clean_alone(here: Resources, clean: Clean) -> None:
-    """Clean unless another worker is just doing the same."""
+async def _do_alone(here: Resources, chore: Chore) -> None:
+    """Do a chore unless another worker is just doing it."""
     async with here.db.transaction() as db:
         # It waits here while other connections work.
         await db.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
-        name = f"invitree cleans: {clean.__module__}.{clean.__qualname__}"
+        name = f"invitree does: {chore.__module__}.{chore.__qualname__}"
         if await db.fetchval("SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))", name):
-            await clean(here)
+            await chore(here)

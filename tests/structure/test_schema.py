@@ -14,6 +14,7 @@ from invitree.migrations.upgrade import revision
 TENANT = {"users", "sessions", "refresh_tokens", "codes", "referrals", "one_time_tokens", "events", "imported_users"}
 TENANT |= {"idempotency_keys"}
 UNLOGGED = {"throttles"}
+OF_ALL_PROGRAMS = {"programs", "invariant_checks"}
 NOT_OURS = {"alembic_version", "pgqueuer", "pgqueuer_log", "pgqueuer_schedules", "pgqueuer_statistics"}
 
 
@@ -35,7 +36,7 @@ def test_head_is_the_newest_migration() -> None:
 async def test_migrations_bring_an_empty_database_to_head(db: Any) -> None:
     assert await revision(db) == migrations.HEAD
     tables = await db.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-    assert {row["tablename"] for row in tables} == TENANT | UNLOGGED | NOT_OURS | {"programs"}
+    assert {row["tablename"] for row in tables} == TENANT | UNLOGGED | OF_ALL_PROGRAMS | NOT_OURS
     assert await db.fetchval("SELECT slug FROM programs") == "default"
 
 
