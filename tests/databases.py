@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import asyncpg
 
+from invitree.invariants import INVARIANTS, Broken, check
 from invitree.kit.pgtools import bundled_programs
 
 # What text can be, for whatever carries it from one database to another.
@@ -62,23 +63,40 @@ _IDENTITY = (
     FROM users LIMIT 100
     """,
 )
+# What each revision since brought.
+_LATER = {
+    "0003": "INSERT INTO imported_users SELECT program_id, $1, id, id FROM users",
+    "0004": """
+    INSERT INTO idempotency_keys (program_id, key_hash, fingerprint, user_id, status, body)
+    SELECT program_id, sha256(id::text::bytea), '', id, 201, convert_to($1, 'UTF8') FROM users
+    """,
+    "0005": "INSERT INTO invariant_checks (name, broken_rows) VALUES ($1, 0)",
+}
 _HASH = """SELECT count(*), md5(string_agg(md5(t::text), '' ORDER BY md5(t::text) COLLATE "C")) FROM {} t"""
-_IMPORTED = "INSERT INTO imported_users SELECT program_id, $1, id, id FROM users"
 
 
 @asynccontextmanager
-async def database(postgres: str) -> AsyncIterator[str]:
-    """Yield the URL of a database without tables."""
-    name = f"t{uuid4().hex}"
-    await execute(postgres, f"CREATE DATABASE {name} OWNER invitree", admin=True)
+async def database(postgres: str, *, migrated: bool = False) -> AsyncIterator[str]:
+    """Yield the URL of a database without tables, or of a copy of the migrated one."""
+    name, own = f"t{uuid4().hex}", urlunsplit(urlsplit(postgres)._replace(path="/postgres"))
+    template = "TEMPLATE invitree" if migrated else ""
+    await execute(own, f"CREATE DATABASE {name} {template} OWNER invitree", admin=True)
     yield urlunsplit(urlsplit(postgres)._replace(path=f"/{name}"))
-    await execute(postgres, f"DROP DATABASE {name} (FORCE)", admin=True)
+    await execute(own, f"DROP DATABASE {name} (FORCE)", admin=True)
 
 
 async def execute(url: str, statement: str, *, admin: bool = False) -> Any:
     """Run one statement, as the server's superuser if asked to; return the first value that it finds."""
     db = await asyncpg.connect(url.replace("://invitree@", "://postgres@") if admin else url)
     found = await db.fetchval(statement)
+    await db.close()
+    return found
+
+
+async def broken_invariants(url: str) -> list[Broken]:
+    """Return what does not hold in a database."""
+    db = await asyncpg.connect(url)
+    found = [broken for invariant in INVARIANTS if (broken := await check(db, invariant))]
     await db.close()
     return found
 
@@ -90,7 +108,8 @@ async def fill(url: str, *, users: int, at: str) -> None:
     await db.execute(made, users, ODD)
     for statement in others:
         await db.execute(statement)
-    for statement in (*(_IDENTITY if at >= "0002" else ()), *([_IMPORTED] if at >= "0003" else ())):
+    later = [statement for revision, statement in _LATER.items() if at >= revision]
+    for statement in (*(_IDENTITY if at >= "0002" else ()), *later):
         await db.execute(statement, ODD)
     await db.close()
 

@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from invitree.kit.db import Queryable
+from invitree.kit.db import Queryable, unscoped
 
 
 class Answer(Struct, frozen=True):
@@ -26,6 +26,7 @@ async def find_answer(db: Queryable, *, program_id: int, key_hash: bytes) -> Ans
     return Answer(*row) if row else None
 
 
+@unscoped("reads no rows: the program is part of what is locked")
 async def lock_key(tx: Queryable, *, program_id: int, key_hash: bytes) -> bool:
     """Take a key until the transaction ends; return False where another transaction has it."""
     taken: bool = await tx.fetchval(
