@@ -4,22 +4,18 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
-from uuid import uuid4
 
-import asyncpg
 import httpx
 import pytest
 
 from invitree.app import create_app, front, open_resources
 from invitree.base.settings import Settings
-from invitree.invariants import INVARIANTS, check
 from invitree.kit.edge import Edge
 from invitree.kit.embedded import embedded_postgres
 from invitree.kit.resources import Resources
 from invitree.migrations.upgrade import upgrade
 from tests.cast import Cast
-from tests.databases import database
+from tests.databases import broken_invariants, database
 from tests.postbox import Postbox
 
 New = Callable[[], Awaitable[str]]
@@ -39,16 +35,9 @@ def postgres() -> Iterator[str]:
 @pytest.fixture(scope="module")
 async def database_url(postgres: str) -> AsyncIterator[str]:
     """The URL of a fresh copy of the migrated database; whatever a module did, the invariants hold at its end."""
-    name = f"t{uuid4().hex}"
-    admin = await asyncpg.connect(as_admin(postgres))
-    await admin.execute(f"CREATE DATABASE {name} TEMPLATE invitree OWNER invitree")
-    url = urlunsplit(urlsplit(postgres)._replace(path=f"/{name}"))
-    yield url
-    checked = await asyncpg.connect(url)
-    broken = [found for invariant in INVARIANTS if (found := await check(checked, invariant))]
-    await checked.close()
-    await admin.execute(f"DROP DATABASE {name} (FORCE)")
-    await admin.close()
+    async with database(postgres, migrated=True) as url:
+        yield url
+        broken = await broken_invariants(url)
     assert broken == []
 
 

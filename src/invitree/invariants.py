@@ -125,12 +125,16 @@ INVARIANTS = (
         FROM imported_users i LEFT JOIN users u ON u.program_id = i.program_id AND u.id = i.user_id WHERE u.id IS NULL
         UNION ALL
         SELECT 'idempotency_keys', k.program_id, k.user_id
-        FROM idempotency_keys k LEFT JOIN users u ON u.program_id = k.program_id AND u.id = k.user_id
-        WHERE k.user_id IS NOT NULL AND u.id IS NULL
+        FROM idempotency_keys k
+        LEFT JOIN programs p ON p.id = k.program_id
+        LEFT JOIN users u ON u.program_id = k.program_id AND u.id = k.user_id
+        WHERE p.id IS NULL OR (k.user_id IS NOT NULL AND u.id IS NULL)
         UNION ALL
         SELECT 'events', e.program_id, e.id
-        FROM events e LEFT JOIN users u ON u.program_id = e.program_id AND u.id = e.user_id
-        WHERE e.user_id IS NOT NULL AND u.id IS NULL
+        FROM events e
+        LEFT JOIN programs p ON p.id = e.program_id
+        LEFT JOIN users u ON u.program_id = e.program_id AND u.id = e.user_id
+        WHERE p.id IS NULL OR (e.user_id IS NOT NULL AND u.id IS NULL)
         UNION ALL
         SELECT 'codes', c.program_id, c.id
         FROM codes c LEFT JOIN users u ON u.program_id = c.program_id AND u.id = c.user_id WHERE u.id IS NULL

@@ -1,20 +1,58 @@
 """Races need as many real connections as there are racers."""
 
+import asyncio
 import os
+from collections.abc import Iterator
 
 import pytest
+from argon2 import PasswordHasher
 from msgspec import structs
 
 from invitree.base.settings import Settings
+from invitree.kit import passwords, pool
+from invitree.kit.resources import Resources
+from tests.races.stage import AtOnce, ready
 
 RACERS = 64
 ROUNDS = int(os.environ.get("ROUNDS", "20"))
 
 
 @pytest.fixture(scope="module")
-def settings(settings: Settings) -> Settings:
+def unhurried() -> Iterator[None]:
+    """Hash at the least cost that there is, and wait for a connection for as long as it takes.
+
+    64 hashes take longer than the race for which they are made.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "_ARGON2", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+        patch.setattr(passwords, "_LONGEST_QUEUE_A_THREAD", RACERS)  # whatever the number of cores
+        patch.setattr(pool, "_LONGEST_WAIT_S", 60.0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def settings(settings: Settings, unhurried: None) -> Settings:
     """A process with a connection a racer."""
     return structs.replace(settings, pool_size=RACERS)
+
+
+@pytest.fixture(scope="module")
+async def here(here: Resources) -> Resources:
+    """What the process has open, all its connections among it."""
+    await ready(here, RACERS)
+    return here
+
+
+@pytest.fixture
+def racers() -> int:
+    """How many there are."""
+    return RACERS
+
+
+@pytest.fixture
+def at_once() -> AtOnce:
+    """What begins a race."""
+    return asyncio.gather
 
 
 @pytest.fixture(params=range(ROUNDS))

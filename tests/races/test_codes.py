@@ -14,7 +14,7 @@ from invitree.programs.actions import get_program
 from invitree.signup.actions import sign_up
 from invitree.users.actions import Applicant
 from tests.cast import NOWHERE, Cast, Person, applicant, in_days
-from tests.races.conftest import RACERS
+from tests.races.stage import AtOnce
 
 CREATE = "/api/referral_codes/create/"
 pytestmark = pytest.mark.usefixtures("round_number")
@@ -34,21 +34,21 @@ async def _create(client: httpx.AsyncClient, person: Person, **params: bool) -> 
 
 
 async def test_one_of_64_creates_wins_and_the_others_are_told(
-    client: httpx.AsyncClient, here: Resources, cast: Cast
+    client: httpx.AsyncClient, here: Resources, cast: Cast, at_once: AtOnce, racers: int
 ) -> None:
     alice = await cast.member()
-    answers = await asyncio.gather(*(_create(client, alice) for _ in range(RACERS)))
-    assert Counter(answer.status_code for answer in answers) == {201: 1, 400: RACERS - 1}
+    answers = await at_once(*(_create(client, alice) for _ in range(racers)))
+    assert Counter(answer.status_code for answer in answers) == {201: 1, 400: racers - 1}
     assert {answer.json()["code"] for answer in answers if answer.status_code == 400} == {"code_active"}
     won = next(answer.json()["code"] for answer in answers if answer.status_code == 201)
     assert await _live_codes(here, alice) == [won]
 
 
 async def test_64_replacements_leave_one_live_code_which_everybody_is_shown(
-    client: httpx.AsyncClient, here: Resources, cast: Cast
+    client: httpx.AsyncClient, here: Resources, cast: Cast, at_once: AtOnce, racers: int
 ) -> None:
     alice = await cast.member()
-    answers = await asyncio.gather(*(_create(client, alice, replace=True) for _ in range(RACERS)))
+    answers = await at_once(*(_create(client, alice, replace=True) for _ in range(racers)))
     assert {answer.status_code for answer in answers} == {201}
     [live] = await _live_codes(here, alice)
     assert live in {answer.json()["code"] for answer in answers}
@@ -56,21 +56,20 @@ async def test_64_replacements_leave_one_live_code_which_everybody_is_shown(
     assert shown.json()["code"] == live
 
 
-async def test_a_code_is_deleted_once(client: httpx.AsyncClient, here: Resources, cast: Cast) -> None:
+async def test_a_code_is_deleted_once(client: httpx.AsyncClient, cast: Cast, at_once: AtOnce, racers: int) -> None:
     alice = await cast.member()
     await cast.code(alice)
-    deletes = (client.delete("/api/referral_codes/", headers=alice.headers) for _ in range(RACERS))
-    answers = await asyncio.gather(*deletes)
-    assert Counter(answer.status_code for answer in answers) == {204: 1, 404: RACERS - 1}
+    answers = await at_once(*(client.delete("/api/referral_codes/", headers=alice.headers) for _ in range(racers)))
+    assert Counter(answer.status_code for answer in answers) == {204: 1, 404: racers - 1}
 
 
 async def test_a_sign_up_counts_only_if_it_came_before_the_delete(
-    here: Resources, cast: Cast, round_number: int
+    here: Resources, cast: Cast, at_once: AtOnce, racers: int, round_number: int
 ) -> None:
     alice = await cast.member()
     program = await get_program(here, alice.program_id)
     code = await cast.code(alice)
-    friends = [applicant() for _ in range(RACERS // 2)]
+    friends = [applicant() for _ in range(racers // 2)]
 
     async def register(friend: Applicant) -> int | None:
         try:
@@ -90,7 +89,7 @@ async def test_a_sign_up_counts_only_if_it_came_before_the_delete(
         await asyncio.sleep(round_number / 400)  # from before them all to after most
         await delete_code(here, program_id=alice.program_id, user_id=alice.id, by=OPERATOR)
 
-    *registered, _ = await asyncio.gather(*map(register, friends), delete())
+    *registered, _ = await at_once(*map(register, friends), delete())
     rows = await here.db.fetch(
         """
         SELECT r.referee_id, r.created_at <= c.revoked_at AS in_time

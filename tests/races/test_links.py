@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 
 import httpx
+import pytest
 
 from invitree.base.problems import InvalidInput
 from invitree.kit.resources import Resources
@@ -11,11 +12,13 @@ from invitree.programs.actions import get_program
 from invitree.signup.actions import sign_up
 from tests.cast import NOWHERE, PASSWORD, Cast, applicant
 from tests.postbox import Postbox
-from tests.races.conftest import RACERS
+from tests.races.stage import AtOnce
+
+pytestmark = pytest.mark.usefixtures("round_number")
 
 
 async def test_of_many_activations_with_one_link_one_works(
-    client: httpx.AsyncClient, cast: Cast, postbox: Postbox, here: Resources, round_number: int
+    client: httpx.AsyncClient, cast: Cast, postbox: Postbox, here: Resources, at_once: AtOnce, racers: int
 ) -> None:
     ann = await cast.stranger()
     await here.db.execute("UPDATE users SET is_active = false WHERE id = $1", ann.id)
@@ -24,19 +27,18 @@ async def test_of_many_activations_with_one_link_one_works(
     )
     await client.post("/auth/users/resend_activation/", json={"email": ann.email}, headers={"X-Program": slug})
     link = await postbox.link(ann.email)
-    follow = (client.post("/auth/users/activation/", json=link.body) for _ in range(RACERS))
-    assert Counter(answer.status_code for answer in await asyncio.gather(*follow)) == {204: 1, 403: RACERS - 1}
+    answers = await at_once(*(client.post("/auth/users/activation/", json=link.body) for _ in range(racers)))
+    assert Counter(answer.status_code for answer in answers) == {204: 1, 403: racers - 1}
 
 
 async def test_of_many_resets_with_one_link_one_works(
-    client: httpx.AsyncClient, cast: Cast, postbox: Postbox, round_number: int
+    client: httpx.AsyncClient, cast: Cast, postbox: Postbox, at_once: AtOnce, racers: int
 ) -> None:
     ann = await cast.member()
     await client.post("/auth/users/reset_password/", json={"email": ann.email})
     link = await postbox.link(ann.email)
-    racers = 16  # each hashes a password before it knows that it lost
     passwords = [f"a new password, number {number}" for number in range(racers)]
-    answers = await asyncio.gather(
+    answers = await at_once(
         *(
             client.post("/auth/users/reset_password_confirm/", json={**link.body, "new_password": password})
             for password in passwords
@@ -49,10 +51,10 @@ async def test_of_many_resets_with_one_link_one_works(
 
 
 async def test_of_many_changes_of_one_password_one_works(
-    client: httpx.AsyncClient, cast: Cast, round_number: int
+    client: httpx.AsyncClient, cast: Cast, at_once: AtOnce, racers: int
 ) -> None:
-    ann, racers = await cast.member(), 8
-    answers = await asyncio.gather(
+    ann = await cast.member()
+    answers = await at_once(
         *(
             client.post(
                 "/auth/users/set_password/",
@@ -66,7 +68,7 @@ async def test_of_many_changes_of_one_password_one_works(
 
 
 async def test_two_take_one_address_and_one_gets_it(
-    client: httpx.AsyncClient, cast: Cast, postbox: Postbox, round_number: int
+    client: httpx.AsyncClient, cast: Cast, postbox: Postbox, at_once: AtOnce, racers: int
 ) -> None:
     ann, bob = await cast.member(), await cast.member()
     wanted = f"wanted-by-{ann.id}@example.com"
@@ -76,14 +78,14 @@ async def test_two_take_one_address_and_one_gets_it(
         asked = await client.post("/auth/users/set_email/", json=body, headers=person.headers)
         assert asked.status_code == 204
         links.append(await postbox.link(wanted))
-    answers = await asyncio.gather(
-        *(client.post("/auth/users/set_email_confirm/", json=link.body) for link in links * (RACERS // 2))
+    answers = await at_once(
+        *(client.post("/auth/users/set_email_confirm/", json=link.body) for link in links * (racers // 2))
     )
-    assert Counter(answer.status_code for answer in answers) == {204: 1, 400: RACERS - 1}
+    assert Counter(answer.status_code for answer in answers) == {204: 1, 400: racers - 1}
 
 
 async def test_a_sign_up_counts_only_if_it_came_before_its_referrer_left(
-    here: Resources, client: httpx.AsyncClient, cast: Cast, round_number: int
+    here: Resources, cast: Cast, at_once: AtOnce, racers: int, round_number: int
 ) -> None:
     alice = await cast.member()
     program = await get_program(here, alice.program_id)
@@ -100,9 +102,7 @@ async def test_a_sign_up_counts_only_if_it_came_before_its_referrer_left(
         await asyncio.sleep(round_number / 400)
         await cast.delete(alice)
 
-    leaving = asyncio.create_task(leave())
-    registered = await asyncio.gather(*(register() for _ in range(RACERS // 2)))
-    await leaving
+    *registered, _ = await at_once(*(register() for _ in range(racers // 2)), leave())
     rows = await here.db.fetch(
         """
         SELECT r.created_at <= c.revoked_at AS in_time FROM referrals r
@@ -115,10 +115,10 @@ async def test_a_sign_up_counts_only_if_it_came_before_its_referrer_left(
 
 
 async def test_of_many_deletions_of_one_account_one_works(
-    client: httpx.AsyncClient, cast: Cast, here: Resources, round_number: int
+    client: httpx.AsyncClient, cast: Cast, here: Resources, at_once: AtOnce, racers: int
 ) -> None:
-    ann, racers = await cast.member(), 8
-    answers = await asyncio.gather(
+    ann = await cast.member()
+    answers = await at_once(
         *(
             client.request("DELETE", "/auth/users/me/", json={"current_password": PASSWORD}, headers=ann.headers)
             for _ in range(racers)

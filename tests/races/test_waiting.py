@@ -12,6 +12,7 @@ from invitree.kit.resources import Resources
 from invitree.programs.actions import get_program
 from invitree.signup.actions import sign_up
 from tests.cast import NOWHERE, Cast, Person, applicant
+from tests.races.stage import until_it_waits
 
 
 async def _code_row(here: Resources, person: Person) -> tuple[int, str]:
@@ -38,8 +39,7 @@ async def test_a_sign_up_that_waits_for_a_delete_is_refused(here: Resources, cas
                 origin=NOWHERE,
             )
         )
-        await asyncio.sleep(0.2)
-        assert not waiting.done(), "it must wait for the row"
+        await until_it_waits(here, waiting)
     with pytest.raises(InvalidInput):
         await waiting
 
@@ -51,8 +51,7 @@ async def test_a_delete_that_waits_for_a_sign_up_is_later_than_its_referral(here
     async with here.db.transaction() as tx:
         assert await store.lock_code(tx, program_id=alice.program_id, code=code)
         waiting = asyncio.create_task(delete_code(here, program_id=alice.program_id, user_id=alice.id, by=OPERATOR))
-        await asyncio.sleep(0.2)
-        assert not waiting.done(), "it must wait for the row"
+        await until_it_waits(here, waiting)
         used_at = await tx.fetchval("SELECT clock_timestamp()")
     await waiting
     revoked_at = await here.db.fetchval(
@@ -66,11 +65,6 @@ async def test_a_code_that_dies_while_a_sign_up_waits_for_it_is_refused(here: Re
     program = await get_program(here, alice.program_id)
     code = await cast.code(alice)
     code_id, _ = await _code_row(here, alice)
-    await here.db.execute(
-        "UPDATE codes SET expires_at = clock_timestamp() + interval '300 ms' WHERE program_id = $1 AND id = $2",
-        alice.program_id,
-        code_id,
-    )
     async with here.db.transaction() as tx:
         await tx.fetchval(
             "SELECT id FROM codes WHERE program_id = $1 AND id = $2 FOR UPDATE", alice.program_id, code_id
@@ -85,7 +79,11 @@ async def test_a_code_that_dies_while_a_sign_up_waits_for_it_is_refused(here: Re
                 origin=NOWHERE,
             )
         )
-        await asyncio.sleep(0.6)
-        assert not waiting.done(), "it must wait for the row"
+        await until_it_waits(here, waiting)
+        await tx.execute(
+            "UPDATE codes SET expires_at = clock_timestamp() WHERE program_id = $1 AND id = $2",
+            alice.program_id,
+            code_id,
+        )
     with pytest.raises(InvalidInput):
         await waiting

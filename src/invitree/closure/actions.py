@@ -25,9 +25,10 @@ async def delete_account(
             await hold(tx, proof)  # after the stronger lock on what may be the same row
         await forget_person(tx, program_id=program_id, user_id=user_id, email_key=account.email_key)
         await delete_answers_about(tx, program_id=program_id, user_id=user_id)
-        await store.pseudonymize(tx, program_id=program_id, user_id=user_id)
         at = await insert_event(tx, program_id=program_id, kind="account.deleted", user_id=user_id, by=by)
         await revoke_with_account(tx, program_id=program_id, user_id=user_id, email_key=account.email_key, at=at)
+        # Last, for it locks what refers to the user: a sign-up under way has locked the code, and is about to refer.
+        await store.pseudonymize(tx, program_id=program_id, user_id=user_id)
 
 
 async def deactivate_account(db: Database, *, program_id: int, user_id: int, by: Author) -> bool:
