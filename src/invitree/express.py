@@ -49,8 +49,6 @@ class Way(Struct, frozen=True, kw_only=True):
 
 
 def _code_by_email(here: Resources, scope: Any, caller: Caller | None, _host: str, email: str) -> bytes | None:
-    if email.startswith("/") or "//" in email:  # which an address may, and a path means less by it
-        return None
     program = remembered_program(here, caller.program_id) if caller else None
     return code_by_email_at_once(here, scope, caller, program, email) if caller and program else None
 
@@ -75,7 +73,7 @@ WAYS = (
     Way(
         route="/api/referral_codes/get/{email:path}",
         handler=code_by_email,
-        arguments=lambda email, _: {"email": email} if email and "//" not in email else None,
+        arguments=lambda email, _: {"email": email} if email else None,
         at_once=_code_by_email,
     ),
     Way(
@@ -158,7 +156,7 @@ def _headers(request: Any) -> tuple[str, str] | None:
     """Return who asks and of which host, in their own words; None where more than that decides."""
     authorization = host = b""
     for name, value in request["headers"]:
-        if name == b"x-program" or (name == b"authorization" and authorization):
+        if name == b"x-program" or (name == b"authorization" and authorization) or (name == b"host" and host):
             return None
         if name == b"authorization":
             authorization = value

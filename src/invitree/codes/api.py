@@ -2,6 +2,7 @@
 
 from datetime import date, datetime
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 from litestar import Request, delete, get, post
 from litestar.params import FromPath, PathParameter, QueryParameter
@@ -140,13 +141,14 @@ async def own_code(request: Request[Any, Any, Any]) -> CodeOut:
 )
 async def code_by_email(
     request: Request[Any, Any, Any],
-    email: Annotated[str, PathParameter(description="The referrer's e-mail address.")],
+    email: Annotated[str, PathParameter(description="The referrer's e-mail address.")],  # noqa: ARG001
 ) -> CodeOut:
     """Return the live code of the person with this address.
 
     The 404 is the same to the byte for an unknown address, a person without a code, and an expired or deleted code.
     """
-    here, program, address = resources(request), await program_of(request), email.removeprefix("/").rstrip("/")
+    address = _address_in(request.scope["raw_path"])
+    here, program = resources(request), await program_of(request)
     _count_lookup(here, request.scope, caller_of(request), address)
     return _shown(await actions.get_open_code(here, program_id=program.id, email=address), program)
 
@@ -168,6 +170,11 @@ async def check_code(request: Request[Any, Any, Any], code: FromPath[str]) -> Ch
     _count_check(here, request.scope, program)
     found = normalized and await actions.find_open_code_by_text(here, program_id=program.id, text=normalized)
     return CheckOut(valid=True, expires_at=found.expires_at) if found else CheckOut(valid=False)
+
+
+def _address_in(raw_path: bytes) -> str:
+    """Return the address in a path as it came: to the router several slashes are one, which they are not in it."""
+    return unquote(raw_path.decode("latin-1")).partition("/get/")[2].rstrip("/")
 
 
 def code_by_email_at_once(

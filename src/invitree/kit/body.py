@@ -1,5 +1,6 @@
 """Request bodies: JSON decoded straight into the struct that the handler names, strictly."""
 
+import json
 import re
 from collections.abc import Generator, Mapping
 from functools import cache
@@ -17,6 +18,7 @@ from invitree.base.problems import NON_FIELD, InvalidInput, MalformedJson, Text,
 T = TypeVar("T")
 
 REQUIRED = Text("This field is required.", "Обязательное поле.")
+TWICE = Text("This field is given twice.", "Поле указано дважды.")
 UNKNOWN = Text("This field is not known here.", "Такого поля здесь нет.")
 NO_NULL_CHARACTERS = Text("Null characters are not allowed.", "Нулевые символы запрещены.")
 WRONG_TYPE = Text("This has the wrong type.", "Неверный тип значения.")
@@ -38,8 +40,9 @@ class StrictJson(AbstractDTO[T], Generic[T]):
 
     def decode_bytes(self, value: bytes) -> Any:
         """Return the struct in a body. Raises UnsupportedMediaType, MalformedJson or InvalidInput."""
-        media_type, _ = self.asgi_connection.content_type  # type: ignore[attr-defined]
-        if media_type != "application/json":
+        connection: Any = self.asgi_connection
+        media_type, _ = connection.content_type
+        if media_type != "application/json" or connection.headers.get("content-encoding", "identity") != "identity":
             raise UnsupportedMediaType
         return decode(value, self.model_type)
 
@@ -97,9 +100,19 @@ def decode(body: bytes, kind: type[T]) -> T:
         raise _invalid(str(error)) from None
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         raise MalformedJson from None
+    json.loads(body, object_pairs_hook=_refuse_twins)
     for field in getattr(value, "__struct_fields__", ()):
         _check_text(field, getattr(value, field))
     return value
+
+
+def _refuse_twins(pairs: list[tuple[str, Any]]) -> None:
+    # Of two fields with one name, whoever stands in front of the service may have looked at the other.
+    names: set[str] = set()
+    for name, _ in pairs:
+        if name in names:
+            raise InvalidInput({name: [TWICE]})
+        names.add(name)
 
 
 def _check_text(field: str, value: Any) -> None:
