@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from invitree.app import create_app, front, open_resources
 from invitree.base.settings import Settings
@@ -20,6 +21,10 @@ from tests.postbox import Postbox
 
 New = Callable[[], Awaitable[str]]
 SECRET = "a secret of the test suite and long enough"
+
+# A run finds what the one before it found; and a machine that is busy is no finding.
+hypothesis_settings.register_profile("same", deadline=None, derandomize=True, print_blob=True)
+hypothesis_settings.load_profile("same")
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ from invitree.kit.passwords import Hasher
 from invitree.kit.resources import Resources
 from invitree.kit.tally import Tally
 from invitree.kit.throttle import Throttle
-from invitree.kit.web import BODY_LIMIT_BYTES, EXCEPTION_HANDLERS
+from invitree.kit.web import BODY_LIMIT_BYTES, EXCEPTION_HANDLERS, answer_options
 from invitree.manual import MANUAL
 from invitree.programs import actions as programs
 from invitree.referrals import api as referrals_api
@@ -85,6 +85,7 @@ def create_app(settings: Settings) -> Litestar:
             lifespan=[partial(_opened, settings=settings)],
             openapi_config=MANUAL,
             exception_handlers=EXCEPTION_HANDLERS,
+            before_request=answer_options,
             request_max_body_size=BODY_LIMIT_BYTES,
             logging_config=None,
         )

@@ -101,12 +101,14 @@ async def test_an_unknown_address_is_a_404_problem(client: httpx.AsyncClient, pa
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("PUT", "/auth/users/me/events/", "GET"),
-        ("GET", "/auth/token/login/", "POST"),
-        ("DELETE", "/auth/users/", "POST"),
-        ("DELETE", "/healthz", "GET"),
-        ("PATCH", "/api/referral_codes/", "DELETE"),
-        ("BREW", "/healthz", "GET"),
+        ("PUT", "/auth/users/me/events/", "GET, HEAD, OPTIONS"),
+        ("GET", "/auth/token/login/", "OPTIONS, POST"),
+        ("DELETE", "/auth/users/", "GET, HEAD, OPTIONS, POST"),
+        ("DELETE", "/healthz", "GET, HEAD, OPTIONS"),
+        ("PATCH", "/api/referral_codes/", "DELETE, GET, HEAD, OPTIONS, POST"),
+        ("POST", "/auth/users/7/", "DELETE, GET, HEAD, OPTIONS, PATCH, PUT"),
+        ("PUT", "/auth/users/activation", "OPTIONS, POST"),
+        ("BREW", "/healthz", "GET, HEAD, OPTIONS"),
     ],
 )
 async def test_a_wrong_method_is_told_which_are_right(
@@ -114,7 +116,25 @@ async def test_a_wrong_method_is_told_which_are_right(
 ) -> None:
     answer = await client.request(method, path)
     refused(answer, 405, "method_not_allowed")
-    assert allowed in answer.headers["allow"]  # RFC 9110, 15.5.6: a 405 must say
+    assert answer.headers["allow"] == allowed  # RFC 9110, 15.5.6: a 405 must say
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/api/referral_codes", "DELETE, GET, HEAD, OPTIONS, POST"),
+        ("/auth/users/", "GET, HEAD, OPTIONS, POST"),
+        ("/auth/users/me/", "DELETE, GET, HEAD, OPTIONS, PATCH, PUT"),
+        ("/auth/users/7", "DELETE, GET, HEAD, OPTIONS, PATCH, PUT"),
+        ("/auth/users/activation/", "OPTIONS, POST"),
+        ("/auth/token/login/", "OPTIONS, POST"),
+        ("/api/referral_codes/get/a@example.com/", "GET, HEAD, OPTIONS"),
+        ("/healthz", "GET, HEAD, OPTIONS"),
+    ],
+)
+async def test_an_address_says_what_can_be_done_there(client: httpx.AsyncClient, path: str, allowed: str) -> None:
+    answer = await client.options(path)
+    assert (answer.status_code, answer.headers["allow"], answer.content) == (204, allowed, b"")
 
 
 @pytest.mark.parametrize(

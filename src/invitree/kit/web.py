@@ -1,18 +1,19 @@
 """The web boundary: problems become responses here, and nowhere else."""
 
 import re
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Annotated, Any
 
 import asyncpg
 import msgspec
 import structlog
-from litestar import Litestar, Request, Response
+from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example, OpenAPIResponse, Operation
-from litestar.routes import HTTPRoute
 from litestar.types import ExceptionHandlersMap
 from msgspec import Meta, Struct
 
@@ -163,19 +164,23 @@ def _on_http_exception(request: Request[Any, Any, Any], error: HTTPException) ->
         return respond(request, problems.MalformedJson() if "data" in fields else problems.InvalidInput(fields))
     response = respond(request, kind())
     if kind is problems.MethodNotAllowed:
-        response.headers["Allow"] = ", ".join(sorted(_methods_at(request.app, request.scope["path"])))
+        response.headers["Allow"] = _allowed((error.headers or {}).get("allow", "").split(", "))
     return response
 
 
-def _methods_at(app: Litestar, path: str) -> set[str]:
-    """Return the methods that an address answers to, which a 405 must name (RFC 9110, 15.5.6)."""
-    methods: set[str] = set()
-    for route in app.routes:
-        pattern = re.sub(r"\\{\w+:path\\}", ".+", re.escape(route.path))
-        pattern = re.sub(r"\\{\w+:\w+\\}", "[^/]+", pattern)
-        if isinstance(route, HTTPRoute) and re.fullmatch(pattern, path.rstrip("/") or "/"):
-            methods |= {str(method) for method in route.methods}
-    return methods | {"HEAD"} if "GET" in methods else methods
+async def answer_options(request: Request[Any, Any, Any]) -> Response[None] | None:
+    """Answer OPTIONS, before a route does: the framework's own answer names only what was registered first there."""
+    if request.method != "OPTIONS":
+        return None
+    address = request.scope["path_template"]
+    methods = [route.methods for route in request.app.routes if route.path_format == address]
+    return Response(None, status_code=204, headers={"Allow": _allowed(chain.from_iterable(methods))})
+
+
+def _allowed(methods: Iterable[str]) -> str:
+    """Return the methods that an address answers to, as the header has them (RFC 9110, 10.2.1)."""
+    known = set(methods)
+    return ", ".join(sorted(known | {"HEAD"} if "GET" in known else known))
 
 
 def _parameters(error: HTTPException) -> Fields:
