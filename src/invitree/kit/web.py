@@ -195,13 +195,15 @@ def _on_outage(request: Request[Any, Any, Any], error: Exception) -> Response[by
 
 
 def _on_anything(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+# In PostgreSQL's words on these there are rows and values.
+_QUOTING = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError, asyncpg.PLPGSQLError)
+
+
     # The route and not the path, which may hold somebody's e-mail address.
-    # PostgreSQL's words on a violated constraint quote the row.
-    told: dict[str, Any] = (
-        {"constraint": error.constraint_name}
-        if isinstance(error, asyncpg.IntegrityConstraintViolationError)
-        else {"exc_info": error}
-    )
+    told: dict[str, Any] = {"exc_info": error}
+    if isinstance(error, _QUOTING):
+        where = "".join(traceback.format_tb(error.__traceback__))
+        told = {"sqlstate": error.sqlstate, "constraint": error.constraint_name, "where": where}
     _log.error("request.failed", error=type(error).__name__, route=request.scope.get("path_template"), **told)
     return respond(request, problems.Internal())
 
@@ -212,6 +214,8 @@ def refusal(request: Request[Any, Any, Any], error: Exception) -> Response[bytes
         case Problem():
             return respond(request, error)
         case HTTPException():
+        case HTTPException(detail="client disconnected prematurely"):
+            return respond(request, problems.MalformedJson())  # or it is there, and its chunks are none
             return _on_http_exception(request, error)
         case _ if isinstance(error, OUTAGES):
             return _on_outage(request, error)
