@@ -4,9 +4,13 @@ PYTHON ?= python3
 # Installed when this file is newer than what says what to install.
 READY := $(VENV)/.installed
 SBOM := sbom.json
+ROUNDS ?= 200
+EXAMPLES ?= 5000
+STEPS ?= 80
+SEED := $(or $(SEED),$(shell date +%s))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format bench sbom audit clean
+.PHONY: help setup run test races model faults check format bench sbom audit clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -18,6 +22,16 @@ run: $(READY) ## Start the database and the service on http://127.0.0.1:8000 (Ct
 
 test: $(READY) check ## Run every check and the whole test suite
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+
+races: $(READY) ## Run every race 200 times (another number with ROUNDS=1000)
+	@ROUNDS=$(ROUNDS) $(VENV)/bin/python -m pytest -n 2 --dist loadfile tests/races
+
+model: $(READY) ## Hold the service against its model on 5,000 new walks (EXAMPLES=, STEPS=, SEED=)
+	@echo "SEED=$(SEED)"
+	@EXAMPLES=$(EXAMPLES) STEPS=$(STEPS) SEED=$(SEED) $(VENV)/bin/python -m pytest -n 2 tests/model
+
+faults: $(READY) ## Break what can break in full numbers, and print what became of it
+	@FAULTS=full $(VENV)/bin/python -m pytest tests/faults
 
 check: $(READY) ## Lint, types and import floors
 	$(VENV)/bin/ruff check

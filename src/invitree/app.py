@@ -46,6 +46,7 @@ from invitree.users import api as users_api
 from invitree.users.rules import common_passwords
 
 _ORPHAN_CHECK_S = 0.2
+_QUEUE_A_CONNECTION = 50  # the quickest of questions are asked so often in a tenth of a second
 
 
 def serve() -> ASGIApp:
@@ -59,7 +60,12 @@ def serve() -> ASGIApp:
 
 def front(app: Litestar, *, access_log: bool) -> ASGIApp:
     """Return the application behind what every request passes first."""
-    return Edge(Express(app), access_log=access_log)
+    return Edge(Express(app), access_log=access_log, is_full=lambda in_hand: _is_full(app.state["resources"], in_hand))
+
+
+def _is_full(here: Resources, in_hand: int) -> bool:
+    # What waits for the hash of a password must not keep out what does not.
+    return in_hand >= _QUEUE_A_CONNECTION * here.settings.pool_size + here.hasher.most or here.db.is_overdue()
 
 
 def create_app(settings: Settings) -> Litestar:

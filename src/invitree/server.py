@@ -5,6 +5,7 @@ import errno
 import gc
 import multiprocessing
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -31,6 +32,9 @@ from invitree.migrations.upgrade import revision, upgrade
 
 _OLDEST_POSTGRES = 15
 _SPARE_CONNECTIONS = 45  # for a worker (16), commands and psql, and PostgreSQL's own reserve
+_MOST_CONNECTIONS = 8_192  # of clients, to a web process
+_BACKLOG = 4_096  # of clients who are not connected yet
+_SPARE_FILES = 512  # for connections to the database, and whatever else is open
 _PATIENCE_S = 60.0
 _WORKER_REST_S = 1.0  # between the end of a worker and the next one
 _WORKER_END_S = 20.0  # its jobs have ten seconds, and then a few statements
@@ -227,6 +231,8 @@ def _run_workers(settings: Settings, address: str) -> None:
         log_level=LogLevels.warning,
         respawn_failed_workers=True,
         workers_kill_timeout=15,
+        backlog=_BACKLOG,
+        backpressure=_most_connections(),
     )
     server.main_loop_interrupt = LastingInterrupt(server)
     try:
@@ -235,6 +241,21 @@ def _run_workers(settings: Settings, address: str) -> None:
         # A web process that Ctrl-C ended before it was told to end makes no difference.
         if end.code and not server.interrupt_signal:
             raise CannotServe("the web processes did not start or keep running; see the lines above") from None
+
+
+def _most_connections() -> int:
+    """Return how many clients may be connected to a web process; raises what the system allows it, as far as it may.
+
+    Those beyond are not even told that they have to wait, so this is far more than can be served: whoever is connected
+    and slow, or silent, must not keep others out. `kit/edge.py` refuses those who ask for too much.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_CONNECTIONS + _SPARE_FILES
+    if soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return max(1, min(_MOST_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARE_FILES))
 
 
 class LastingInterrupt(threading.Event):

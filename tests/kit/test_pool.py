@@ -66,6 +66,28 @@ class TestWaiting:
         pool.give(connection)
         pool.give(await pool.take())
 
+    async def test_a_queue_is_overdue_once_its_first_have_waited_for_long(
+        self, lender: Lender, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pools, "_OVERDUE_S", 0.1)
+        pool = lender.pool(1)
+        connection = await pool.take()
+        waiting = [asyncio.create_task(pool.take()) for _ in range(2)]
+        await turn_over()
+        assert not pool.is_overdue()
+        await asyncio.sleep(0.2)
+        pool.give(connection)
+        connection = await waiting[0]
+        assert pool.is_overdue(), "one has waited for long, and another still does"
+        pool.give(connection)
+        connection = await waiting[1]
+        assert not pool.is_overdue(), "nobody waits"
+        waiting = [asyncio.create_task(pool.take())]
+        await turn_over()
+        assert not pool.is_overdue(), "that was another queue"
+        pool.give(connection)
+        pool.give(await waiting[0])
+
     async def test_a_borrower_waits_no_longer_though_places_become_free_before_its_eyes(self, lender: Lender) -> None:
         """Who comes later does not take them."""
         pool = lender.pool(1)

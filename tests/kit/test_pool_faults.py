@@ -115,6 +115,26 @@ async def test_a_cancel_that_overtakes_its_statement_is_sent_again(lender: Lende
     await eventually(none_runs)
 
 
+async def test_a_transaction_that_is_cut_off_is_not_rolled_back_first(lender: Lender) -> None:
+    """Where the database has stopped answering, that would be waited for as well."""
+    db, asked = Database(lender.pool(1, command_timeout=0.2)), list[str]()
+
+    async def sleep() -> None:
+        async with db.transaction() as tx:
+            connection = tx.execute.__self__  # type: ignore[attr-defined]
+            connection.add_query_logger(lambda record: asked.append(record.query))
+            await tx.fetchval(PID)
+            await tx.execute("SELECT pg_sleep(30)")
+
+    async def none_runs() -> bool:
+        return await lender.count() == 0
+
+    await refused_as_an_outage(sleep())
+    await eventually(none_runs)
+    assert PID in asked
+    assert "ROLLBACK;" not in asked
+
+
 class TestFailing:
     """Connections that cannot be made."""
 

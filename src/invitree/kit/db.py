@@ -93,8 +93,8 @@ class Database:
                 url,
                 size=size,
                 timeout=_CONNECT_S,
-                # For a server that has stopped answering; the attempt to cancel takes another second.
-                command_timeout=statement_timeout_s - 0.25,
+                # For a server that has stopped answering: with a second for a connection, an answer within six.
+                command_timeout=statement_timeout_s - 0.5,
                 max_cached_statement_lifetime=0,  # they are few, and good as long as the connection is
                 statement_cache_size=_STATEMENTS,
                 server_settings={**_SESSION, "statement_timeout": f"{statement_timeout_s:.0f}s"},
@@ -105,14 +105,26 @@ class Database:
         """Let running queries end, then close every connection."""
         await self._pool.close()
 
+    def is_overdue(self) -> bool:
+        """Return whether connections are waited for that long that nobody should begin to."""
+        return self._pool.is_overdue()
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Run the block in one transaction, committed when it ends and rolled back when it raises."""
         connection = await self._pool.take()
         tx, fit = Transaction(connection), True
+        transaction = connection.transaction()
         try:
-            async with connection.transaction():
+            await transaction.start()
+            try:
                 yield tx
+            except _CUT_OFF:
+                raise  # it ends with the connection: a ROLLBACK would be waited for as long again, in vain
+            except BaseException:
+                await transaction.rollback()
+                raise
+            await transaction.commit()
         except _CUT_OFF:
             fit = False
             raise

@@ -1,4 +1,5 @@
-"""The outermost layer of the service: names each request, counts it, and forbids storing the answer.
+"""The outermost layer of the service: names each request, counts it, forbids storing the answer, and refuses what is
+too much.
 
 Plain ASGI around the framework, so that it costs microseconds and nothing escapes it.
 """
@@ -6,6 +7,7 @@ Plain ASGI around the framework, so that it costs microseconds and nothing escap
 import random
 import re
 import time
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -13,7 +15,9 @@ import structlog
 from litestar.types import ASGIApp, Receive, Scope, Send
 from prometheus_client import Histogram
 
+from invitree.base.problems import Unavailable
 from invitree.kit.log import trace_id
+from invitree.kit.web import PROBLEM_MEDIA_TYPE, tell
 
 _SECONDS = Histogram(
     "invitree_request_seconds",
@@ -24,16 +28,25 @@ _SECONDS = Histogram(
 _NAME = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _DEFAULTS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 _DEFAULT_NAMES = frozenset(name for name, _ in _DEFAULTS)
+_ALWAYS = frozenset({"/healthz", "/readyz", "/metrics"})  # what those ask who run the service
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _log = structlog.get_logger()
 
 
 class Edge:
-    """Wraps an ASGI app; `access_log` adds a line a request."""
+    """Wraps an ASGI app; `access_log` adds a line a request.
 
-    def __init__(self, app: ASGIApp, *, access_log: bool) -> None:
+    `is_full` says whether that many requests in hand are enough: others are refused at once then, before they cost
+    those in hand much.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, access_log: bool, is_full: Callable[[int], bool] = lambda _in_hand: False
+    ) -> None:
         self._app = app
         self._access_log = access_log
+        self._is_full = is_full
+        self._in_hand = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -57,15 +70,36 @@ class Edge:
                 message["headers"] = [*message["headers"], *_headers(message["headers"], trace), *told]
             await send(message)
 
+        async def receive_slowly() -> Any:
+            self._in_hand -= 1  # a client that is waited for keeps nobody out
+            try:
+                return await receive()
+            finally:
+                self._in_hand += 1
+
+        is_too_much = self._is_full(self._in_hand) and request["path"].rstrip("/") not in _ALWAYS
+        self._in_hand += 1
         try:
-            await self._app(scope, receive, send_named)
+            await (_refuse if is_too_much else self._app)(scope, receive_slowly, send_named)
         finally:
+            self._in_hand -= 1
             seconds = time.perf_counter() - began
             route = request.get("path_template") or "none"
             _histogram(method, route, status).observe(seconds)
             if self._access_log:
                 # The route and not the path, which may hold somebody's e-mail address.
                 _log.info("request", method=method, route=route, status=status, ms=round(seconds * 1e3, 2))
+
+
+async def _refuse(scope: Scope, _receive: Receive, send: Send) -> None:
+    """Answer as cheaply as can be, and without a line in the log: there may be thousands a second."""
+    accepted = next((value for name, value in scope["headers"] if name == b"accept-language"), b"")
+    told, body = tell(Unavailable(), accepted.decode("latin-1"), trace_id=trace_id.get())
+    told |= {"Content-Type": PROBLEM_MEDIA_TYPE, "Content-Length": str(len(body))}
+    headers = [(name.lower().encode(), value.encode()) for name, value in told.items()]
+    start: Any = {"type": "http.response.start", "status": Unavailable.status, "headers": headers}
+    await send(start)
+    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 @cache

@@ -53,6 +53,11 @@ class Hasher:
         # Verified against when there is nothing of ours to verify, so that every failure costs one argon2.
         self._nobody = _ARGON2.hash("nobody")
 
+    @property
+    def most(self) -> int:
+        """How many requests may be here at once."""
+        return self._most
+
     async def hash(self, password: str) -> str:
         """Return the argon2id hash of a password. Raises Unavailable when too many wait."""
         return await self._run(_ARGON2.hash, password)

@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 
 _LONGEST_WAIT_S = 1.0
+_OVERDUE_S = 0.25  # at three times what can be done, nobody who is let in then waits for longer than a second
 _LONGEST_REST_S = 300.0  # firewalls forget what has been silent for longer
 _PARTING_S = 0.75  # less than somebody waits who could have the place
 _PATIENCE_S = 0.1
@@ -32,6 +33,7 @@ class Pool:
         self._making = 0
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._queued = 0  # so many have ever come to wait
+        self._waited_s = 0.0  # so long did the last one who has come out of this queue
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
@@ -56,6 +58,10 @@ class Pool:
         else:
             self._idle.append((connection, _now()))
 
+    def is_overdue(self) -> bool:
+        """Return whether more wait than connections are being made for, behind others who waited for long."""
+        return self._waited_s > _OVERDUE_S and self._is_awaited() and len(self._waiting) > self._making
+
     async def close(self) -> None:
         """Close every connection, those that are lent when they come back or after five seconds; lend no more."""
         self._is_closed = True
@@ -79,8 +85,11 @@ class Pool:
             self._places += 1
             self._begin_to_make()
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if not self._is_awaited():
+            self._waited_s = 0.0  # that was another queue
         self._waiting.append(future)
         self._queued += 1
+        began = _now()
         try:
             async with asyncio.timeout(_LONGEST_WAIT_S):
                 return await future
@@ -89,6 +98,8 @@ class Pool:
             if future.done() and not future.cancelled() and future.exception() is None:
                 self.give(future.result())
             raise
+        finally:
+            self._waited_s = _now() - began
 
     async def _make(self) -> None:
         """Make a connection, for who waits longest by then.

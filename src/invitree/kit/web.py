@@ -22,6 +22,7 @@ from invitree.base.problems import Fields, Language, Problem
 from invitree.kit.db import OUTAGES
 
 PROBLEM_TYPE = "https://invitree.dev/problems/"
+PROBLEM_MEDIA_TYPE = "application/problem+json"
 BODY_LIMIT_BYTES = 64 * 1024
 _log = structlog.get_logger()
 
@@ -59,7 +60,7 @@ def answers(*kinds: type[Problem]) -> dict[int, ResponseSpec]:
             data_container=ProblemOut,
             description=" · ".join(f"`{kind.code}`: {kind.message.en}" for kind in group),
             examples=[_example(kind) for kind in group],
-            media_type="application/problem+json",
+            media_type=PROBLEM_MEDIA_TYPE,
             generate_examples=False,
         )
         for status, group in by_status.items()
@@ -76,7 +77,7 @@ class DocumentedOperation(Operation):
     def __post_init__(self) -> None:
         for status, response in list((self.responses or {}).items()):
             content = response.content or {} if isinstance(response, OpenAPIResponse) else {}
-            if int(status) >= 400 and "application/problem+json" not in content:
+            if int(status) >= 400 and PROBLEM_MEDIA_TYPE not in content:
                 del (self.responses or {})[status]
 
 
@@ -107,19 +108,19 @@ def body_of(problem: Problem, language: Language, *, trace_id: str) -> dict[str,
 
 def respond(request: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
     """Return the response for a problem, in the language that the client prefers."""
-    language = language_of(request.headers.get("accept-language", ""))
+    headers, body = tell(problem, request.headers.get("accept-language", ""), trace_id=trace_id(request.scope))
+    return Response(body, status_code=problem.status, headers=headers, media_type=PROBLEM_MEDIA_TYPE)
+
+
+def tell(problem: Problem, accept_language: str, *, trace_id: str) -> tuple[dict[str, str], bytes]:
+    """Return the headers and the body with which a problem is told, in the language that the client prefers."""
+    language = language_of(accept_language)
     headers = {"Content-Language": language, "Vary": "Accept-Language"}
     if problem.retry_after_s is not None:
         headers["Retry-After"] = str(problem.retry_after_s)
     if problem.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="invitree", Token realm="invitree", JWT realm="invitree"'
-    body = body_of(problem, language, trace_id=trace_id(request.scope))
-    return Response(
-        msgspec.json.encode(body),
-        status_code=problem.status,
-        headers=headers,
-        media_type="application/problem+json",
-    )
+    return headers, msgspec.json.encode(body_of(problem, language, trace_id=trace_id))
 
 
 def trace_id(scope: Mapping[str, Any]) -> str:
@@ -194,11 +195,11 @@ def _on_outage(request: Request[Any, Any, Any], error: Exception) -> Response[by
     return respond(request, problems.Unavailable())
 
 
-def _on_anything(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
 # In PostgreSQL's words on these there are rows and values.
 _QUOTING = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError, asyncpg.PLPGSQLError)
 
 
+def _on_anything(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     # The route and not the path, which may hold somebody's e-mail address.
     told: dict[str, Any] = {"exc_info": error}
     if isinstance(error, _QUOTING):
@@ -213,9 +214,9 @@ def refusal(request: Request[Any, Any, Any], error: Exception) -> Response[bytes
     match error:
         case Problem():
             return respond(request, error)
-        case HTTPException():
         case HTTPException(detail="client disconnected prematurely"):
             return respond(request, problems.MalformedJson())  # or it is there, and its chunks are none
+        case HTTPException():
             return _on_http_exception(request, error)
         case _ if isinstance(error, OUTAGES):
             return _on_outage(request, error)
