@@ -62,7 +62,9 @@ def _commands(text: str) -> list[list[str]]:
     return [[line for line in block.splitlines() if not line.startswith("#")] for block in blocks]
 
 
-@pytest.mark.parametrize("path", ["CONTRIBUTING.md", "docs/decisions/README.md", "docs/problems.md", *READMES])
+@pytest.mark.parametrize(
+    "path", ["CONTRIBUTING.md", "docs/decisions/README.md", "docs/performance.md", "docs/problems.md", *READMES]
+)
 def test_links_lead_to_files(path: str) -> None:
     document = ROOT / path
     targets = re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text(encoding="utf-8"))
@@ -76,3 +78,13 @@ def test_every_decision_is_in_the_index() -> None:
     pages = sorted(page.name for page in folder.glob("0*.md"))
     assert re.findall(r"\]\((0[^)]+)\)", index) == pages
     assert all(len((folder / page).read_text(encoding="utf-8").splitlines()) <= 50 for page in pages)
+
+
+def test_every_test_that_proves_something_is_there() -> None:
+    text = (ROOT / "docs/safety.md").read_text(encoding="utf-8")
+    named = re.findall(r"`([a-z_]+/test_\w+\.py)(?:::(test_\w+))?`", text)
+    assert named
+    for path, name in named:
+        file = ROOT / "tests" / path
+        assert file.exists(), path
+        assert not name or re.search(rf"^ *(async )?def {name}\(", file.read_text(encoding="utf-8"), re.MULTILINE), name
