@@ -13,8 +13,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,7 +25,7 @@ from msgspec import structs
 import invitree
 from invitree.base.settings import Settings, SettingsError, check_settings
 from invitree.kit.db import OUTAGES
-from invitree.kit.embedded import embedded_postgres
+from invitree.kit.embedded import EmbeddedError, embedded_postgres, is_running
 from invitree.kit.hidden import hidden, put_off
 from invitree.migrations import HEAD
 from invitree.migrations.upgrade import revision, upgrade
@@ -36,6 +36,7 @@ _MOST_CONNECTIONS = 8_192  # of clients, to a web process
 _BACKLOG = 4_096  # of clients who are not connected yet
 _SPARE_FILES = 512  # for connections to the database, and whatever else is open
 _PATIENCE_S = 60.0
+_LOOK_S = 2.0  # between looks at the embedded database
 _WORKER_REST_S = 1.0  # between the end of a worker and the next one
 _WORKER_END_S = 20.0  # its jobs have ten seconds, and then a few statements
 
@@ -45,18 +46,49 @@ class CannotServe(Exception):
 
 
 @contextmanager
-def database(settings: Settings) -> Iterator[Settings]:
+def database(settings: Settings, *, keep: bool = False) -> Iterator[Settings]:
     """Yield the settings with the URL of a database that answers: the given one, or the embedded one, started here.
 
-    Raises CannotServe or EmbeddedError.
+    `keep` has the embedded one started again whenever it ends by itself. Raises CannotServe or EmbeddedError.
     """
     if settings.database_url:
         asyncio.run(_check_server(settings.database_url))
         yield settings
     else:
         connections = settings.workers * (settings.pool_size + 1) + _SPARE_CONNECTIONS
-        with embedded_postgres(Path(settings.data_dir), settings={"max_connections": str(connections)}) as url:
+        folder, how = Path(settings.data_dir), {"max_connections": str(connections)}
+        with embedded_postgres(folder, settings=how) as url, _kept(folder, how) if keep else nullcontext():
             yield structs.replace(settings, database_url=url)
+
+
+@contextmanager
+def _kept(folder: Path, how: Mapping[str, str]) -> Iterator[None]:
+    """Look after the embedded database for the length of a block: a full disk or a lack of memory may have ended it."""
+    leaving = threading.Event()
+
+    def look_after() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are for the main thread
+        while not leaving.wait(_LOOK_S):
+            if is_running(folder):
+                continue
+            _tell("the embedded PostgreSQL has ended; starting it again")
+            try:
+                with embedded_postgres(folder, settings=how):
+                    pass  # whoever yields in `database` goes on using it
+            except EmbeddedError as error:
+                _tell(str(error))
+
+    keeper = threading.Thread(target=look_after, daemon=True)
+    keeper.start()
+    try:
+        yield
+    finally:
+        leaving.set()
+        keeper.join()
+
+
+def _tell(line: str) -> None:
+    print(f"invitree: {line}", file=sys.stderr, flush=True)
 
 
 async def _check_server(url: str) -> None:
@@ -89,7 +121,7 @@ def migrate(url: str) -> bool:
 
     if asyncio.run(current()) == HEAD:
         return False
-    upgrade(url, tell=lambda line: print(f"invitree: {line}", file=sys.stderr, flush=True))
+    upgrade(url, tell=_tell)
     return True
 
 
@@ -138,7 +170,7 @@ def serve(settings: Settings, *, worker: bool = True) -> None:
         loading = threading.Thread(target=_load)
         loading.start()  # what takes longest, while the database starts
         opened.callback(loading.join)  # also after an error: an import must not meet the interpreter's end
-        complete = with_secret(opened.enter_context(database(settings)))
+        complete = with_secret(opened.enter_context(database(settings, keep=True)))
         if migrate(complete.database_url):
             print("The database has the current schema.", flush=True)
         _pass_on(complete)

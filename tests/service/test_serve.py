@@ -15,6 +15,7 @@ from granian.constants import Interfaces
 from granian.server import Server
 
 from invitree.server import LastingInterrupt
+from tests.kit.postmasters import await_true, kill_all, processes
 from tests.process import Service, free_port, run, service
 
 PASSWORD = "correct horse battery staple"
@@ -77,6 +78,20 @@ def test_a_killed_worker_is_replaced(data: str) -> None:
         psutil.wait_procs(before, timeout=10)
         _eventually(lambda: httpx.get(f"{running.url}/readyz").status_code == 200)
         assert _workers(running) != before
+
+
+def test_an_embedded_database_that_ends_by_itself_is_started_again(data: str) -> None:
+    with service("--data-dir", data, "--workers", "1") as running:
+        assert httpx.post(f"{running.url}/auth/users/", json=ALICE).status_code == 201
+        for _ in range(2):
+            kill_all(Path(data, "postgres"))
+            assert httpx.get(f"{running.url}/healthz").status_code == 200
+            await_true(lambda: httpx.get(f"{running.url}/readyz").status_code == 200, within_s=60)
+            assert _log_in(running)
+        assert running.output.count("has ended; starting it again") == 2
+        assert running.stop() == 0
+    assert processes(Path(data, "postgres")) == []
+    assert run("verify", "--data-dir", data).returncode == 0
 
 
 def test_two_commands_may_use_the_embedded_database_at_once(data: str) -> None:

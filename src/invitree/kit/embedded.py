@@ -74,6 +74,12 @@ def embedded_postgres(data_dir: Path, *, settings: Mapping[str, str] = {}) -> It
                     server.child.returncode = 0  # its other users will stop it; Popen else complains when collected
 
 
+def is_running(data_dir: Path) -> bool:
+    """Return whether any process of the PostgreSQL in `data_dir` lives."""
+    with _lock_file(data_dir.resolve() / "alive.lock") as probe:
+        return not _is_free(probe)
+
+
 class _Server:
     """The PostgreSQL of one folder. Everything here happens under `start.lock`.
 
@@ -132,8 +138,7 @@ class _Server:
         return None
 
     def _is_alive(self) -> bool:
-        with _lock_file(self.folder / "alive.lock") as probe:
-            return not _is_free(probe)
+        return is_running(self.folder)
 
     def _is_ready(self) -> bool:
         lines = self._pid_lines()
