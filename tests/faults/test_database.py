@@ -7,12 +7,18 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import asyncpg
+import httpx
 import pytest
 
+from tests.cast import PASSWORD
+from tests.databases import execute
 from tests.faults.conftest import FULL, Tell
-from tests.faults.load import NO_ANSWER, NOT_HEARD
+from tests.faults.load import NO_ANSWER, NOT_HEARD, PATIENCE_S
 from tests.faults.stage import cluster, eventually, stage
+from tests.process import run, service
 
+SIGN_UP = "/auth/users/"
 CRASHES = 10 if FULL else 2
 FROZEN_S = 30 if FULL else 0
 FILLED_S = 20 if FULL else 0.5
@@ -88,6 +94,27 @@ async def test_a_full_disk_refuses_writes_alone_and_all_is_well_when_there_is_ro
         tell(f"{on.load.count(503)} writes refused, {on.load.count(200)} reads answered")
 
 
+async def test_a_full_disk_that_ends_the_database_is_over_when_there_is_room(disk: Path) -> None:
+    """Where the log of PostgreSQL cannot grow it gives up; the service starts it again as soon as it can."""
+    environment = {"INVITREE_THROTTLE": "off"}
+    with service("--data-dir", str(disk / "data"), "--workers", "1", "--no-worker", env=environment) as running:
+        url = run("db", "url", "--data-dir", str(disk / "data")).stdout.strip()
+        async with httpx.AsyncClient(base_url=running.url, timeout=PATIENCE_S) as client:
+            assert (await client.post(SIGN_UP, json=_person("anna"))).status_code == 201
+            _fill(disk / "filler")
+            with suppress(asyncpg.PostgresError, OSError):
+                while True:
+                    await execute(url, "SELECT pg_logical_emit_message(true, 'full', ''), pg_switch_wal()", admin=True)
+            await eventually(lambda: _is(client, 503))
+            assert (await client.get("/healthz")).status_code == 200
+            (disk / "filler").unlink()
+            await eventually(lambda: _is(client, 200))
+            assert (await client.post(SIGN_UP, json=_person("anna"))).status_code == 400, "she is there"
+            assert (await client.post(SIGN_UP, json=_person("bert"))).status_code == 201
+        assert "starting it again" in running.output
+    assert run("verify", "--data-dir", str(disk / "data")).returncode == 0
+
+
 def _fill(path: Path) -> None:
     """Write until there is room for nothing more."""
     with path.open("wb", buffering=0) as filler:
@@ -95,3 +122,11 @@ def _fill(path: Path) -> None:
             with suppress(OSError):
                 while True:
                     filler.write(bytes(size))
+
+
+async def _is(client: httpx.AsyncClient, ready: int) -> bool:
+    return (await client.get("/readyz")).status_code == ready
+
+
+def _person(name: str) -> dict[str, str]:
+    return {"email": f"{name}@example.com", "username": name, "password": PASSWORD}
