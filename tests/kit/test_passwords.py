@@ -301,9 +301,14 @@ async def test_the_decoy_is_the_newest_of_the_program_and_found_by_its_index(cas
     older, newest = pbkdf2("older"), pbkdf2("newest")
     await here.db.execute(
         """
-        INSERT INTO users (program_id, email, email_key, email_identity, username, password_hash)
-        SELECT $1, 'd' || n, 'd' || n, 'd' || n, 'd' || n,
-               CASE n WHEN 10 THEN $2 WHEN 20 THEN $3 ELSE $4 END FROM generate_series(1, 5000) n
+        WITH made AS (
+            INSERT INTO users (program_id, email, email_key, email_identity, username, password_hash)
+            SELECT $1, 'd' || n, 'd' || n, 'd' || n, 'd' || n,
+                   CASE n WHEN 10 THEN $2 WHEN 20 THEN $3 ELSE $4 END FROM generate_series(1, 5000) n
+            RETURNING program_id, id
+        )
+        INSERT INTO events (program_id, user_id, actor, kind)
+        SELECT program_id, id, 'operator', 'account.created' FROM made
         """,
         eve.program_id,
         older,

@@ -27,6 +27,9 @@ async def with_referrals(here: Resources, cast: Cast, count: int) -> Person:
             SELECT $1::bigint, name || '@example.com', name || '@example.com', name || '@example.com', name, '!'
             FROM generate_series(1, $3::integer) n, LATERAL (SELECT 'f' || $2::bigint || 'n' || n AS name) named
             RETURNING id
+        ), came AS (
+            INSERT INTO events (program_id, user_id, actor, kind)
+            SELECT $1::bigint, id, 'self', 'account.created' FROM brought
         )
         INSERT INTO referrals (program_id, referrer_id, referee_id, code_id, created_at)
         SELECT $1::bigint, $2::bigint, brought.id, code.id, clock_timestamp() FROM brought, code ORDER BY brought.id
