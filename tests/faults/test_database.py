@@ -111,7 +111,6 @@ async def test_a_full_disk_that_ends_the_database_is_over_when_there_is_room(dis
             await eventually(lambda: _is(client, 200))
             assert (await client.post(SIGN_UP, json=_person("anna"))).status_code == 400, "she is there"
             assert (await client.post(SIGN_UP, json=_person("bert"))).status_code == 201
-        assert "starting it again" in running.output
     assert run("verify", "--data-dir", str(disk / "data")).returncode == 0
 
 

@@ -63,7 +63,15 @@ def _commands(text: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(
-    "path", ["CONTRIBUTING.md", "docs/decisions/README.md", "docs/performance.md", "docs/problems.md", *READMES]
+    "path",
+    [
+        "CONTRIBUTING.md",
+        "docs/decisions/README.md",
+        "docs/performance.md",
+        "docs/problems.md",
+        "docs/safety.md",
+        *READMES,
+    ],
 )
 def test_links_lead_to_files(path: str) -> None:
     document = ROOT / path
