@@ -78,13 +78,18 @@ async def here(settings: Settings) -> AsyncIterator[Resources]:
         yield opened
 
 
-@pytest.fixture(scope="module")
-async def client(here: Resources) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the application, in this process but through its whole ASGI surface."""
+def client_for(here: Resources) -> httpx.AsyncClient:
+    """Return a client of the application with this open, in this process but through its whole ASGI surface."""
     app = create_app(here.settings)
     app.state["resources"] = here
     transport = httpx.ASGITransport(app=front(app, access_log=False))  # type: ignore[arg-type]
-    async with httpx.AsyncClient(transport=transport, base_url="http://invitree.test", timeout=30) as opened:
+    return httpx.AsyncClient(transport=transport, base_url="http://invitree.test")
+
+
+@pytest.fixture(scope="module")
+async def client(here: Resources) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the application."""
+    async with client_for(here) as opened:
         yield opened
 
 

@@ -10,6 +10,7 @@ from uuid import uuid4
 import asyncpg
 
 from invitree.invariants import INVARIANTS, Broken, check
+from invitree.kit.db import Queryable
 from invitree.kit.pgtools import bundled_programs
 
 # What text can be, for whatever carries it from one database to another.
@@ -96,9 +97,14 @@ async def execute(url: str, statement: str, *, admin: bool = False) -> Any:
 async def broken_invariants(url: str) -> list[Broken]:
     """Return what does not hold in a database."""
     db = await asyncpg.connect(url)
-    found = [broken for invariant in INVARIANTS if (broken := await check(db, invariant))]
+    found = await broken_on(db)
     await db.close()
     return found
+
+
+async def broken_on(db: Queryable) -> list[Broken]:
+    """Return what does not hold as a connection sees it."""
+    return [broken for invariant in INVARIANTS if (broken := await check(db, invariant))]
 
 
 async def fill(url: str, *, users: int, at: str) -> None:

@@ -14,7 +14,7 @@ from tests.attacks.wire import request, send, statuses
 from tests.cast import Cast, Person, refused
 from tests.operations import BODIES, Operation, address, filled
 from tests.process import Service
-from tests.sessions.test_bad_bodies import headers_of
+from tests.sessions.test_bad_bodies import answer_lists, headers_of
 
 LIMIT = 64 * 1024
 HOST, JSON = "Host: invitree.test", "Content-Type: application/json"
@@ -69,11 +69,6 @@ async def ask(
     return await client.request(route.method, address(alice, route), content=body, headers=sent)
 
 
-def lists(answer: httpx.Response) -> dict[str, list[str]]:
-    """Return what a problem says of fields."""
-    return {name: value for name, value in answer.json().items() if isinstance(value, list)}
-
-
 @every_route
 async def test_what_no_field_takes_is_refused(
     client: httpx.AsyncClient, cast: Cast, alice: Person, route: Operation
@@ -99,7 +94,7 @@ async def test_a_spelling_that_only_some_would_read_is_refused(
         body = spell(good)
         answer = await ask(client, alice, route, body)
         assert answer.status_code == (413 if len(body) > LIMIT else 400), name
-        refused(answer, answer.status_code, answer.json()["code"], **lists(answer))
+        refused(answer, answer.status_code, answer.json()["code"], **answer_lists(answer))
     assert await cast.contents() == before
 
 
@@ -116,7 +111,7 @@ async def test_a_field_that_is_given_twice_is_refused(
             for body in (f"{{{twin},{text}}}", f"{{{text},{twin}}}"):
                 answer = await ask(client, alice, route, body.encode())
                 assert answer.status_code == 400, body
-                assert list(lists(answer)) == [name]
+                assert list(answer_lists(answer)) == [name]
     answer = await ask(client, alice, route, f"{{{text},{text}}}".encode())
     refused(answer, 400, "invalid_input", **{next(iter(good)): ["This field is given twice."]})
     assert await cast.contents() == before

@@ -20,7 +20,8 @@ def send(running: Service, raw: bytes, *, stop: bool = False) -> bytes:
     with socket.create_connection((host, int(port)), timeout=_PATIENCE_S) as connection, suppress(ConnectionError):
         connection.sendall(raw)
         if stop:
-            connection.shutdown(socket.SHUT_WR)
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_WR)
         while chunk := connection.recv(65536):
             answer += chunk
     return answer

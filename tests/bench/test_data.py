@@ -3,15 +3,14 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
-import asyncpg
 import httpx
 import pytest
 
 from bench import floor
 from bench.data import Sizes, code_of, email_of, fill, token_of
-from invitree.invariants import INVARIANTS, check
 from invitree.kit.resources import Resources
 from tests.cast import Cast
+from tests.databases import broken_invariants
 
 SIZES = Sizes(people=30, referrals=200)
 
@@ -35,9 +34,7 @@ async def test_they_are_as_many_as_asked_and_keep_every_promise(
     assert filled == {"users": 230, "codes": 30, "referrals": 200, "sessions": 230}
     counted = {table: await here.db.fetchval(f"SELECT count(*) FROM {table}") for table in filled}
     assert counted == filled
-    connection = await asyncpg.connect(database_url)
-    assert [found for invariant in INVARIANTS if (found := await check(connection, invariant))] == []
-    await connection.close()
+    assert await broken_invariants(database_url) == []
     star = await here.db.fetchval("SELECT count(*) FROM referrals WHERE referrer_id = 1")
     assert star == SIZES.of_the_star == 40
 

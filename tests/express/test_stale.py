@@ -11,7 +11,7 @@ import asyncpg
 import httpx
 import pytest
 
-from invitree.app import create_app, front, open_resources
+from invitree.app import open_resources
 from invitree.codes import actions as codes
 from invitree.codes import api as codes_api
 from invitree.kit.db import Database
@@ -19,6 +19,7 @@ from invitree.kit.resources import Resources
 from invitree.programs.actions import remembered_program, set_policy
 from invitree.sessions.actions import remembered_caller
 from tests.cast import Cast, Person, in_days, refused
+from tests.conftest import client_for
 from tests.credentials.steps import ME, change_link, default_program, done, news_withheld
 from tests.postbox import Postbox
 
@@ -35,10 +36,7 @@ async def elsewhere(here: Resources) -> AsyncIterator[Resources]:
 @pytest.fixture(scope="module")
 async def other(elsewhere: Resources) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the other process."""
-    app = create_app(elsewhere.settings)
-    app.state["resources"] = elsewhere
-    transport = httpx.ASGITransport(app=front(app, access_log=False))  # type: ignore[arg-type]
-    async with httpx.AsyncClient(transport=transport, base_url="http://invitree.test", timeout=30) as client:
+    async with client_for(elsewhere) as client:
         yield client
 
 

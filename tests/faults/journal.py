@@ -9,7 +9,7 @@ import asyncpg
 import msgspec
 from msgspec import Struct
 
-from invitree.invariants import INVARIANTS, check
+from tests.databases import broken_invariants, execute
 
 Outcome = Literal["done", "refused", "unknown"]
 _POSSIBLE = {"done": {1}, "refused": {0}, "unknown": {0, 1}}
@@ -84,9 +84,5 @@ class Journal:
 
 async def check_invariants(url: str) -> None:
     """Check what must always hold, and that each write is there with its event."""
-    db = await asyncpg.connect(url)
-    broken = [wrong for invariant in INVARIANTS if (wrong := await check(db, invariant))]
-    is_told_of = await db.fetchval(_EVENTS)
-    await db.close()
-    assert broken == [], broken
-    assert is_told_of
+    assert await broken_invariants(url) == []
+    assert await execute(url, _EVENTS)

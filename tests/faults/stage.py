@@ -120,6 +120,12 @@ class Stage:
         """Return whether the last that each of two clients or more heard is a 503."""
         return {answer.status for answer in self.load.answers[-2:]} == {503}
 
+    async def refuses_and_lives(self) -> None:
+        """Wait until nothing can be done without the database; the service says that it is alive and not ready."""
+        await eventually(self.is_refused)
+        assert await self.status("/healthz") == 200
+        assert await self.status("/readyz") == 503
+
     async def compare(self) -> None:
         """Compare what clients were told with what the database has, before and after all is asked again."""
         await self.cluster.becomes_idle()

@@ -9,13 +9,14 @@ import httpx
 import pytest
 from msgspec import structs
 
-from invitree.app import create_app, front, open_resources
+from invitree.app import open_resources
 from invitree.closure.actions import delete_account
 from invitree.events.store import OPERATOR
 from invitree.idempotency import store
 from invitree.kit.resources import Resources
 from invitree.worker import forget_the_dead
 from tests.cast import PASSWORD, Cast, in_days, refused
+from tests.conftest import client_for
 from tests.credentials.steps import (
     ANOTHER,
     at,
@@ -344,12 +345,8 @@ async def test_another_secret_makes_no_difference(scene: Scene, here: Resources,
     asked = await scene.sign_up()
     first = await post(client, asked)
     settings = structs.replace(here.settings, secret_key=f"{'another secret ' * 3},{here.settings.secret_key}")
-    async with open_resources(settings) as later:
-        app = create_app(settings)
-        app.state["resources"] = later
-        transport = httpx.ASGITransport(app=front(app, access_log=False))  # type: ignore[arg-type]
-        async with httpx.AsyncClient(transport=transport, base_url="http://invitree.test") as other:
-            assert told(await post(other, asked)) == told(first)
+    async with open_resources(settings) as later, client_for(later) as other:
+        assert told(await post(other, asked)) == told(first)
 
 
 async def test_what_is_kept_gives_nothing_away(client: httpx.AsyncClient, scene: Scene, here: Resources) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from invitree.invariants import INVARIANTS, Broken, check
+from invitree.invariants import INVARIANTS
 from invitree.migrations import HEAD
-from tests.databases import fill
+from tests.databases import broken_on, fill
 
 ANSWER = """
     INSERT INTO idempotency_keys (program_id, key_hash, fingerprint, user_id, status, body)
@@ -150,10 +150,6 @@ async def db(filled: str) -> AsyncIterator[Any]:
     await connection.close()
 
 
-async def found(db: Any) -> list[Broken]:
-    return [broken for invariant in INVARIANTS if (broken := await check(db, invariant))]
-
-
 def test_every_invariant_is_broken_here() -> None:
     assert {name for _, names in CASES.values() for name in names} == {invariant.name for invariant in INVARIANTS}
 
@@ -163,7 +159,7 @@ async def test_an_invariant_finds_what_breaks_it(db: Any, case: str) -> None:
     statements, names = CASES[case]
     for statement in statements:
         await db.execute(statement)
-    assert [broken.invariant.name for broken in await found(db)] == list(names)
+    assert [broken.invariant.name for broken in await broken_on(db)] == list(names)
 
 
 async def test_a_row_that_points_at_nothing_is_found_in_every_table(db: Any) -> None:
@@ -188,7 +184,7 @@ async def test_a_row_that_points_at_nothing_is_found_in_every_table(db: Any) -> 
             """
         )
         examples = [
-            example for broken in await found(db) for example in broken.examples if broken.invariant.name == "I9"
+            example for broken in await broken_on(db) for example in broken.examples if broken.invariant.name == "I9"
         ]
         await point.rollback()
         assert any(f"of={key['child']}, " in example for example in examples), key["name"]

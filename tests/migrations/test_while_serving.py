@@ -1,29 +1,17 @@
 """Migrating a filled database of every earlier revision while it is used: nobody notices, and nothing is lost."""
 
 import asyncio
-from typing import Any
 
-import asyncpg
-
-from invitree.invariants import INVARIANTS, check
 from invitree.migrations import HEAD
 from invitree.migrations.upgrade import upgrade
 from tests.conftest import New
-from tests.databases import contents, execute, schema
+from tests.databases import broken_invariants, contents, execute, schema
 from tests.migrations.load import in_use
 
 _FILES = """
     SELECT array_agg(concat_ws(' ', relname, pg_relation_filenode(oid))) FROM pg_class
     WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
 """
-
-
-async def broken(url: str) -> list[Any]:
-    """Return the invariants that do not hold."""
-    db = await asyncpg.connect(url)
-    found = [found for invariant in INVARIANTS if (found := await check(db, invariant))]
-    await db.close()
-    return found
 
 
 async def test_no_statement_fails_and_the_schema_is_that_of_a_new_database(old: str, new_database: New) -> None:
@@ -36,7 +24,7 @@ async def test_no_statement_fails_and_the_schema_is_that_of_a_new_database(old: 
     await asyncio.to_thread(upgrade, fresh)
     assert schema(old) == schema(fresh)
     assert await execute(old, "SELECT version_num FROM alembic_version") == HEAD
-    assert await broken(old) == []
+    assert await broken_invariants(old) == []
 
 
 async def test_no_table_is_rewritten_and_no_row_is_lost(old: str) -> None:

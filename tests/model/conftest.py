@@ -13,7 +13,7 @@ import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from msgspec import structs
 
-from invitree.app import create_app, front, open_resources
+from invitree.app import open_resources
 from invitree.base.settings import Settings
 from invitree.invariants import Broken
 from invitree.kit import passwords
@@ -23,7 +23,7 @@ from invitree.migrations.upgrade import upgrade
 from invitree.programs.actions import create_program, set_policy
 from invitree.programs.store import Program
 from tests.cast import Cast, Person
-from tests.conftest import SECRET
+from tests.conftest import SECRET, client_for
 from tests.databases import broken_invariants, database
 
 # An evening before a night in which, in New York, an hour is left out.
@@ -130,10 +130,7 @@ def world(stopped_url: str, portal: BlockingPortal, tmp_path_factory: pytest.Tem
         patch.setattr(passwords, "_ARGON2", argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
         resources = opened.enter_context(portal.wrap_async_context_manager(open_resources(settings)))
         here = structs.replace(resources, clock=StoppedClock())
-        app = create_app(settings)
-        app.state["resources"] = here
-        transport = httpx.ASGITransport(app=front(app, access_log=False))  # type: ignore[arg-type]
-        client = httpx.AsyncClient(transport=transport, base_url="http://invitree.test", timeout=30)
+        client = client_for(here)
         opened.enter_context(portal.wrap_async_context_manager(client))
         yield World(portal, here, client)
 

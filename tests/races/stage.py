@@ -7,13 +7,13 @@ from inspect import signature
 from typing import Any
 
 import asyncpg
-import httpx
 
-from invitree.app import create_app, front, open_resources
+from invitree.app import open_resources
 from invitree.base.settings import Settings
 from invitree.kit.db import Queryable
 from invitree.kit.resources import Resources
 from tests.cast import Cast
+from tests.conftest import client_for
 from tests.postbox import Postbox
 from tests.service.mailing import eventually
 
@@ -141,12 +141,7 @@ class Stage:
         try:
             async with open_resources(settings) as here:
                 await ready(here, settings.pool_size, connection_class=_connections_of(self))
-                app = create_app(here.settings)
-                app.state["resources"] = here
-                transport = httpx.ASGITransport(app=front(app, access_log=False))  # type: ignore[arg-type]
-                async with httpx.AsyncClient(
-                    transport=transport, base_url="http://invitree.test", timeout=60
-                ) as client:
+                async with client_for(here) as client:
                     cast, postbox = Cast(client, here), Postbox(here)
                     yield {"client": client, "here": here, "cast": cast, "postbox": postbox, "at_once": self.at_once}
         finally:

@@ -1,12 +1,11 @@
 """Requests as no client library sends them, on a real server: always an answer, never a 500, and it goes on serving."""
 
-import socket
 from collections.abc import Iterator
-from contextlib import suppress
 
 import httpx
 import pytest
 
+from tests.attacks.wire import send
 from tests.process import Service, service
 
 
@@ -19,18 +18,9 @@ def running(database_url: str) -> Iterator[Service]:
     assert "Traceback" not in started.output
 
 
-def send(running: Service, raw: bytes) -> bytes:
-    """Send bytes and return the head of what comes back, empty where the server just hangs up."""
-    host, _, port = running.url.removeprefix("http://").partition(":")
-    answer = b""
-    # A server that has seen enough resets the connection, perhaps before it has all.
-    with socket.create_connection((host, int(port)), timeout=10) as connection, suppress(ConnectionError):
-        connection.sendall(raw)
-        with suppress(OSError):
-            connection.shutdown(socket.SHUT_WR)
-        while chunk := connection.recv(65536):
-            answer += chunk
-    return answer.partition(b"\r\n")[0]
+def ask(running: Service, raw: bytes) -> bytes:
+    """Send bytes and return the first line of what comes back, empty where the server just hangs up."""
+    return send(running, raw, stop=True).partition(b"\r\n")[0]
 
 
 def request(line: bytes, *headers: bytes, body: bytes = b"") -> bytes:
@@ -74,7 +64,7 @@ LOGIN = b"POST /auth/token/login/ HTTP/1.1"
     ids=lambda value: value.partition(b"\r\n")[0].decode("latin-1") if isinstance(value, bytes) else "",
 )
 def test_whatever_comes_is_answered_and_not_with_a_500(running: Service, raw: bytes, expected: set[int]) -> None:
-    status = send(running, raw)
+    status = ask(running, raw)
     if status:  # a request that is not HTTP may be cut off
         assert int(status.split()[1]) in expected, status
     assert httpx.get(f"{running.url}/healthz").status_code == 200
@@ -86,6 +76,6 @@ def test_whatever_comes_is_answered_and_not_with_a_500(running: Service, raw: by
     ids=["zeros", "a word", "empty lines", "TLS", "HTTP/9.9"],
 )
 def test_what_is_not_http_is_hung_up_on(running: Service, raw: bytes) -> None:
-    status = send(running, raw)
+    status = ask(running, raw)
     assert not status or int(status.split()[1]) < 500
     assert httpx.get(f"{running.url}/healthz").status_code == 200

@@ -8,10 +8,11 @@ from contextlib import nullcontext
 import httpx
 import pytest
 
-from invitree.app import create_app, front, open_resources
+from invitree.app import open_resources
 from invitree.kit.resources import Resources
 from invitree.sessions.actions import TOPIC
 from tests.cast import PASSWORD, Cast, Person, in_days, refused
+from tests.conftest import client_for
 from tests.credentials.steps import ANOTHER, ME, REFRESH, at, bearer, change_link, done, link_for, news_withheld
 from tests.postbox import Postbox
 
@@ -19,12 +20,8 @@ from tests.postbox import Postbox
 @pytest.fixture(scope="module")
 async def other(here: Resources) -> AsyncIterator[httpx.AsyncClient]:
     """A client of another process on the same database."""
-    async with open_resources(here.settings) as opened:
-        app = create_app(here.settings)
-        app.state["resources"] = opened
-        transport = httpx.ASGITransport(app=front(app, access_log=False))  # type: ignore[arg-type]
-        async with httpx.AsyncClient(transport=transport, base_url="http://invitree.test", timeout=30) as client:
-            yield client
+    async with open_resources(here.settings) as opened, client_for(opened) as client:
+        yield client
 
 
 class Story:

@@ -11,8 +11,8 @@ from alembic.script import ScriptDirectory
 from invitree import migrations
 from invitree.migrations.upgrade import revision
 
-TENANT = {"users", "sessions", "refresh_tokens", "codes", "referrals", "one_time_tokens", "events", "imported_users"}
-TENANT |= {"idempotency_keys"}
+TENANT = {"users", "sessions", "refresh_tokens", "codes", "referrals", "one_time_tokens", "events", "imported_users",
+          "idempotency_keys"}  # fmt: skip
 UNLOGGED = {"throttles"}
 OF_ALL_PROGRAMS = {"programs", "invariant_checks"}
 NOT_OURS = {"alembic_version", "pgqueuer", "pgqueuer_log", "pgqueuer_schedules", "pgqueuer_statistics"}

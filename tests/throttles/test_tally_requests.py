@@ -9,9 +9,10 @@ from itertools import cycle
 import httpx
 import pytest
 
-from invitree.app import create_app, front, open_resources
+from invitree.app import open_resources
 from invitree.kit.resources import Resources
 from tests.cast import Cast, Person, refused
+from tests.conftest import client_for
 from tests.throttles.conftest import LIMITS
 
 LOOKUP, CHECK = "/api/referral_codes/get/", "/api/referral_codes/check/"
@@ -35,12 +36,8 @@ async def bob(cast: Cast) -> Person:
 @pytest.fixture(scope="module")
 async def other(here: Resources) -> AsyncIterator[httpx.AsyncClient]:
     """A client of another process on the same database."""
-    async with open_resources(here.settings) as opened:
-        app = create_app(here.settings)
-        app.state["resources"] = opened
-        transport = httpx.ASGITransport(app=front(app, access_log=False))  # type: ignore[arg-type]
-        async with httpx.AsyncClient(transport=transport, base_url="http://invitree.test", timeout=30) as client:
-            yield client
+    async with open_resources(here.settings) as opened, client_for(opened) as client:
+        yield client
 
 
 def most(name: str) -> int:
