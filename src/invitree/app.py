@@ -14,7 +14,7 @@ from litestar import Litestar, Router
 from litestar.types import ASGIApp
 
 from invitree import operations
-from invitree.base.settings import Settings, read_settings
+from invitree.base.settings import Settings, read_settings, usable_cores
 from invitree.closure import api as closure_api
 from invitree.codes import actions as codes
 from invitree.codes import api as codes_api
@@ -134,7 +134,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         db=db,
         clock=Clock(),
         keys=keys,
-        hasher=Hasher(threads=max(1, (os.cpu_count() or 1) // settings.workers)),
+        hasher=Hasher(threads=max(1, usable_cores() // settings.workers)),
         throttle=Throttle(db, keys, on=settings.throttle == "on"),
         tally=Tally(db, keys, on=settings.throttle == "on"),
         caches=caches,
