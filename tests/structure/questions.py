@@ -111,10 +111,9 @@ ROWS: Mapping[str, Arguments] = {
     "sessions.use_refresh_token": {},
     "users.activate": {},
     "users.deactivate": {},
-    "users.find_credentials": {},
-    "users.find_credentials_by_email": {},
-    "users.find_credentials_by_username": {},
-    "users.find_decoy": {},
+    "users.find_claim": {},
+    "users.find_claim_by_email": {},
+    "users.find_claim_by_username": {},
     "users.find_user": {},
     "users.hold_password": {},
     "users.insert_user": {

@@ -76,14 +76,14 @@ def reactivate(email: Email, /, *, program_slug: ProgramSlug = "default", data_d
 def _close(settings: Settings, slug: str, email: str, action: Callable[..., Awaitable[bool]]) -> bool:
     from invitree.base.emails import parse_email
     from invitree.events.store import OPERATOR
-    from invitree.users.store import find_credentials_by_email
+    from invitree.users.store import find_claim_by_email
 
     async def work(opened: Database) -> bool:
         found, address = await find_program(opened, slug), parse_email(email)
-        known = address and await find_credentials_by_email(opened, program_id=found.id, email_key=address.key)
-        if not known:
+        claim = address and await find_claim_by_email(opened, program_id=found.id, email_key=address.key)
+        if not claim or not claim.known:
             raise Refusal(f"the program {slug!r} has no user with the address {email!r}")
-        return await action(opened, program_id=found.id, user_id=known.user_id, by=OPERATOR)
+        return await action(opened, program_id=found.id, user_id=claim.known.user_id, by=OPERATOR)
 
     return with_database(settings, work)
 

@@ -24,7 +24,7 @@ from invitree.users.rules import (
     name_key,
     password_complaints,
 )
-from invitree.users.store import Credentials, User
+from invitree.users.store import Claim, Credentials, User
 
 
 class Login(Struct, frozen=True, kw_only=True):
@@ -162,15 +162,14 @@ async def try_password(here: Resources, *, program_id: int, login: Login, passwo
 
     Wrong, unknown, inactive and malformed all take the same time and look the same.
     """
-    credentials = await _credentials(here, program_id, login)
-    # Asked for whoever it is: a question more would be heard. Who is inactive is nobody, in time as well.
-    decoy = await store.find_decoy(here.db, program_id=program_id)
-    known = credentials if credentials and credentials.is_active else None
+    claim = await _claim(here.db, program_id, login)
+    # Who is inactive is nobody, in time as well.
+    known = claim.known if claim.known and claim.known.is_active else None
     # What is longer than any password can be is not worth hashing.
     tried = password[: LONGEST_PASSWORD + 1]
-    match = await here.hasher.check(known.password_hash if known else None, tried, decoy=decoy)
+    match = await here.hasher.check(known.password_hash if known else None, tried, decoy=claim.decoy)
     if known is None or match is Match.WRONG:
-        return Failure(credentials.user_id if credentials else None)
+        return Failure(claim.known.user_id if claim.known else None)
     fresh = await _freshen(here, program_id, known, tried) if match is Match.RIGHT_BUT_STALE else None
     return Proof(program_id=program_id, user_id=known.user_id, password_hash=fresh or known.password_hash)
 
@@ -191,15 +190,12 @@ async def _freshen(here: Resources, program_id: int, known: Credentials, passwor
     return new_hash if replaced else None
 
 
-async def _credentials(here: Resources, program_id: int, login: Login) -> Credentials | None:
+async def _claim(db: Queryable, program_id: int, login: Login) -> Claim:
     if login.user_id is not None:
-        return await store.find_credentials(here.db, program_id=program_id, user_id=login.user_id)
-    if login.email and login.username:
-        return None
-    if login.username:
+        return await store.find_claim(db, program_id=program_id, user_id=login.user_id)
+    if login.username and not login.email:
         name = clean_username(login.username) or ""
-        return await store.find_credentials_by_username(here.db, program_id=program_id, username=name)
-    address = parse_email(login.email or "")
-    if address is None:
-        return None
-    return await store.find_credentials_by_email(here.db, program_id=program_id, email_key=address.key)
+        return await store.find_claim_by_username(db, program_id=program_id, username=name)
+    address = None if login.username else parse_email(login.email or "")
+    # Nobody has an empty key; what is no address, or both, takes as long as what is one.
+    return await store.find_claim_by_email(db, program_id=program_id, email_key=address.key if address else "")

@@ -1,6 +1,7 @@
 """Every statement about users."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from msgspec import Struct
 
@@ -17,11 +18,18 @@ class User(Struct, frozen=True, kw_only=True):
 
 
 class Credentials(Struct, frozen=True, kw_only=True):
-    """What a login is checked against."""
+    """Whose password it should be, and its hash."""
 
     user_id: int
     password_hash: str
     is_active: bool
+
+
+class Claim(Struct, frozen=True, kw_only=True):
+    """Whom a login may be, if anybody, and the newest pbkdf2 hash of the program: what failures have to look like."""
+
+    known: Credentials | None
+    decoy: str | None
 
 
 class Account(Struct, frozen=True, kw_only=True):
@@ -107,49 +115,37 @@ async def lock_account(db: Queryable, *, program_id: int, user_id: int) -> Accou
     return Account(**row) if row else None
 
 
-async def find_credentials(db: Queryable, *, program_id: int, user_id: int) -> Credentials | None:
-    """Return the credentials of a user."""
-    row = await db.fetchrow(
-        "SELECT id AS user_id, password_hash, is_active FROM users WHERE program_id = $1 AND id = $2",
-        program_id,
-        user_id,
-    )
-    return Credentials(**row) if row else None
-
-
-async def find_credentials_by_email(db: Queryable, *, program_id: int, email_key: str) -> Credentials | None:
-    """Return the credentials of the user with this address."""
-    row = await db.fetchrow(
-        """
-        SELECT id AS user_id, password_hash, is_active FROM users WHERE program_id = $1 AND email_key = $2
-        """,
-        program_id,
-        email_key,
-    )
-    return Credentials(**row) if row else None
-
-
-async def find_credentials_by_username(db: Queryable, *, program_id: int, username: str) -> Credentials | None:
-    """Return the credentials of the user with this name."""
-    row = await db.fetchrow(
-        """
-        SELECT id AS user_id, password_hash, is_active FROM users WHERE program_id = $1 AND username = $2
-        """,
-        program_id,
-        username,
-    )
-    return Credentials(**row) if row else None
-
-
-async def find_decoy(db: Queryable, *, program_id: int) -> str | None:
-    """Return the newest pbkdf2 hash of the program: what a login for an unknown name has to look like."""
-    password_hash: str | None = await db.fetchval(
-        """
+# One question for the account and the decoy, and one answer also where there is no such account: a question more, or
+# fewer, would be heard.
+_CLAIM = """
+    SELECT u.id AS user_id, u.password_hash, u.is_active, (
         SELECT password_hash FROM users WHERE program_id = $1 AND password_hash LIKE 'pbkdf2%' ORDER BY id DESC LIMIT 1
-        """,
-        program_id,
-    )
-    return password_hash
+    ) AS decoy
+    FROM (VALUES (true)) asked LEFT JOIN users u ON u.program_id = $1 AND
+"""
+
+
+async def find_claim(db: Queryable, *, program_id: int, user_id: int) -> Claim:
+    """Return what a login as the user with this id is checked against."""
+    return _claim(await db.fetchrow(f"{_CLAIM} u.id = $2", program_id, user_id))
+
+
+async def find_claim_by_email(db: Queryable, *, program_id: int, email_key: str) -> Claim:
+    """Return what a login with this address is checked against."""
+    return _claim(await db.fetchrow(f"{_CLAIM} u.email_key = $2", program_id, email_key))
+
+
+async def find_claim_by_username(db: Queryable, *, program_id: int, username: str) -> Claim:
+    """Return what a login with this name is checked against."""
+    return _claim(await db.fetchrow(f"{_CLAIM} u.username = $2", program_id, username))
+
+
+def _claim(row: Any) -> Claim:
+    user_id, password_hash, is_active, decoy = row
+    if user_id is None:
+        return Claim(known=None, decoy=decoy)
+    known = Credentials(user_id=user_id, password_hash=password_hash, is_active=is_active)
+    return Claim(known=known, decoy=decoy)
 
 
 async def hold_password(db: Queryable, *, program_id: int, user_id: int, password_hash: str) -> bool:
