@@ -1,6 +1,7 @@
 """What is measured: the service and the floor as processes, each on the cores it is given."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -36,7 +37,7 @@ class Server(Struct, frozen=True):
 @contextmanager
 def service(*, cores: Sequence[int], workers: int, environment: Mapping[str, str]) -> Iterator[Server]:
     """Run the service for the length of a block, its web processes on these cores."""
-    port = _free_port()
+    port = free_port()
     command = ["-m", "invitree.cli", "serve", "--port", str(port), "--workers", str(workers), "--no-worker"]
     with _running(command, port, cores=cores, environment=environment) as server:
         yield server
@@ -45,7 +46,7 @@ def service(*, cores: Sequence[int], workers: int, environment: Mapping[str, str
 @contextmanager
 def floor(*, cores: Sequence[int], environment: Mapping[str, str]) -> Iterator[Server]:
     """Run the floor for the length of a block, on these cores."""
-    port = _free_port()
+    port = free_port()
     command = ["-m", "granian", "--interface", "asgi", "--loop", "uvloop", "--port", str(port), "bench.floor:app"]
     with _running([*command, "--no-ws", "--log-level", "warning"], port, cores=cores, environment=environment) as one:
         yield one
@@ -70,6 +71,14 @@ def _running(
         if started.poll() is None:
             started.send_signal(signal.SIGTERM)
             started.wait(_PATIENCE_S)
+
+
+def free_port() -> int:
+    """Return a TCP port that nobody listens on: below those that systems give to whoever connects meanwhile."""
+    while True:
+        port = random.randrange(10_000, 30_000)  # noqa: S311
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def cores() -> list[int]:
@@ -100,10 +109,3 @@ def _wait_for(port: int, process: psutil.Popen) -> None:
                 return
         time.sleep(0.05)
     raise RuntimeError(f"the server did not start: {' '.join(process.args)}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

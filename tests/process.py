@@ -1,28 +1,19 @@
 """The service as its users run it: a process, with its own data folder and port."""
 
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+
+from bench.servers import free_port
 
 INVITREE = str(Path(sys.executable).parent / "invitree")
 _PATIENCE_S = 90
 _READY = "Press Ctrl-C"
-
-
-def free_port() -> int:
-    """Return a TCP port that nobody listens on: below those that systems give to whoever connects meanwhile."""
-    while True:
-        port = random.randrange(10_000, 30_000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 def run(*args: str, stdin: str = "", env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:

@@ -13,12 +13,13 @@ from urllib.parse import quote
 import asyncpg
 import pytest
 
+from bench.servers import free_port
 from invitree.migrations import HEAD
 from tests.backup.conftest import at
 from tests.conftest import New
 from tests.databases import contents, fill, schema
 from tests.kit.postmasters import AS_NOBODY
-from tests.process import free_port, run
+from tests.process import run
 
 PASSWORD = "a p@ss/word: 100% 'ёж'"
 _INSTALLED = [folder for folder in sorted(Path("/usr/lib/postgresql").glob("*/bin")) if int(folder.parent.name) >= 15]

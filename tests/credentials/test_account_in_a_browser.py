@@ -16,13 +16,13 @@ import pytest
 from msgspec import structs
 from playwright.async_api import Browser, Page, async_playwright
 
+from bench.servers import free_port
 from invitree.base.settings import Settings
 from invitree.kit.resources import Resources
 from tests.cast import PASSWORD, Cast
 from tests.credentials.steps import ANOTHER, at, done, logs_in, require_activation, sign_up
 from tests.kit.test_apidocs import CHROMIUM, CHROMIUM_FLAGS
 from tests.postbox import Postbox, text_of
-from tests.process import free_port
 
 Open = Callable[[str], Awaitable[Page]]
 SHOTS = os.environ.get("SCREENSHOTS", "")  # a folder to put pictures of every state into

@@ -14,9 +14,10 @@ import pytest
 from granian.constants import Interfaces
 from granian.server import Server
 
+from bench.servers import free_port
 from invitree.server import LastingInterrupt
 from tests.kit.postmasters import await_true, kill_all, processes
-from tests.process import Service, free_port, run, service
+from tests.process import Service, run, service
 
 PASSWORD = "correct horse battery staple"
 ALICE = {"email": "alice@example.com", "username": "alice", "password": PASSWORD}
