@@ -8,7 +8,6 @@ from cyclopts import App, Parameter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from bench import servers
 from bench.data import Sizes
 from bench.load import LoadError, find_wrk
 from bench.measure import Plan, measure
@@ -29,7 +28,7 @@ def main(
     seconds: Annotated[int, Parameter(help="How long each measurement takes.")] = 5,
     turns: Annotated[int, Parameter(help="How often each path is measured, next to its floor.")] = 3,
     connections: Annotated[int, Parameter(help="How many requests are under way at once.")] = 32,
-    workers: Annotated[int, Parameter(help="Web processes, a core each (logins and sign-ups have all cores).")] = 1,
+    workers: Annotated[int, Parameter(help="Web processes, a core each.")] = 1,
     only: Annotated[list[str] | None, Parameter(help="Measure these paths alone.", consume_multiple=True)] = None,
     json: Annotated[bool, Parameter(help="Print JSON, for machines.", negative="")] = False,
     url: Annotated[str | None, Parameter(help="Measure a server that runs there, and no floor.")] = None,
@@ -46,7 +45,7 @@ def main(
     chosen = [path for path in PATHS if path.name in (only or known)]
     if unknown := set(only or ()) - set(known):
         return _refuse(f"{', '.join(sorted(unknown))}: there is only {', '.join(known)}")
-    plan = Plan(seconds=seconds, turns=turns, connections=connections, cores=servers.cores())
+    plan = Plan(seconds=seconds, turns=turns, connections=connections)
     sizes = Sizes(people or 100_000, referrals)
     try:
         find_wrk()

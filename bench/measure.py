@@ -14,17 +14,16 @@ from bench.paths import Path, Requests, Turn, reads
 from bench.servers import Server, on_cores
 from bench.stage import Stage
 
-_PROBE_PAUSE_MS = 5
+_PROBE_PAUSE_MS = 20  # few enough to see the loop without being a load themselves
 _argon2 = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)  # as invitree.kit.passwords has it
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """How long and how hard to measure, and on which cores nothing but hashing may run while that is measured."""
+    """How long and how hard to measure."""
 
     seconds: float
     turns: int
     connections: int
-    cores: Sequence[int]
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -57,17 +56,17 @@ def measure(
                 Turn(crowd=stage.crowd, number=2 * number + half, of=2 * plan.turns, most_connections=plan.connections)
                 for half in (0, 1)
             )
-            seen.append((_bare(path, first, plan, stage.floor), *_served(path, second, plan, server)))
+            seen.append((_bare(path, first, plan, stage), *_served(path, second, plan, server)))
             advance(path.name, 1, plan.turns)
         yield _row(path, seen, memory_mib=server.memory_mib())
 
 
-def _bare(path: Path, turn: Turn, plan: Plan, floor: Server | None) -> float | None:
-    if path.kind == "hashes":
-        return hashes_a_second(plan.cores, seconds=plan.seconds)
-    if floor is None or path.floor is None:
+def _bare(path: Path, turn: Turn, plan: Plan, stage: Stage) -> float | None:
+    if path.floor is None:
+        return hashes_a_second(stage.cores, seconds=plan.seconds)
+    if stage.floor is None:
         return None
-    return _load(floor, path, path.floor, turn, plan)[0].rate
+    return _load(stage.floor, path, path.floor, turn, plan)[0].rate
 
 
 def _served(path: Path, turn: Turn, plan: Plan, server: Server) -> tuple[Measured, Measured | None]:

@@ -70,14 +70,14 @@ class Turn(Struct, frozen=True, kw_only=True):
 
 
 Requests = Callable[[Turn], Iterator[Request]]
-Kind = Literal["warm", "cold", "counted", "hashes"]
+Kind = Literal["warm", "cold", "counted"]
 
 
 class Path(Struct, frozen=True, kw_only=True):
     """A path: what is asked of the service, what of the floor, and the ratio that is wanted.
 
-    It is measured on one worker, with its memory of codes or, `cold`, without, and without limits but, `counted`, with
-    them; or, `hashes`, on as many workers as there are cores, beside the bare rate of hashing.
+    The service has its memory of codes or, `cold`, has none, and no limits but, `counted`, has them. Without a floor it
+    is measured beside the bare rate of hashing.
     """
 
     name: str
@@ -210,7 +210,7 @@ PATHS = (
         goal=None,
         is_in_order=True,
     ),
-    Path(name="login", kind="hashes", requests=log_ins, floor=None, goal=0.9, is_all_reads=False),
-    Path(name="register", kind="hashes", requests=_sign_ups, floor=None, goal=0.9, is_all_reads=False),
+    Path(name="login", kind="warm", requests=log_ins, floor=None, goal=0.9, is_all_reads=False),
+    Path(name="register", kind="warm", requests=_sign_ups, floor=None, goal=0.9, is_all_reads=False),
     Path(name="mixed", kind="warm", requests=_everything, floor=_bare_lookups, goal=None, is_all_reads=False),
 )

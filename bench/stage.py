@@ -2,11 +2,10 @@
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from msgspec import Struct
 
@@ -27,10 +26,11 @@ _COUNTED = {f"INVITREE_{name.upper()}": "999999/1s" for name in Settings.__struc
 
 
 class Stage(Struct, frozen=True, kw_only=True):
-    """Who is there, which server is asked by which kind of path, and the floor where there is one."""
+    """Who is there, which server is asked by which kind of path, on which cores, and the floor where there is one."""
 
     crowd: Crowd
     service: Callable[[Kind], Server]
+    cores: Sequence[int]
     floor: Server | None
 
 
@@ -60,16 +60,12 @@ def own_stage(sizes: Sizes, *, workers: int, advance: Advance) -> Iterator[Stage
         @cache
         def service(kind: Kind) -> Server:
             special = {"cold": {**_UNLIMITED, "INVITREE_CACHE_SIZE": "0"}, "counted": _COUNTED}.get(kind, _UNLIMITED)
-            how: dict[str, Any] = {"environment": {**environment, **special}}
-            if kind == "hashes":
-                how.update(cores=cores, workers=len(cores))
-            else:
-                how.update(cores=served, workers=workers)
-            return opened.enter_context(servers.service(**how))
+            started = servers.service(cores=served, workers=workers, environment={**environment, **special})
+            return opened.enter_context(started)
 
         crowd = asyncio.run(crowd_in(url, sizes, keys=keys))
         floor = opened.enter_context(servers.floor(cores=served[:1], environment=environment))
-        yield Stage(crowd=crowd, service=service, floor=floor)
+        yield Stage(crowd=crowd, service=service, cores=served, floor=floor)
 
 
 @contextmanager
@@ -77,4 +73,4 @@ def foreign_stage(url: str, *, people: int, advance: Advance) -> Iterator[Stage]
     """Sign people up with a server that runs already, and ask nothing but that. Raises LoadError."""
     server = Server(url=url.rstrip("/"))
     crowd = crowd_at(server.url, people=people, advance=lambda: advance("users", 1, people))
-    yield Stage(crowd=crowd, service=lambda _: server, floor=None)
+    yield Stage(crowd=crowd, service=lambda _: server, cores=servers.cores(), floor=None)
