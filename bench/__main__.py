@@ -75,9 +75,8 @@ def soak_it(
     try:
         find_wrk()
         with _Progress() as progress, own_stage(Sizes(people, referrals), workers=1, advance=progress.advance) as stage:
-            print(
-                msgspec.json.format(msgspec.json.encode(soak(stage, seconds=seconds, connections=connections))).decode()
-            )
+            soaked = soak(stage, seconds=seconds, connections=connections, advance=progress.advance)
+            print(msgspec.json.format(msgspec.json.encode(soaked)).decode())
     except LoadError as error:
         return _refuse(str(error))
     return 0

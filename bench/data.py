@@ -21,7 +21,7 @@ _ROWS_AT_ONCE = 5_000
 _LIFE_S = 300
 
 Advance = Callable[[str, int, int], None]
-"""Hears which table grows, by how many rows, and how many there will be."""
+"""Hears what goes on, by how much it has come further, and how much it will be: a table and its rows, for one."""
 
 
 class Sizes(Struct, frozen=True):

@@ -53,10 +53,10 @@ class Turn(Struct, frozen=True, kw_only=True):
         return max(1, min(self.most_connections, len(self.own()) // 4))
 
     def some(self, whom: Sequence[str], size: int) -> Iterator[str]:
-        """Yield some of the first `size`, for ever."""
-        first = whom[:size]
+        """Yield some of `size` who are spread among all, for ever."""
+        spread = whom[:: max(1, len(whom) // size)][:size]
         while True:
-            yield from random.sample(first, len(first))
+            yield from random.sample(spread, len(spread))
 
     def callers(self) -> Iterator[Person]:
         """Yield people who are logged in, for ever."""
