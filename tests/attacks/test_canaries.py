@@ -16,7 +16,7 @@ from invitree.kit.embedded import embedded_postgres
 from tests.operations import BODIES
 from tests.postbox import Link, link_in
 from tests.process import Service, service
-from tests.service.mailing import eventually
+from tests.waiting import eventually
 
 METRICS_TOKEN = "canary-of-the-metrics"
 EMAIL, NEW_EMAIL, ALIAS = "canary@example.com", "canary-moved@example.com", "canary-moved+again@example.com"

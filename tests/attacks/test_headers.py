@@ -14,7 +14,7 @@ from tests.attacks.wire import request, send, statuses
 from tests.cast import Cast
 from tests.postbox import text_of
 from tests.process import Service
-from tests.service.mailing import eventually
+from tests.waiting import eventually
 
 EVIL, OURS, RESET = "evil.example", "Host: invitree.test", "/auth/users/reset_password/"
 # What is sent besides, and the status of what is refused for it.

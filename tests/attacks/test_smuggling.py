@@ -8,7 +8,7 @@ import pytest
 
 from tests.attacks.wire import request, send, statuses
 from tests.process import Service
-from tests.service.mailing import eventually
+from tests.waiting import eventually
 
 HOST, JSON = "Host: invitree.test", "Content-Type: application/json"
 LAST = request("GET /healthz", HOST, "Connection: close")

@@ -21,7 +21,7 @@ from tests.backup.conftest import at
 from tests.conftest import New
 from tests.databases import contents, fill, schema
 from tests.process import INVITREE, run
-from tests.service.mailing import eventually
+from tests.waiting import eventually
 
 
 async def test_what_is_restored_is_what_was_backed_up(filled: str, backup: Path, empty: str) -> None:

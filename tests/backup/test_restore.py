@@ -16,7 +16,7 @@ from tests.backup.conftest import at
 from tests.conftest import New
 from tests.databases import contents, execute, fill, schema
 from tests.process import INVITREE, run
-from tests.service.mailing import eventually
+from tests.waiting import eventually
 
 
 async def test_a_database_that_was_only_started_counts_as_empty(backup: Path, filled: str, empty: str) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from tests.faults.journal import Journal
 from tests.faults.load import PATIENCE_S, Load
 from tests.kit.postmasters import postmaster
 from tests.process import Service
+from tests.waiting import eventually
 
 _BUSY = """
     SELECT state, query FROM pg_stat_activity
@@ -171,10 +172,3 @@ async def stage(
         journal.close()
         if service.process.poll() is None:
             await asyncio.to_thread(service.stop)
-
-
-async def eventually(holds: Callable[[], Awaitable[object]]) -> None:
-    """Wait until something holds, for as long as a slow machine may need."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not await holds():  # noqa: ASYNC110  there is no event for it
-            await asyncio.sleep(0.02)

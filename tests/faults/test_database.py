@@ -15,8 +15,9 @@ from tests.cast import PASSWORD
 from tests.databases import execute
 from tests.faults.conftest import FULL, Tell
 from tests.faults.load import NO_ANSWER, NOT_HEARD, PATIENCE_S
-from tests.faults.stage import cluster, eventually, stage
+from tests.faults.stage import cluster, stage
 from tests.process import run, service
+from tests.waiting import eventually
 
 SIGN_UP = "/auth/users/"
 CRASHES = 10 if FULL else 2

@@ -16,7 +16,8 @@ from tests.faults.conftest import FULL, Tell
 from tests.faults.crowd import Crowd, Seen, as_bytes
 from tests.faults.journal import check_invariants
 from tests.faults.load import Member, code_of
-from tests.faults.stage import cluster, eventually, stage
+from tests.faults.stage import cluster, stage
+from tests.waiting import eventually
 
 SECONDS = 30 if FULL else 2
 CLIENTS = 1_000 if FULL else 300

@@ -8,7 +8,8 @@ import asyncpg
 
 from tests.faults.conftest import FULL, Tell
 from tests.faults.load import NO_ANSWER, code_of
-from tests.faults.stage import Stage, cluster, eventually, stage
+from tests.faults.stage import Stage, cluster, stage
+from tests.waiting import eventually
 
 KILLS = 50 if FULL else 3
 _WAITING = "SELECT FROM pg_stat_activity WHERE application_name = 'invitree' AND wait_event_type = 'Lock'"

@@ -12,8 +12,9 @@ import pytest
 
 from invitree.kit.embedded import embedded_postgres
 from tests.conftest import as_admin
-from tests.kit.lender import Lender, eventually, turn_over
+from tests.kit.lender import Lender, turn_over
 from tests.kit.postmasters import FAST, kill_all
+from tests.waiting import eventually
 
 
 @pytest.fixture

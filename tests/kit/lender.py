@@ -1,7 +1,6 @@
 """Pools of connections, and a look at what the database has of them."""
 
 import asyncio
-from collections.abc import Callable
 from itertools import count
 from typing import Any
 
@@ -77,13 +76,6 @@ class Lender:
             self.name,
             most,
         )
-
-
-async def eventually(holds: Callable[[], Any]) -> None:
-    """Wait until something is true, for as long as a slow machine may need."""
-    async with asyncio.timeout(20):
-        while not await holds():  # noqa: ASYNC110  there is no event for it
-            await asyncio.sleep(0.01)
 
 
 async def turn_over(turns: int = 5) -> None:

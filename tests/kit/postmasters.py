@@ -4,8 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -13,6 +11,7 @@ import pytest
 
 from invitree.kit import embedded
 from invitree.kit.pgtools import bundled_programs
+from tests.waiting import await_true
 
 FAST = {"fsync": "off"}
 SOURCE = Path(embedded.__file__).parents[2]
@@ -53,13 +52,6 @@ def kill_all(folder: Path) -> None:
     for pid in processes(folder):
         os.kill(pid, signal.SIGKILL)
     await_true(lambda: not processes(folder))
-
-
-def await_true(check: Callable[[], object], within_s: float = 20) -> None:
-    deadline = time.monotonic() + within_s
-    while not check():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.005)
 
 
 def postmaster(data: Path) -> int:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from invitree.kit.embedded import embedded_postgres
-from tests.kit.postmasters import FAST, REACHABLE, ask, await_true, first_line, hold, let_go, postmaster, processes
+from tests.kit.postmasters import FAST, REACHABLE, ask, first_line, hold, let_go, postmaster, processes
+from tests.waiting import await_true
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for processes in /proc")
 DAC_READ_SEARCH = 1 << 2  # linux/capability.h

@@ -8,7 +8,8 @@ import pytest
 
 from invitree.kit import pool as pools
 from invitree.kit.db import Database
-from tests.kit.lender import PID, STUBBORN, Lender, eventually, turn_over
+from tests.kit.lender import PID, STUBBORN, Lender, turn_over
+from tests.waiting import eventually
 
 
 class TestHowMany:

@@ -13,8 +13,9 @@ import pytest
 from invitree.kit import pool as pools
 from invitree.kit.db import OUTAGES, Database
 from invitree.kit.embedded import embedded_postgres
-from tests.kit.lender import PID, STUBBORN, Lender, eventually, refused_as_an_outage, turn_over
+from tests.kit.lender import PID, STUBBORN, Lender, refused_as_an_outage, turn_over
 from tests.kit.postmasters import FAST
+from tests.waiting import eventually
 
 
 class Storm:

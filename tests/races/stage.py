@@ -15,7 +15,7 @@ from invitree.kit.resources import Resources
 from tests.cast import Cast
 from tests.conftest import client_for
 from tests.postbox import Postbox
-from tests.service.mailing import eventually
+from tests.waiting import eventually
 
 AtOnce = Callable[..., Awaitable[list[Any]]]
 """Does what it is given at once, as `asyncio.gather` does."""

@@ -1,7 +1,6 @@
 """A worker in the test's process that sends letters, and what became of them."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -53,17 +52,6 @@ async def ask(db: Any, *, kind: str = "activation", to: str = "anna@example.com"
     await enqueue(db, job="send_mail", payload={"kind": kind, "email_key": to, **more})
     number: int = await db.fetchval("SELECT max(id) FROM pgqueuer")
     return number
-
-
-async def eventually(holds: Callable[[], bool | Awaitable[bool]], *, within_s: float = 40) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + within_s
-    while True:
-        found = holds()
-        if found if isinstance(found, bool) else await found:
-            return
-        assert time.monotonic() < deadline, "it never came to hold"
-        await asyncio.sleep(0.02)
 
 
 async def statuses(db: Any) -> list[str]:

@@ -11,8 +11,9 @@ from invitree.base.settings import Settings
 from invitree.kit.resources import Resources
 from invitree.worker import run as run_worker
 from tests.process import run
-from tests.service.mailing import ask, eventually, in_status, reasons, statuses, working
+from tests.service.mailing import ask, in_status, reasons, statuses, working
 from tests.service.postoffice import PostOffice
+from tests.waiting import eventually
 
 
 async def test_a_letter_that_is_put_off_arrives_once(db: Any, office: PostOffice, mailing: Settings) -> None:

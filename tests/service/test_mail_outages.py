@@ -17,8 +17,9 @@ from msgspec import structs
 
 from invitree.base.settings import Settings
 from tests.conftest import as_admin
-from tests.service.mailing import ask, eventually, in_status, make_stale, statuses, working
+from tests.service.mailing import ask, in_status, make_stale, statuses, working
 from tests.service.postoffice import PostOffice
+from tests.waiting import eventually
 
 
 async def test_connections_that_are_cut_cost_no_letter_and_send_none_twice(

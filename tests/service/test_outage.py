@@ -2,8 +2,6 @@
 
 import os
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -11,14 +9,7 @@ import psutil
 
 from invitree.kit.embedded import embedded_postgres
 from tests.process import service
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline, "it never came to hold"
-        time.sleep(0.05)
+from tests.waiting import await_true
 
 
 def status(url: str) -> int:
@@ -43,13 +34,13 @@ def test_a_web_process_replaced_during_an_outage_serves_when_the_database_is_bac
             child.suspend()
         [worker] = [p for p in psutil.Process(running.process.pid).children() if p.is_running()]
         os.kill(worker.pid, signal.SIGKILL)
-        eventually(lambda: status(f"{running.url}/healthz") == 200)
+        await_true(lambda: status(f"{running.url}/healthz") == 200)
         assert status(f"{running.url}/readyz") == 503
         assert running.process.poll() is None
         for child in server.children():
             child.resume()
         server.resume()
-        eventually(lambda: status(f"{running.url}/readyz") == 200)
+        await_true(lambda: status(f"{running.url}/readyz") == 200)
 
 
 def _is_postmaster(process: psutil.Process, data: Path) -> bool:

@@ -3,8 +3,6 @@
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,9 @@ from granian.server import Server
 
 from bench.servers import free_port
 from invitree.server import LastingInterrupt
-from tests.kit.postmasters import await_true, kill_all, processes
+from tests.kit.postmasters import kill_all, processes
 from tests.process import Service, run, service
+from tests.waiting import await_true
 
 PASSWORD = "correct horse battery staple"
 ALICE = {"email": "alice@example.com", "username": "alice", "password": PASSWORD}
@@ -77,7 +76,7 @@ def test_a_killed_worker_is_replaced(data: str) -> None:
         before = _workers(running)
         os.kill(before[-1].pid, signal.SIGKILL)
         psutil.wait_procs(before, timeout=10)
-        _eventually(lambda: httpx.get(f"{running.url}/readyz").status_code == 200)
+        await_true(lambda: httpx.get(f"{running.url}/readyz").status_code == 200)
         assert _workers(running) != before
 
 
@@ -87,7 +86,7 @@ def test_an_embedded_database_that_ends_by_itself_is_started_again(data: str) ->
         for _ in range(2):
             kill_all(Path(data, "postgres"))
             assert httpx.get(f"{running.url}/healthz").status_code == 200
-            await_true(lambda: httpx.get(f"{running.url}/readyz").status_code == 200, within_s=60)
+            await_true(lambda: httpx.get(f"{running.url}/readyz").status_code == 200)
             assert _log_in(running)
         assert running.output.count("has ended; starting it again") == 2
         assert running.stop() == 0
@@ -197,15 +196,3 @@ def _is_serving(running: Service) -> bool:
 def _workers(running: Service) -> list[psutil.Process]:
     children = psutil.Process(running.process.pid).children()
     return [child for child in children if "postgres" not in child.cmdline()[0] and "worker" not in child.cmdline()]
-
-
-def _eventually(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            if holds():
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.05)
-    raise AssertionError("it never came to hold")

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import psutil
 import pytest
 
 from tests.process import INVITREE, run, service
+from tests.waiting import await_true
 
 
 @pytest.fixture
@@ -29,21 +29,13 @@ def workers_below(process: int) -> list[psutil.Process]:
     return [child for child in psutil.Process(process).children() if "worker" in child.cmdline()]
 
 
-def eventually(holds: Callable[[], bool]) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline, "it never came to hold"
-        time.sleep(0.05)
-
-
 def test_serve_keeps_one_worker_and_stops_it(data: str) -> None:
     with service("--data-dir", data, "--workers", "2") as running:
         assert f"Mail        {data}/outbox\n" in running.output
-        eventually(lambda: "worker.started" in running.output)
+        await_true(lambda: "worker.started" in running.output)
         [worker] = workers_below(running.process.pid)
         worker.kill()
-        eventually(lambda: running.output.count("worker.started") == 2)
+        await_true(lambda: running.output.count("worker.started") == 2)
         [another] = workers_below(running.process.pid)
         assert another.pid != worker.pid
         assert os.getpgid(another.pid) != os.getpgid(running.process.pid), "Ctrl-C reaches it"
@@ -60,8 +52,8 @@ def test_a_letter_that_is_asked_for_is_in_the_outbox(data: str) -> None:
         assert httpx.post(f"{running.url}/auth/users/", json=person).status_code == 201
         asked = httpx.post(f"{running.url}/auth/users/reset_password/", json={"email": person["email"]})
         assert asked.status_code == 204
-        eventually(lambda: len(list(Path(data).glob("outbox/*.eml"))) == 1)
-        eventually(lambda: "job.done" in running.output)
+        await_true(lambda: len(list(Path(data).glob("outbox/*.eml"))) == 1)
+        await_true(lambda: "job.done" in running.output)
     [letter] = Path(data).glob("outbox/*.eml")
     assert f"{running.url}/" in letter.read_text(encoding="utf-8")
     assert "anna" not in running.output
@@ -69,7 +61,7 @@ def test_a_letter_that_is_asked_for_is_in_the_outbox(data: str) -> None:
 
 def test_a_worker_ends_with_a_service_that_is_killed(data: str) -> None:
     with service("--data-dir", data, "--workers", "1") as running:
-        eventually(lambda: "worker.started" in running.output)
+        await_true(lambda: "worker.started" in running.output)
         [worker] = workers_below(running.process.pid)
         running.process.kill()
         running.process.wait(60)
