@@ -71,7 +71,7 @@ async def test_of_64_lookups_at_once_exactly_the_limit_passes(
         answers = await asyncio.gather(*(way.get(f"{LOOKUP}{email}/", headers=ann.headers) for _, way, email in asked))
         passed = Counter(answer.status_code for answer in answers)
         assert passed[200] + passed[404] == most("limit_lookup")
-        assert passed[429] == 64 - most("limit_lookup")
+        assert passed[429] + passed[503] == 64 - most("limit_lookup")  # a machine that is held up refuses some
 
 
 async def test_of_64_lookups_of_one_person_exactly_the_limit_passes(client: httpx.AsyncClient, cast: Cast) -> None:
