@@ -81,11 +81,6 @@ def free_port() -> int:
             return port
 
 
-def cores() -> list[int]:
-    """Return the cores that this process may use."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-
-
 @contextmanager
 def on_cores(chosen: Sequence[int]) -> Iterator[None]:
     """Keep this process, and those that it starts meanwhile, to these cores, where the system can."""

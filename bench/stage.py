@@ -14,7 +14,7 @@ from bench.crowds import crowd_at, crowd_in
 from bench.data import Advance, Sizes, fill
 from bench.paths import Crowd, Kind
 from bench.servers import Server
-from invitree.base.settings import Settings
+from invitree.base.settings import Settings, usable_cores
 from invitree.kit.embedded import embedded_postgres
 from invitree.kit.keys import Keyring
 from invitree.migrations.upgrade import upgrade
@@ -41,7 +41,7 @@ def own_stage(sizes: Sizes, *, workers: int, advance: Advance) -> Iterator[Stage
     Where there is more than one core, the service has the first ones to itself; the database and the load have the
     others.
     """
-    cores, keys = servers.cores(), Keyring([_SECRET])
+    cores, keys = usable_cores(), Keyring([_SECRET])
     served, others = cores[:workers], cores[workers:] or cores
     with ExitStack() as opened:
         opened.enter_context(servers.on_cores(others))
@@ -73,4 +73,4 @@ def foreign_stage(url: str, *, people: int, advance: Advance) -> Iterator[Stage]
     """Sign people up with a server that runs already, and ask nothing but that. Raises LoadError."""
     server = Server(url=url.rstrip("/"))
     crowd = crowd_at(server.url, people=people, advance=lambda: advance("users", 1, people))
-    yield Stage(crowd=crowd, service=lambda _: server, cores=servers.cores(), floor=None)
+    yield Stage(crowd=crowd, service=lambda _: server, cores=usable_cores(), floor=None)

@@ -134,7 +134,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         db=db,
         clock=Clock(),
         keys=keys,
-        hasher=Hasher(threads=max(1, usable_cores() // settings.workers)),
+        hasher=Hasher(threads=max(1, len(usable_cores()) // settings.workers)),
         throttle=Throttle(db, keys, on=settings.throttle == "on"),
         tally=Tally(db, keys, on=settings.throttle == "on"),
         caches=caches,

@@ -10,7 +10,8 @@ from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from bench.servers import cores, on_cores
+from bench.servers import on_cores
+from invitree.base.settings import usable_cores
 from tests.cast import PASSWORD
 from tests.faults.conftest import FULL, Tell
 from tests.faults.crowd import Crowd, Seen, as_bytes
@@ -25,7 +26,7 @@ _CODES = "SELECT count(*) AS made FROM codes"
 
 
 async def test_more_than_can_be_done_is_done_as_far_as_can_be_and_else_refused(place: Path, tell: Tell) -> None:
-    first, *others = cores()
+    first, *others = usable_cores()
     async with AsyncExitStack() as opened:
         opened.enter_context(on_cores(others or [first]))
         database = await opened.enter_async_context(cluster(place))

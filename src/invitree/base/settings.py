@@ -20,9 +20,9 @@ class SettingsError(ValueError):
     """A setting cannot be used; the message is one line for the operator."""
 
 
-def usable_cores() -> int:
-    """Return how many cores this process may use: a container or `taskset` may leave it fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def usable_cores() -> list[int]:
+    """Return the cores that this process may use: a container or `taskset` may leave it fewer than the machine has."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -39,7 +39,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The address to listen on."""
     port: int = 8000
     """The TCP port to listen on."""
-    workers: int = usable_cores()
+    workers: int = len(usable_cores())
     """Web processes."""
     secret_key: str = ""
     """Signs tokens: 32 characters or more. Several, separated by commas: the first signs, all verify. Empty: one is
