@@ -57,7 +57,8 @@ async def until_it_waits(here: Resources, task: asyncio.Task[Any]) -> None:
 class Order:
     """Who does what when: here, nobody waits for anybody."""
 
-    def __init__(self, *_: str) -> None:
+    def __init__(self, *pieces: str) -> None:
+        self.pieces = pieces  # of the statements that it is about
         self.racers = 0  # while they race
         self.ended = 0
 
@@ -72,7 +73,7 @@ class Meeting(Order):
     """Who has made a statement goes on when all the others have, or wait for a lock, or have ended."""
 
     def __init__(self, at: str) -> None:
-        super().__init__()
+        super().__init__(at)
         self._at = at
         self._here: set[int] = set()
         self._has_met = False
@@ -95,7 +96,7 @@ class Overtaking(Order):
     """Who has made the statement `held` goes on when who comes to `by` has made `past`, or waits for a lock."""
 
     def __init__(self, held: str, by: str, past: str) -> None:
-        super().__init__()
+        super().__init__(held, by, past)
         self._held, self._by, self._past = held, by, past
         self._is_held = self._is_past = False
         self._overtaker = 0
@@ -131,8 +132,8 @@ class Stage:
 
     @property
     def not_found(self) -> set[str]:
-        """The pieces that were to be left out and were in no statement."""
-        return set(self._without) - self._found
+        """The pieces that were to be left out, or that the order is about, and were in no statement."""
+        return {*self._without, *self._order.pieces} - self._found
 
     @asynccontextmanager
     async def opened(self, settings: Settings) -> AsyncIterator[Mapping[str, Any]]:
@@ -169,6 +170,7 @@ class Stage:
             if piece in statement:
                 self._found.add(piece)
                 statement = statement.replace(piece, instead)
+        self._found.update(piece for piece in self._order.pieces if piece in statement)
         await self._order.before(statement, pid)
         answer = await how(statement, *args, **options)
         await self._order.after(statement, pid, self._waiting)

@@ -92,7 +92,7 @@ MADE_ROOM = partial(Meeting, "UPDATE codes SET revoked_at = clock_timestamp() WH
 FOUND_CODE = partial(Meeting, "SELECT id FROM codes")
 FOUND_LINK = partial(Meeting, "used_at IS NOT NULL AS is_used")
 FOUND_REFRESH_TOKEN = partial(Meeting, "AS successor_unused, clock_timestamp() AS now")
-FOUND_HASH = partial(Meeting, "SELECT id AS user_id, password_hash, is_active FROM users WHERE program_id = $1 AND id")
+FOUND_HASH = partial(Meeting, "LEFT JOIN users u ON u.program_id = $1 AND u.id")
 FOUND_ACCOUNT = partial(Meeting, "SELECT email, email_key, is_active")
 FOUND_OWNER = partial(Meeting, "SELECT email_key, confirmed_at IS NOT NULL AS is_confirmed")
 WROTE_USER = partial(Meeting, "INSERT INTO users")
