@@ -18,8 +18,8 @@ and share it; friends register with it; the company sees who brought whom.
 5. `POST /auth/users/` with `referral_code`: a friend registers with it.
 6. `GET /api/users/{referrer_id}/`: Alice sees whom she brought.
 
-Trailing slashes are optional everywhere. Bodies are JSON (`application/json`, 64 KiB at most); fields that are not
-documented are refused. Answers are never to be stored (`Cache-Control: no-store`).
+Trailing slashes are optional everywhere. Bodies are JSON or forms (`application/x-www-form-urlencoded`,
+`multipart/form-data`), 64 KiB at most. Text is taken without the white space around it. Answers are never to be stored (`Cache-Control: no-store`).
 
 ## Who is calling
 
@@ -45,7 +45,7 @@ fail just now, and that all is forgotten in 90 seconds.
 
 ## Problems
 
-Every refusal has one body, `application/problem+json` (RFC 9457). `code` is for programs; `detail` is for people, in
+Every refusal has one body (RFC 9457), `application/json` here unless `Accept` names `application/problem+json`. `code` is for programs; `detail` is for people, in
 English or Russian by `Accept-Language`. Where a field is wrong, its name holds a list of complaints:
 
 ```json
