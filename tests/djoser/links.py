@@ -1,0 +1,105 @@
+"""Requests that ask for mail and follow the links in it."""
+
+from typing import Any
+
+from tests.djoser.requests import Case, form, get, post
+from tests.djoser.signing_up import NEW, USERS
+
+ACTIVATE, RESEND = "/auth/users/activation/", "/auth/users/resend_activation/"
+RESET, CONFIRM = "/auth/users/reset_password/", "/auth/users/reset_password_confirm/"
+RESET_NAME, CONFIRM_NAME = "/auth/users/reset_username/", "/auth/users/reset_username_confirm/"
+LINK = {"uid": "{uid}", "token": "{link}"}
+MAIL = {"email": "{email}"}
+FORGOT = post(RESET, MAIL)
+PASSWORD = {**LINK, "new_password": "a walrus in the attic"}
+NAME = {**LINK, "new_username": "{name}-2"}
+LOGIN = "/auth/token/login/"
+SIGN_UP = post(USERS, NEW)
+MINE = {"email": NEW["email"]}
+
+
+def _active(name: str, request: Any, *before: Any, differs: str = "") -> Case:
+    return Case(name, request, differs, [SIGN_UP, *before], "activation")
+
+
+ACTIVATION = [
+    _active("following the link", post(ACTIVATE, LINK)),
+    _active("following the link by a form", form(ACTIVATE, LINK)),
+    _active("following it twice", post(ACTIVATE, LINK), post(ACTIVATE, LINK)),
+    _active("a bad token", post(ACTIVATE, {**LINK, "token": "bad"})),
+    _active("a bad uid", post(ACTIVATE, {**LINK, "uid": "bad"})),
+    _active("a padded uid", post(ACTIVATE, {**LINK, "uid": "{uid}=="})),
+    _active("nothing", post(ACTIVATE, {})),
+    _active("no body", post(ACTIVATE)),
+    _active("blanks", post(ACTIVATE, {"uid": "", "token": ""})),
+    _active("nulls", post(ACTIVATE, {"uid": None, "token": None})),
+    _active("a login before", post(LOGIN, {"username": "{name}", "password": NEW["password"]})),
+    _active("a login after", post(LOGIN, {"username": "{name}", "password": NEW["password"]}), post(ACTIVATE, LINK)),
+    _active("a JWT before", post("/auth/jwt/create/", {"username": "{name}", "password": NEW["password"]})),
+    _active("another link", post(RESEND, MINE)),
+    _active("another link by a form", form(RESEND, MINE)),
+    _active("another link when active", post(RESEND, MINE), post(ACTIVATE, LINK)),
+    _active("another link for nobody", post(RESEND, {"email": "nobody@example.com"})),
+    _active("another link for no address", post(RESEND, {"email": "nobody"})),
+    _active("another link for nothing", post(RESEND, {})),
+    _active("following the other link", post(ACTIVATE, LINK), post(RESEND, MINE)),
+    _active("a reset of somebody who is not active", post(RESET, MINE)),
+    Case("another link where activation is off", post(RESEND, MAIL), differs="resend-off: +non_field_errors"),
+    Case("GET of following", get(ACTIVATE), differs="texts: detail"),
+]
+
+ASKING = [
+    Case(f"{path} {said}", request)
+    for path in (RESET, RESET_NAME)
+    for said, request in (
+        ("for somebody", post(path, MAIL)),
+        ("by a form", form(path, MAIL)),
+        ("for nobody", post(path, {"email": "nobody@example.com"})),
+        ("for no address", post(path, {"email": "nobody"})),
+        ("with a space behind", post(path, {"email": "{email} "})),
+        ("with a blank", post(path, {"email": ""})),
+        ("with null", post(path, {"email": None})),
+        ("with an object", post(path, {"email": {}})),
+        ("with nothing", post(path, {})),
+        ("with no body", post(path)),
+        ("with an unknown field", post(path, {**MAIL, "a": "b"})),
+        ("with a token", post(path, MAIL, auth="Token {token}")),
+        ("with Basic credentials", post(path, MAIL, auth="Basic c3RhZ2luZzpwYXNzd29yZA==")),
+    )
+]
+
+FOLLOWING = [
+    *(
+        Case(f"{path} {said}", request, differs, [post(asking, MAIL)])
+        for path, asking, good, new in (
+            (CONFIRM, RESET, PASSWORD, "new_password"),
+            (CONFIRM_NAME, RESET_NAME, NAME, "new_username"),
+        )
+        for said, request, differs in (
+            ("with the link", post(path, good), ""),
+            ("by a form", form(path, good), ""),
+            ("with a bad token", post(path, {**good, "token": "bad"}), ""),
+            ("with a bad uid", post(path, {**good, "uid": "bad"}), ""),
+            ("with a uid that is padded", post(path, {**good, "uid": "{uid}=="}), ""),
+            ("with nothing", post(path, {}), ""),
+            ("with no body", post(path), ""),
+            ("with blanks", post(path, {"uid": "", "token": "", new: ""}), ""),
+            ("with nulls", post(path, {"uid": None, "token": None, new: None}), ""),
+            ("without the new", post(path, LINK), ""),
+            ("retyped the same", post(path, {**good, f"re_{new}": good[new]}), ""),
+            ("retyped otherwise", post(path, {**good, f"re_{new}": "x"}), "retyped: 204 / 400 +non_field_errors"),
+            ("with an unknown field", post(path, {**good, "a": "b"}), ""),
+            ("with Basic credentials", post(path, good, auth="Basic c3RhZ2luZzpwYXNzd29yZA=="), ""),
+        )
+    ),
+    Case("a reset link twice", post(CONFIRM, PASSWORD), "", [FORGOT, post(CONFIRM, PASSWORD)]),
+    Case("a reset link for a weak password", post(CONFIRM, {**PASSWORD, "new_password": "password"}), "", [FORGOT]),
+    Case("a reset link for an easy password", post(CONFIRM, {**PASSWORD, "new_password": "aaaaaaaa"}), "", [FORGOT]),
+    Case("a token after a reset", get("/auth/users/me/", auth="Token {token}"), "reset-ends-sessions: 200 / 401", [get("/auth/users/me/", auth="Token {token}"), FORGOT, post(CONFIRM, PASSWORD)]),
+    Case("a login after a reset", post(LOGIN, {"username": "{username}", "password": PASSWORD["new_password"]}), "", [FORGOT, post(CONFIRM, PASSWORD)]),
+    Case("a name link for a bad name", post(CONFIRM_NAME, {**NAME, "new_username": "a b"}), "", [post(RESET_NAME, MAIL)]),
+    Case("a name link for a taken name", post(CONFIRM_NAME, {**NAME, "new_username": "{other_username}"}), "", [post(RESET_NAME, MAIL)]),
+    Case("a name link twice", post(CONFIRM_NAME, NAME), "links-once: -new_username +token", [post(RESET_NAME, MAIL), post(CONFIRM_NAME, NAME)]),
+]
+
+CASES = [*ACTIVATION, *ASKING, *FOLLOWING]
