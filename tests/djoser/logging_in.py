@@ -109,8 +109,8 @@ WHO = [
     Case("a token behind a tab", get(ME, auth="Token\t{token}"), differs="tab: 200 / 401"),
     Case("token in lower case", get(ME, auth="token {token}")),
     Case("bearer in lower case", get(ME, auth="bearer {access}"), differs="schemes: 401 / 200 -detail"),
-    Case("somebody deactivated", get(ME, auth="Token {token}"), is_active=False, differs="texts: detail"),
-    Case("somebody deactivated with a JWT", get(ME, auth="JWT {access}"), before=[post(VERIFY, {"token": "{access}"})]),
+    Case("me after being deactivated", get(ME, auth="Token {token}"), is_active=False, differs="texts: detail"),
+    Case("me with a JWT after being deactivated", get(ME, auth="JWT {access}"), before=[post(VERIFY, {"token": "{access}"})]),
 ]
 
 CASES = [*TOKENS, *JWTS, *WHO]

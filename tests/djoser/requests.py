@@ -97,7 +97,7 @@ def difference(djoser: httpx.Response, invitree: httpx.Response) -> str:
     if all(types) and types[0] != types[1]:
         words.append(f"{types[0]} / {types[1]}")
     theirs, ours = _members(djoser), _members(invitree)
-    if djoser.is_success != invitree.is_success or "text/html" in types:
+    if djoser.status_code != invitree.status_code or "text/html" in types:
         theirs, ours = ({} if answer.is_success else said for answer, said in ((djoser, theirs), (invitree, ours)))
     if not invitree.is_success:
         ours = {name: value for name, value in ours.items() if name in theirs or name not in ERROR_MEMBERS}
