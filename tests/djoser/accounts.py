@@ -1,6 +1,8 @@
 """Requests that read, write and delete accounts, by those who are logged in."""
 
-from tests.djoser.requests import Case, Request, form, get, post, raw
+from collections.abc import Iterator, Mapping
+
+from tests.djoser.requests import Case, Kind, Request, form, get, post, raw
 from tests.djoser.signing_up import TOKEN
 
 USERS, ME, MINE, THEIRS = "/auth/users/", "/auth/users/me/", "/auth/users/{id}/", "/auth/users/{other_id}/"
@@ -33,13 +35,21 @@ READING = [
     Case("the list", get(USERS, auth=TOKEN)),
     Case("the list as staff", get(USERS, auth=TOKEN), before=[get(THEIRS, auth=TOKEN)], is_staff=True),
     *(
-        Case(f"the list with ?limit={limit}", get(f"{USERS}?limit={limit}", auth=TOKEN), differs="limit: 200 / 400 +limit")
+        Case(
+            f"the list with ?limit={limit}",
+            get(f"{USERS}?limit={limit}", auth=TOKEN),
+            differs="limit: 200 / 400 +limit",
+        )
         for limit in ("0", "-1", "abc", "100000")
     ),
     Case("the list with ?page=2", get(f"{USERS}?page=2", auth=TOKEN), differs="limit: 200 / 400 +page"),
     Case("the list with ?offset=2", get(f"{USERS}?offset=2", auth=TOKEN), differs="limit: 200 / 400 +offset"),
     Case("a parameter nobody knows", get(f"{ME}?a=b", auth=TOKEN)),
-    Case("as HTML", get(ME, auth=TOKEN, headers={"Accept": "text/html"}), differs="no-browsable-api: text/html / application/json"),
+    Case(
+        "as HTML",
+        get(ME, auth=TOKEN, headers={"Accept": "text/html"}),
+        differs="no-browsable-api: text/html / application/json",
+    ),
     Case("with .json", get("/auth/users/me.json", auth=TOKEN), differs="suffix: 200 / 404"),
     Case("the list with .json", get("/auth/users.json", auth=TOKEN), differs="suffix: 200 / 404"),
     Case("?format=json", get(f"{ME}?format=json", auth=TOKEN)),
@@ -56,17 +66,36 @@ WRITING = [
         for method in ("PUT", "PATCH")
         for case in (
             Case(f"{method} {path} what GET returned", put(path, {**AS_LOADED, "id": "{id}"}, method)),
-            Case(f"{method} {path} what GET returned, by e-mail", put(path, {**AS_LOADED, "id": "{id}"}, method), site="email"),
+            Case(
+                f"{method} {path} what GET returned, by e-mail",
+                put(path, {**AS_LOADED, "id": "{id}"}, method),
+                site="email",
+            ),
             Case(f"{method} {path} nothing", put(path, {}, method)),
             Case(f"{method} {path} no body", put(path, None, method)),
-            Case(f"{method} {path} nothing, by e-mail", put(path, {}, method), site="email", differs="put-empty: 400 / 200 -username" if method == "PUT" else ""),
+            Case(
+                f"{method} {path} nothing, by e-mail",
+                put(path, {}, method),
+                site="email",
+                differs="put-empty: 400 / 200 -username" if method == "PUT" else "",
+            ),
             Case(f"{method} {path} another username", put(path, {"username": "{name}-2"}, method), site="email"),
-            Case(f"{method} {path} another username, login by it", put(path, {"username": "{name}-2"}, method), differs="put-username: username"),
-            Case(f"{method} {path} another e-mail", put(path, {"email": "{name}-2@example.com"}, method), differs="put-email: 200 / 400 +email"),
+            Case(
+                f"{method} {path} another username, login by it",
+                put(path, {"username": "{name}-2"}, method),
+                differs="put-username: username",
+            ),
+            Case(
+                f"{method} {path} another e-mail",
+                put(path, {"email": "{name}-2@example.com"}, method),
+                differs="put-email: 200 / 400 +email",
+            ),
             Case(f"{method} {path} null as username", put(path, {"username": None}, method), site="email"),
             Case(f"{method} {path} a blank username", put(path, {"username": ""}, method), site="email"),
             Case(f"{method} {path} a bad username", put(path, {"username": "a b"}, method), site="email"),
-            Case(f"{method} {path} a taken username", put(path, {"username": "{other_username}"}, method), site="email"),
+            Case(
+                f"{method} {path} a taken username", put(path, {"username": "{other_username}"}, method), site="email"
+            ),
             Case(f"{method} {path} unknown fields", put(path, {"username": "{username}", "first_name": "A"}, method)),
         )
     ),
@@ -96,50 +125,88 @@ DELETING = [
     Case("DELETE by nobody", Request("DELETE", ME, PASSWORD), differs="texts: detail"),
     Case("DELETE of another", delete(THEIRS, PASSWORD), differs="hidden: 403 / 404 detail"),
     Case("a token after DELETE", get(ME, auth=TOKEN), before=[delete(ME, PASSWORD)], differs="texts: detail"),
-    Case("signing up again after DELETE", post(USERS, {"email": "{email}", "username": "{username}", "password": "{password}"}), before=[delete(ME, PASSWORD)]),
+    Case(
+        "signing up again after DELETE",
+        post(USERS, {"email": "{email}", "username": "{username}", "password": "{password}"}),
+        before=[delete(ME, PASSWORD)],
+    ),
 ]
 
+
+def changing(path: str, good: Mapping[str, str], new: str, kind: Kind) -> Iterator[Case]:
+    """Yield the requests that change what somebody logs in with."""
+
+    def case(said: str, request: Request, differs: str = "") -> Case:
+        return Case(f"{path} {said}", request, differs, site=kind)
+
+    def changed(**fields: object) -> Request:
+        return post(path, {**good, **fields}, auth=TOKEN)
+
+    def both(value: object) -> Request:
+        return changed(**{"current_password": value, new: value})
+
+    yield case("with the password", changed())
+    yield case("by a form", form(path, good, auth=TOKEN))
+    yield case("with a JWT", post(path, good, auth="JWT {access}"))
+    yield case("by nobody", post(path, good), "texts: detail")
+    yield case("with a wrong password", changed(current_password="no"))
+    yield case("with nothing", post(path, {}, auth=TOKEN))
+    yield case("with no body", post(path, auth=TOKEN))
+    yield case("with blanks", both(""))
+    yield case("with nulls", both(None))
+    yield case("with lists", both([]), f"texts: current_password {new}")
+    yield case("retyped the same", changed(**{f"re_{new}": good[new]}))
+    yield case("retyped otherwise", changed(**{f"re_{new}": "x"}), "retyped: 204 / 400 +non_field_errors")
+    yield case("with an unknown field", changed(a="b"))
+    yield case("with broken JSON by nobody", raw("POST", path, "{"), "texts: detail")
+    yield case("by GET", get(path, auth=TOKEN), "texts: detail")
+
+
 CHANGING = [
-    *(
-        case
-        for path, good, new, site in (
-            (SET_PASSWORD, NEXT, "new_password", "username"),
-            (SET_USERNAME, RENAME, "new_username", "username"),
-            (SET_EMAIL, MOVE, "new_email", "email"),
-        )
-        for case in (
-            Case(f"{path}", post(path, good, auth=TOKEN), site=site),  # type: ignore[arg-type]
-            Case(f"{path} by a form", form(path, good, auth=TOKEN), site=site),  # type: ignore[arg-type]
-            Case(f"{path} with JWT", post(path, good, auth="JWT {access}"), site=site),  # type: ignore[arg-type]
-            Case(f"{path} by nobody", post(path, good), site=site, differs="texts: detail"),  # type: ignore[arg-type]
-            Case(f"{path} with a wrong password", post(path, {**good, "current_password": "no"}, auth=TOKEN), site=site),  # type: ignore[arg-type]
-            Case(f"{path} with nothing", post(path, {}, auth=TOKEN), site=site),  # type: ignore[arg-type]
-            Case(f"{path} with no body", post(path, auth=TOKEN), site=site),  # type: ignore[arg-type]
-            Case(f"{path} with blanks", post(path, {"current_password": "", new: ""}, auth=TOKEN), site=site),  # type: ignore[arg-type]
-            Case(f"{path} with nulls", post(path, {"current_password": None, new: None}, auth=TOKEN), site=site),  # type: ignore[arg-type]
-            Case(f"{path} with lists", post(path, {"current_password": [], new: []}, auth=TOKEN), site=site),  # type: ignore[arg-type]
-            Case(f"{path} retyped the same", post(path, {**good, f"re_{new}": good[new]}, auth=TOKEN), site=site),  # type: ignore[arg-type]
-            Case(f"{path} retyped otherwise", post(path, {**good, f"re_{new}": "x"}, auth=TOKEN), site=site, differs="retyped: 204 / 400 +non_field_errors"),  # type: ignore[arg-type]
-            Case(f"{path} with an unknown field", post(path, {**good, "a": "b"}, auth=TOKEN), site=site),  # type: ignore[arg-type]
-            Case(f"GET {path}", get(path, auth=TOKEN), site=site, differs="texts: detail"),  # type: ignore[arg-type]
-        )
-    ),
+    *changing(SET_PASSWORD, NEXT, "new_password", "username"),
+    *changing(SET_USERNAME, RENAME, "new_username", "username"),
+    *changing(SET_EMAIL, MOVE, "new_email", "email"),
     *(
         Case(f"the new password {password}", post(SET_PASSWORD, {**PASSWORD, "new_password": password}, auth=TOKEN))
         for password in ("short", "password", "aaaaaaaa", "12345678901234567")
     ),
-    Case("spaces around the current password", post(SET_PASSWORD, {**NEXT, "current_password": " {password} "}, auth=TOKEN)),
+    Case(
+        "spaces around the current password",
+        post(SET_PASSWORD, {**NEXT, "current_password": " {password} "}, auth=TOKEN),
+    ),
     Case("a bad new username", post(SET_USERNAME, {**RENAME, "new_username": "a b"}, auth=TOKEN)),
     Case("a taken new username", post(SET_USERNAME, {**RENAME, "new_username": "{other_username}"}, auth=TOKEN)),
-    Case("my own username as the new one", post(SET_USERNAME, {**RENAME, "new_username": "{username}"}, auth=TOKEN), differs="same-username: 400 / 204 -new_username"),
+    Case(
+        "my own username as the new one",
+        post(SET_USERNAME, {**RENAME, "new_username": "{username}"}, auth=TOKEN),
+        differs="same-username: 400 / 204 -new_username",
+    ),
     Case("a bad new e-mail", post(SET_EMAIL, {**MOVE, "new_email": "nobody"}, auth=TOKEN), site="email"),
     Case("a taken new e-mail", post(SET_EMAIL, {**MOVE, "new_email": "{other_email}"}, auth=TOKEN), site="email"),
     Case("me after another password", get(ME, auth=TOKEN), before=[post(SET_PASSWORD, NEXT, auth=TOKEN)]),
     Case("me after another username", get(ME, auth=TOKEN), before=[post(SET_USERNAME, RENAME, auth=TOKEN)]),
-    Case("me after another e-mail", get(ME, auth=TOKEN), before=[post(SET_EMAIL, MOVE, auth=TOKEN)], site="email", differs="set-email: email"),
-    Case("a login with the new password", post("/auth/token/login/", {"username": "{username}", "password": NEXT["new_password"]}), before=[post(SET_PASSWORD, NEXT, auth=TOKEN)]),
-    Case("a login with the old password", post("/auth/token/login/", {"username": "{username}", "password": "{password}"}), before=[post(SET_PASSWORD, NEXT, auth=TOKEN)]),
-    Case("a login trimmed at the change", post("/auth/token/login/", {"username": "{username}", "password": NEXT["new_password"]}), before=[post(SET_PASSWORD, {**NEXT, "new_password": f" {NEXT['new_password']} "}, auth=TOKEN)]),
+    Case(
+        "me after another e-mail",
+        get(ME, auth=TOKEN),
+        before=[post(SET_EMAIL, MOVE, auth=TOKEN)],
+        site="email",
+        differs="set-email: email",
+    ),
+    Case(
+        "a login with the new password",
+        post("/auth/token/login/", {"username": "{username}", "password": NEXT["new_password"]}),
+        before=[post(SET_PASSWORD, NEXT, auth=TOKEN)],
+    ),
+    Case(
+        "a login with the old password",
+        post("/auth/token/login/", {"username": "{username}", "password": "{password}"}),
+        before=[post(SET_PASSWORD, NEXT, auth=TOKEN)],
+    ),
+    Case(
+        "a login trimmed at the change",
+        post("/auth/token/login/", {"username": "{username}", "password": NEXT["new_password"]}),
+        before=[post(SET_PASSWORD, {**NEXT, "new_password": f" {NEXT['new_password']} "}, auth=TOKEN)],
+    ),
 ]
 
 CASES = [*READING, *WRITING, *DELETING, *CHANGING]

@@ -95,11 +95,33 @@ FOLLOWING = [
     Case("a reset link twice", post(CONFIRM, PASSWORD), "", [FORGOT, post(CONFIRM, PASSWORD)]),
     Case("a reset link for a weak password", post(CONFIRM, {**PASSWORD, "new_password": "password"}), "", [FORGOT]),
     Case("a reset link for an easy password", post(CONFIRM, {**PASSWORD, "new_password": "aaaaaaaa"}), "", [FORGOT]),
-    Case("a token after a reset", get("/auth/users/me/", auth="Token {token}"), "reset-ends-sessions: 200 / 401", [get("/auth/users/me/", auth="Token {token}"), FORGOT, post(CONFIRM, PASSWORD)]),
-    Case("a login after a reset", post(LOGIN, {"username": "{username}", "password": PASSWORD["new_password"]}), "", [FORGOT, post(CONFIRM, PASSWORD)]),
-    Case("a name link for a bad name", post(CONFIRM_NAME, {**NAME, "new_username": "a b"}), "", [post(RESET_NAME, MAIL)]),
-    Case("a name link for a taken name", post(CONFIRM_NAME, {**NAME, "new_username": "{other_username}"}), "", [post(RESET_NAME, MAIL)]),
-    Case("a name link twice", post(CONFIRM_NAME, NAME), "links-once: -new_username +token", [post(RESET_NAME, MAIL), post(CONFIRM_NAME, NAME)]),
+    Case(
+        "a token after a reset",
+        get("/auth/users/me/", auth="Token {token}"),
+        "reset-ends-sessions: 200 / 401",
+        [get("/auth/users/me/", auth="Token {token}"), FORGOT, post(CONFIRM, PASSWORD)],
+    ),
+    Case(
+        "a login after a reset",
+        post(LOGIN, {"username": "{username}", "password": PASSWORD["new_password"]}),
+        "",
+        [FORGOT, post(CONFIRM, PASSWORD)],
+    ),
+    Case(
+        "a name link for a bad name", post(CONFIRM_NAME, {**NAME, "new_username": "a b"}), "", [post(RESET_NAME, MAIL)]
+    ),
+    Case(
+        "a name link for a taken name",
+        post(CONFIRM_NAME, {**NAME, "new_username": "{other_username}"}),
+        "",
+        [post(RESET_NAME, MAIL)],
+    ),
+    Case(
+        "a name link twice",
+        post(CONFIRM_NAME, NAME),
+        "links-once: -new_username +token",
+        [post(RESET_NAME, MAIL), post(CONFIRM_NAME, NAME)],
+    ),
 ]
 
 CASES = [*ACTIVATION, *ASKING, *FOLLOWING]

@@ -16,7 +16,13 @@ TOKENS = [
     Case("a multipart form", multipart(LOGIN, BY_NAME)),
     Case("by e-mail", post(LOGIN, BY_EMAIL), site="email"),
     Case("by e-mail in a form", form(LOGIN, BY_EMAIL), site="email"),
-    Case("by the e-mail in capitals", post(LOGIN, {**BY_EMAIL, "email": "me-{name}@EXAMPLE.COM"}), before=[get(ME, auth="Token {token}")], site="email", differs="any-case: 400 / 200 -non_field_errors"),
+    Case(
+        "by the e-mail in capitals",
+        post(LOGIN, {**BY_EMAIL, "email": "me-{name}@EXAMPLE.COM"}),
+        before=[get(ME, auth="Token {token}")],
+        site="email",
+        differs="any-case: 400 / 200 -non_field_errors",
+    ),
     Case("by username and e-mail", post(LOGIN, {**BY_NAME, **BY_EMAIL})),
     Case("by username and e-mail where e-mail is the login", post(LOGIN, {**BY_NAME, **BY_EMAIL}), site="email"),
     Case("a wrong password", post(LOGIN, {**BY_NAME, "password": "wrong"})),
@@ -33,21 +39,34 @@ TOKENS = [
     Case("a password that is null", post(LOGIN, {**BY_NAME, "password": None})),
     Case("a name that is null", post(LOGIN, {**BY_NAME, "username": None})),
     Case("a name that is a list", post(LOGIN, {**BY_NAME, "username": ["a"]}), differs="texts: username"),
-    Case("a name that is a number", post(LOGIN, {**BY_NAME, "username": 7}), differs="no-coercion: -non_field_errors +username"),
+    Case(
+        "a name that is a number",
+        post(LOGIN, {**BY_NAME, "username": 7}),
+        differs="no-coercion: -non_field_errors +username",
+    ),
     Case("broken JSON", raw("POST", LOGIN, "{"), differs="texts: detail"),
     Case("spaces around the password", post(LOGIN, {**BY_NAME, "password": " {password} "})),
     Case("a space behind the username", post(LOGIN, {**BY_NAME, "username": "{username} "})),
     Case("a space behind the e-mail", post(LOGIN, {**BY_EMAIL, "email": "{email} "}), site="email"),
     Case("unknown fields", post(LOGIN, {**BY_NAME, "remember": True})),
     Case("with Basic credentials", post(LOGIN, BY_NAME, auth="Basic c3RhZ2luZzpwYXNzd29yZA==")),
-    Case("with a dead token", post(LOGIN, BY_NAME, auth="Token 9944b09199c62bcf9418ad846dd0e4bbdfc6ee4b"), differs="stale-login: 401 / 200 -detail"),
+    Case(
+        "with a dead token",
+        post(LOGIN, BY_NAME, auth="Token 9944b09199c62bcf9418ad846dd0e4bbdfc6ee4b"),
+        differs="stale-login: 401 / 200 -detail",
+    ),
     Case("GET by nobody", get(LOGIN), differs="texts: detail"),
     Case("no slash at the end", post("/auth/token/login", BY_NAME)),
     Case("logging out", post(LOGOUT, auth="Token {token}")),
     Case("logging out with a body", post(LOGOUT, {}, auth="Token {token}")),
     Case("logging out with a form", form(LOGOUT, {"a": "b"}, auth="Token {token}")),
     Case("logging out as nobody", post(LOGOUT), differs="texts: detail"),
-    Case("a token after logging out", get(ME, auth="Token {token}"), before=[post(LOGOUT, auth="Token {token}")], differs="texts: detail"),
+    Case(
+        "a token after logging out",
+        get(ME, auth="Token {token}"),
+        before=[post(LOGOUT, auth="Token {token}")],
+        differs="texts: detail",
+    ),
     Case("GET of logging out", get(LOGOUT, auth="Token {token}"), differs="texts: detail"),
 ]
 
@@ -73,17 +92,35 @@ JWTS = [
     Case("no pair for no body", post(CREATE)),
     Case("no pair for an empty object", post(CREATE, {})),
     Case("no pair for an empty form", form(CREATE, {})),
-    Case("refreshing", post(REFRESH, {"refresh": "{refresh}"}), differs="rotation: +access_expires_at +refresh +refresh_expires_at"),
-    Case("refreshing by a form", form(REFRESH, {"refresh": "{refresh}"}), differs="rotation: +access_expires_at +refresh +refresh_expires_at"),
-    Case("refreshing with an expired access token", post(REFRESH, {"refresh": "{refresh}"}, auth="JWT {expired}"), differs="rotation: +access_expires_at +refresh +refresh_expires_at"),
+    Case(
+        "refreshing",
+        post(REFRESH, {"refresh": "{refresh}"}),
+        differs="rotation: +access_expires_at +refresh +refresh_expires_at",
+    ),
+    Case(
+        "refreshing by a form",
+        form(REFRESH, {"refresh": "{refresh}"}),
+        differs="rotation: +access_expires_at +refresh +refresh_expires_at",
+    ),
+    Case(
+        "refreshing with an expired access token",
+        post(REFRESH, {"refresh": "{refresh}"}, auth="JWT {expired}"),
+        differs="rotation: +access_expires_at +refresh +refresh_expires_at",
+    ),
     Case("refreshing with rubbish", post(REFRESH, {"refresh": "rubbish"}), differs="texts: detail"),
     Case("refreshing with an access token", post(REFRESH, {"refresh": "{access}"}), differs="texts: detail"),
     Case("refreshing with nothing", post(REFRESH)),
     Case("refreshing with an empty object", post(REFRESH, {})),
     Case("refreshing with a blank", post(REFRESH, {"refresh": ""})),
     Case("refreshing with null", post(REFRESH, {"refresh": None})),
-    Case("refreshing with a number", post(REFRESH, {"refresh": 5}), differs="no-coercion: 401 / 400 code detail +refresh"),
-    Case("refreshing with an unknown field", post(REFRESH, {"refresh": "{refresh}", "a": "b"}), differs="rotation: +access_expires_at +refresh +refresh_expires_at"),
+    Case(
+        "refreshing with a number", post(REFRESH, {"refresh": 5}), differs="no-coercion: 401 / 400 code detail +refresh"
+    ),
+    Case(
+        "refreshing with an unknown field",
+        post(REFRESH, {"refresh": "{refresh}", "a": "b"}),
+        differs="rotation: +access_expires_at +refresh +refresh_expires_at",
+    ),
     Case("verifying an access token", post(VERIFY, {"token": "{access}"})),
     Case("verifying a refresh token", post(VERIFY, {"token": "{refresh}"})),
     Case("verifying by a form", form(VERIFY, {"token": "{access}"})),
@@ -101,7 +138,9 @@ WHO = [
     Case("me by an expired access token", get(ME, auth="JWT {expired}"), differs="texts: detail"),
     Case("me by rubbish as JWT", get(ME, auth="JWT rubbish"), differs="texts: detail"),
     Case("me by rubbish as Bearer", get(ME, auth="Bearer a.b.c"), differs="texts: detail"),
-    Case("writing by an expired access token", Request("PATCH", ME, {}, auth="Bearer {expired}"), differs="texts: detail"),
+    Case(
+        "writing by an expired access token", Request("PATCH", ME, {}, auth="Bearer {expired}"), differs="texts: detail"
+    ),
     Case("an unknown token", get(ME, auth="Token 9944b09199c62bcf9418ad846dd0e4bbdfc6ee4b"), differs="texts: detail"),
     Case("Basic credentials", get(ME, auth="Basic c3RhZ2luZzpwYXNzd29yZA=="), differs="texts: detail"),
     Case("a scheme alone", get(ME, auth="Token"), differs="texts: detail"),
@@ -110,7 +149,11 @@ WHO = [
     Case("token in lower case", get(ME, auth="token {token}")),
     Case("bearer in lower case", get(ME, auth="bearer {access}"), differs="schemes: 401 / 200 -detail"),
     Case("me after being deactivated", get(ME, auth="Token {token}"), is_active=False, differs="texts: detail"),
-    Case("me with a JWT after being deactivated", get(ME, auth="JWT {access}"), before=[post(VERIFY, {"token": "{access}"})]),
+    Case(
+        "me with a JWT after being deactivated",
+        get(ME, auth="JWT {access}"),
+        before=[post(VERIFY, {"token": "{access}"})],
+    ),
 ]
 
 CASES = [*TOKENS, *JWTS, *WHO]

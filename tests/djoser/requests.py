@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import httpx
 
+Kind = Literal["username", "email", "activation"]  # of a Django service: see `site.configure`
 _NAME = re.compile(r"\{(\w+)\}")
 # What every refusal of Invitree has beside the members that djoser's has: the difference `error-members`.
 ERROR_MEMBERS = frozenset({"type", "title", "status", "code", "detail", "error", "trace_id"})
@@ -68,7 +69,7 @@ class Case:
     request: Request
     differs: str = ""
     before: Sequence[Request] = ()
-    site: Literal["username", "email", "activation"] = "username"
+    site: Kind = "username"
     is_staff: bool = False
     is_active: bool = True
 
@@ -122,7 +123,7 @@ def _members(answer: httpx.Response) -> dict[str, Any]:
     if isinstance(body, list) and body:
         ids = [one["id"] for one in body]
         whole = {"array": "sorted" if ids == sorted(ids) else "not sorted"}
-        return whole | ({name: ... for name in body[0]} if len(body) > 1 else _members_of(body[0]))
+        return whole | (dict.fromkeys(body[0], ...) if len(body) > 1 else _members_of(body[0]))
     return _members_of(body) if isinstance(body, dict) else {}
 
 

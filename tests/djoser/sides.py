@@ -176,9 +176,7 @@ class Invitree(Side):
 def expired_token(cast: Cast, person: Person) -> str:
     """Return an access token of a person, rightly signed, that has expired."""
     an_hour_ago = cast.here.clock.now() - timedelta(hours=1)
-    claims = access_claims(
-        program_id=person.program_id, user_id=person.id, session_id=1, nonce="n", now=an_hour_ago
-    )
+    claims = access_claims(program_id=person.program_id, user_id=person.id, session_id=1, nonce="n", now=an_hour_ago)
     return cast.here.keys.sign(claims)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.cast import Cast
 from tests.djoser import accounts, links, logging_in, signing_up
-from tests.djoser.requests import ERROR_MEMBERS, Case, difference, post
+from tests.djoser.requests import ERROR_MEMBERS, Case, difference
 from tests.djoser.sides import CONFIRMING, Djoser, Invitree, Side, Site, sites
 from tests.postbox import Postbox
 

@@ -4,7 +4,7 @@ from django.contrib.auth.models import AbstractUser
 from django.db import models
 
 
-class User(AbstractUser):
+class User(AbstractUser):  # type: ignore[misc]
     """Somebody who logs in by e-mail address."""
 
     email = models.EmailField(unique=True)
