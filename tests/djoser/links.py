@@ -1,8 +1,8 @@
 """Requests that ask for mail and follow the links in it."""
 
-from typing import Any
+from collections.abc import Iterator
 
-from tests.djoser.requests import Case, form, get, post
+from tests.djoser.requests import Case, Request, form, get, post
 from tests.djoser.signing_up import NEW, USERS
 
 ACTIVATE, RESEND = "/auth/users/activation/", "/auth/users/resend_activation/"
@@ -11,6 +11,7 @@ RESET_NAME, CONFIRM_NAME = "/auth/users/reset_username/", "/auth/users/reset_use
 LINK = {"uid": "{uid}", "token": "{link}"}
 MAIL = {"email": "{email}"}
 FORGOT = post(RESET, MAIL)
+ADVICE = "password-advice: new_password"
 PASSWORD = {**LINK, "new_password": "a walrus in the attic"}
 NAME = {**LINK, "new_username": "{name}-2"}
 LOGIN = "/auth/token/login/"
@@ -18,7 +19,7 @@ SIGN_UP = post(USERS, NEW)
 MINE = {"email": NEW["email"]}
 
 
-def _active(name: str, request: Any, *before: Any, differs: str = "") -> Case:
+def _active(name: str, request: Request, *before: Request, differs: str = "") -> Case:
     return Case(name, request, differs, [SIGN_UP, *before], "activation")
 
 
@@ -49,7 +50,7 @@ ACTIVATION = [
 ]
 
 ASKING = [
-    Case(f"{path} {said}", request)
+    Case(f"{path} {said}", request, "texts: email" if said == "with an object" else "")
     for path in (RESET, RESET_NAME)
     for said, request in (
         ("for somebody", post(path, MAIL)),
@@ -68,33 +69,38 @@ ASKING = [
     )
 ]
 
+
+def following(path: str, asking: str, new: str, text: str, faults: str = "") -> Iterator[Case]:
+    """Yield the requests that follow a link in order to change what somebody logs in with."""
+    good = {**LINK, new: text}
+
+    def case(said: str, request: Request, differs: str = "") -> Case:
+        return Case(f"{path} {said}", request, differs, [post(asking, MAIL)])
+
+    yield case("with the link", post(path, good))
+    yield case("by a form", form(path, good))
+    yield case("with a bad token", post(path, {**good, "token": "bad"}))
+    yield case("with a bad uid", post(path, {**good, "uid": "bad"}))
+    yield case("with a uid that is padded", post(path, {**good, "uid": "{uid}=="}))
+    yield case("with nothing", post(path, {}), faults)
+    yield case("with no body", post(path), faults)
+    yield case("with blanks", post(path, dict.fromkeys(good, "")), faults)
+    yield case("with nulls", post(path, dict.fromkeys(good)), faults)
+    yield case("without the new", post(path, LINK))
+    yield case("retyped the same", post(path, {**good, f"re_{new}": text}))
+    yield case("retyped otherwise", post(path, {**good, f"re_{new}": "x"}), "retyped: 204 / 400 +non_field_errors")
+    yield case("with an unknown field", post(path, {**good, "a": "b"}))
+    yield case("with Basic credentials", post(path, good, auth="Basic c3RhZ2luZzpwYXNzd29yZA=="))
+
+
 FOLLOWING = [
-    *(
-        Case(f"{path} {said}", request, differs, [post(asking, MAIL)])
-        for path, asking, good, new in (
-            (CONFIRM, RESET, PASSWORD, "new_password"),
-            (CONFIRM_NAME, RESET_NAME, NAME, "new_username"),
-        )
-        for said, request, differs in (
-            ("with the link", post(path, good), ""),
-            ("by a form", form(path, good), ""),
-            ("with a bad token", post(path, {**good, "token": "bad"}), ""),
-            ("with a bad uid", post(path, {**good, "uid": "bad"}), ""),
-            ("with a uid that is padded", post(path, {**good, "uid": "{uid}=="}), ""),
-            ("with nothing", post(path, {}), ""),
-            ("with no body", post(path), ""),
-            ("with blanks", post(path, {"uid": "", "token": "", new: ""}), ""),
-            ("with nulls", post(path, {"uid": None, "token": None, new: None}), ""),
-            ("without the new", post(path, LINK), ""),
-            ("retyped the same", post(path, {**good, f"re_{new}": good[new]}), ""),
-            ("retyped otherwise", post(path, {**good, f"re_{new}": "x"}), "retyped: 204 / 400 +non_field_errors"),
-            ("with an unknown field", post(path, {**good, "a": "b"}), ""),
-            ("with Basic credentials", post(path, good, auth="Basic c3RhZ2luZzpwYXNzd29yZA=="), ""),
-        )
-    ),
+    *following(CONFIRM, RESET, "new_password", "a walrus in the attic"),
+    *following(CONFIRM_NAME, RESET_NAME, "new_username", "{name}-2", "all-missing: +token +uid"),
     Case("a reset link twice", post(CONFIRM, PASSWORD), "", [FORGOT, post(CONFIRM, PASSWORD)]),
-    Case("a reset link for a weak password", post(CONFIRM, {**PASSWORD, "new_password": "password"}), "", [FORGOT]),
-    Case("a reset link for an easy password", post(CONFIRM, {**PASSWORD, "new_password": "aaaaaaaa"}), "", [FORGOT]),
+    Case("a reset link for a weak password", post(CONFIRM, {**PASSWORD, "new_password": "password"}), ADVICE, [FORGOT]),
+    Case(
+        "a reset link for an easy password", post(CONFIRM, {**PASSWORD, "new_password": "aaaaaaaa"}), ADVICE, [FORGOT]
+    ),
     Case(
         "a token after a reset",
         get("/auth/users/me/", auth="Token {token}"),

@@ -50,8 +50,8 @@ class Request:
 
 def _fill(value: Any, values: Mapping[str, str]) -> Any:
     if isinstance(value, str):
-        whole = _NAME.fullmatch(value)
-        return values[whole[1]] if whole else _NAME.sub(lambda match: values[match[1]], value)
+        filled = _NAME.sub(lambda match: values[match[1]], value)
+        return int(filled) if value == "{id}" else filled
     if isinstance(value, dict):
         return {_fill(key, values): _fill(one, values) for key, one in value.items()}
     return value
