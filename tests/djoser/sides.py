@@ -188,8 +188,11 @@ class Site:
         (folder / "mail").mkdir(parents=True)
         command = [sys.executable, "-m", "tests.djoser.site", str(folder), kind]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    def url(self) -> str:
+        """Return where it is, as soon as it says so."""
         assert self.process.stdout is not None
-        self.url = f"http://127.0.0.1:{int(self.process.stdout.readline())}"
+        return f"http://127.0.0.1:{int(self.process.stdout.readline())}"
 
     def stop(self) -> None:
         """End the process."""
@@ -202,7 +205,8 @@ def sites(folder: Path, kinds: tuple[str, ...]) -> Iterator[Mapping[str, Site]]:
     """Run a Django service of each kind."""
     running: dict[str, Site] = {}
     try:
-        running |= {kind: Site(folder / kind, kind) for kind in kinds}
+        for kind in kinds:
+            running[kind] = Site(folder / kind, kind)
         yield running
     finally:
         for site in running.values():

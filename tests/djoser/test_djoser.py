@@ -27,7 +27,7 @@ async def running(
     """The Django services, and a program of Invitree's that asks for confirmed addresses, as one of them does."""
     await cast.here.db.execute("INSERT INTO programs (slug, activation) VALUES ($1, 'required')", CONFIRMING)
     with sites(tmp_path_factory.mktemp("django"), ("username", "email", "activation")) as each:
-        clients = {kind: httpx.AsyncClient(base_url=site.url) for kind, site in each.items()}
+        clients = {kind: httpx.AsyncClient(base_url=site.url()) for kind, site in each.items()}
         yield {kind: (site, clients[kind]) for kind, site in each.items()}
         for http in clients.values():
             await http.aclose()
