@@ -127,6 +127,8 @@ DELETING = [
     ),
     Case("DELETE by nobody", Request("DELETE", ME, PASSWORD), differs="texts: detail"),
     Case("DELETE of another", delete(THEIRS, PASSWORD), differs="hidden: 403 / 404 detail"),
+    Case("DELETE of another as staff", delete(THEIRS, PASSWORD), is_staff=True),
+    Case("PUT of another as staff", put(THEIRS, {"username": "{name}-2"}), is_staff=True, site="email"),
     Case("a token after DELETE", get(ME, auth=TOKEN), before=[delete(ME, PASSWORD)], differs="texts: detail"),
     Case(
         "signing up again after DELETE",

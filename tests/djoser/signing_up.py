@@ -166,6 +166,18 @@ _ODD_ADDRESSES = (
 )
 ADDRESSES = [
     *(Case(f"the address {address}", post(USERS, {**NEW, "email": address})) for address in _ODD_ADDRESSES),
+    Case("an address in another script", post(USERS, {**NEW, "email": "{name}@b\u00fccher.de"})),
+    Case(
+        "an address with an accent",
+        post(USERS, {**NEW, "email": "{name}\u00e9@example.com"}),
+        differs="odd-addresses: 400 / 201 -email",
+    ),
+    Case("an address with a quoted part", post(USERS, {**NEW, "email": '"{name} b"@example.com'})),
+    Case(
+        "an address with an IP address",
+        post(USERS, {**NEW, "email": "{name}@[127.0.0.1]"}),
+        differs="odd-addresses: 201 / 400 +email",
+    ),
     Case("the address {name}@example", post(USERS, {**NEW, "email": "{name}@example"}), differs="texts: email"),
     *(
         Case(f"the address {address}", post(USERS, {**NEW, "email": address}), differs="addresses: 201 / 400 +email")
