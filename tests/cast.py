@@ -21,6 +21,7 @@ PASSWORD = "correct horse battery staple"
 NOWHERE = Origin()
 _numbers = itertools.count(1)
 _ALWAYS = {"type", "title", "status", "code", "detail", "error"}
+_USUAL = _ALWAYS | {"trace_id", "messages"}
 
 
 def in_days(days: int) -> str:
@@ -29,14 +30,23 @@ def in_days(days: int) -> str:
 
 
 def refused(answer: httpx.Response, status: int, code: str, **fields: list[str]) -> dict[str, Any]:
-    """Check that an answer is exactly this problem, with these lists under these fields and no others; return it."""
+    """Check that an answer is exactly this problem, with these lists under these fields and no others; return it.
+
+    `unauthenticated` is `token_not_valid` where the request had an access token.
+    """
+    scheme = answer.request.headers.get("authorization", "").partition(" ")[0].lower()
+    if code == "unauthenticated" and scheme in ("jwt", "bearer"):
+        code = "token_not_valid"
     body: dict[str, Any] = answer.json()
     assert (answer.status_code, body.get("status"), body.get("code")) == (status, status, code), answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
+    is_plain = answer.request.url.path.startswith(("/auth", "/api"))
+    assert answer.headers["content-type"] == ("application/json" if is_plain else "application/problem+json")
     assert body["type"] == "https://invitree.dev/problems/" + code.replace("_", "-")
     assert body["title"]
     assert body["detail"] == body["error"] != ""
-    assert {name: texts for name, texts in body.items() if name not in _ALWAYS | {"trace_id"}} == fields, answer.text
+    assert {name: texts for name, texts in body.items() if name not in _ALWAYS | {"trace_id", "messages"}} == fields, (
+        answer.text
+    )
     assert body.get("trace_id", answer.headers["x-request-id"]) == answer.headers["x-request-id"]
     assert answer.headers["cache-control"] == "no-store"
     assert ("www-authenticate" in answer.headers) == (status == 401)

@@ -23,6 +23,7 @@ from invitree.credentials import api as credentials_api
 from invitree.credentials import pages as account_pages
 from invitree.express import Express
 from invitree.kit.apidocs import docs_handlers
+from invitree.kit.body import BodyRequest
 from invitree.kit.cache import Cache
 from invitree.kit.clock import Clock
 from invitree.kit.db import Database
@@ -43,7 +44,6 @@ from invitree.sessions import actions as sessions
 from invitree.sessions import api as sessions_api
 from invitree.signup import api as signup_api
 from invitree.users import api as users_api
-from invitree.users.rules import common_passwords
 
 _ORPHAN_CHECK_S = 0.2
 _QUEUE_A_CONNECTION = 50  # the quickest of questions are asked so often in a tenth of a second
@@ -91,6 +91,7 @@ def create_app(settings: Settings) -> Litestar:
             lifespan=[partial(_opened, settings=settings)],
             openapi_config=MANUAL,
             exception_handlers=EXCEPTION_HANDLERS,
+            request_class=BodyRequest,
             before_request=answer_options,
             request_max_body_size=BODY_LIMIT_BYTES,
             logging_config=None,
@@ -143,7 +144,6 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     listener = Listener(settings.database_url, clock=here.clock, caches=caches, hears=hears)
     await listener.start()
     await here.tally.start()
-    common_passwords()
     try:
         yield here
     finally:

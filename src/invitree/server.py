@@ -198,9 +198,6 @@ def _load() -> None:
             import granian.server  # noqa: F401
 
             from invitree import app  # noqa: F401
-            from invitree.users.rules import common_passwords
-
-            common_passwords()
     finally:
         gc.freeze()
         gc.enable()

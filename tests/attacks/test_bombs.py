@@ -14,7 +14,7 @@ from tests.attacks.wire import request, send, statuses
 from tests.cast import Cast, Person, refused
 from tests.operations import BODIES, Operation, address, filled
 from tests.process import Service
-from tests.sessions.test_bad_bodies import answer_lists, headers_of
+from tests.sessions.test_bad_bodies import OWN, answer_lists, headers_of
 
 LIMIT = 64 * 1024
 HOST, JSON = "Host: invitree.test", "Content-Type: application/json"
@@ -76,7 +76,7 @@ async def test_what_no_field_takes_is_refused(
     good = await filled(cast, alice, route)
     before = await cast.contents()
     for value in VALUES:
-        for name in (*good, "x"):
+        for name in (*good, "x") if route.path in OWN else good:
             rest = json.dumps({other: text for other, text in good.items() if other != name})[1:-1]
             answer = await ask(client, alice, route, f'{{"{name}":{value}{"," * bool(rest)}{rest}}}'.encode())
             assert answer.status_code == 400, (name, value[:20], answer.text[:200])

@@ -297,7 +297,8 @@ class TestUid:
             ("IDE", None),
             ("MQo", None),
             ("MV8w", None),
-            ("MQ==", None),
+            ("MQ==", 1),
+            (" MQ\n", 1),
             ("MR", None),
             ("", None),
             ("M", None),
@@ -307,7 +308,7 @@ class TestUid:
             ("MQ\u200b", None),
         ],
     )  # fmt: skip
-    def test_an_id_has_one_spelling(self, uid: str, user_id: int | None) -> None:
+    def test_uid_decodes_to_one_id(self, uid: str, user_id: int | None) -> None:
         assert decode_uid(uid) == user_id
 
 

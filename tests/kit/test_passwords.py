@@ -231,7 +231,7 @@ async def test_every_failed_login_is_the_same_work_where_some_came_from_django(
     await cast.deactivate(inactive)
     work = Work(monkeypatch)
     logins = [{"email": person.email} for person in (inactive, older, newest)]
-    logins += [{"username": older.username}, {"username": "nobody"}, {"email": "nobody@example.com"}, {}]
+    logins += [{"username": older.username}, {"username": "nobody"}, {"email": "nobody@example.com"}]
     for login in logins:
         assert (await client.post(path, json={**login, "password": PASSWORD})).status_code in (400, 401)
         assert work.done() == (1, 800), login

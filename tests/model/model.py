@@ -33,6 +33,12 @@ NO_ACCOUNT = refusal(401, "no_active_account")
 BAD_TOKEN = refusal(401, "token_not_valid")
 WRONG_PASSWORD = refusal(400, "invalid_input", current_password="Invalid password.")
 EMAIL_TAKEN = refusal(400, "invalid_input", email="A user with that email already exists.")
+BOTH_TAKEN = refusal(
+    400,
+    "invalid_input",
+    email="A user with that email already exists.",
+    username="A user with that username already exists.",
+)
 USERNAME_TAKEN = refusal(400, "invalid_input", username="A user with that username already exists.")
 DEAD_CODE = refusal(400, "invalid_input", referral_code="This referral code is not valid.")
 TODAY_OR_BEFORE = refusal(400, "invalid_input", expiration_date="It must be later than today.")
@@ -129,6 +135,8 @@ class Model:
 
     def sign_up(self, new: User, *, code: str) -> User | Refusal:
         """Add somebody, who has an id from the service by then or is refused."""
+        if self.living(key=new.key) and self.living(username=new.username):
+            return BOTH_TAKEN
         if self.living(key=new.key):
             return EMAIL_TAKEN
         if self.living(username=new.username):

@@ -154,9 +154,8 @@ async def test_a_forged_token_gets_the_one_401(
 ) -> None:
     await cast.member()  # user 1, whom some forgeries name
     token = forged(await claims_of(here, cast, await cast.member()))
-    usual = await ask(client, "nonsense")
     for scheme in ("Bearer", "JWT", "Token"):
-        answer = await ask(client, token, scheme)
+        answer, usual = await ask(client, token, scheme), await ask(client, "nonsense", scheme)
         refused(answer, 401, "unauthenticated")
         assert answer.content == usual.content
     verified = await client.post("/auth/jwt/verify/", json={"token": token[:8000]})

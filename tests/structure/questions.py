@@ -52,6 +52,7 @@ USUAL: Arguments = {
     "expires_at": _NOW + _HOUR,
     "life": _HOUR,
     "before": 2**53,
+    "after": 0,
     "limit": 21,
     "source": "seed",
     "job": "send_mail",
@@ -112,8 +113,10 @@ ROWS: Mapping[str, Arguments] = {
     "users.activate": {},
     "users.deactivate": {},
     "users.find_claim": {},
+    "users.find_claim_by_both": {},
     "users.find_claim_by_email": {},
     "users.find_claim_by_username": {},
+    "users.find_taken": {},
     "users.find_user": {},
     "users.hold_password": {},
     "users.insert_user": {

@@ -1,5 +1,7 @@
 """base/emails.py: the three forms of an address."""
 
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,7 +36,7 @@ from invitree.base.emails import masked, parse_email
 def test_an_address_has_three_forms(typed: str, key: str, identity: str) -> None:
     email = parse_email(typed)
     assert email is not None
-    assert (email.typed, email.key, email.identity) == (typed.strip(), key, identity)
+    assert (email.typed, email.key, email.identity) == (unicodedata.normalize("NFC", typed.strip()), key, identity)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +48,6 @@ def test_an_address_has_three_forms(typed: str, key: str, identity: str) -> None
         "a",
         "a@",
         "@b.com",
-        "a@b",
         "a b@example.com",
         "a@exam ple.com",
         "a@@example.com",

@@ -4,26 +4,26 @@ import random
 import string
 
 import pytest
-from email_validator import SPECIAL_USE_DOMAIN_NAMES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from invitree.base import emails
 from invitree.base.emails import Email, parse_email
 
+SPECIAL = sorted(name.removeprefix(".") for name in emails._SPECIAL)
 TOPS = ["com", "c", "museum", "co.uk", "xn--p1ai", "com1", "1", "a1", "example", "onion", "local", "arpa"]
 LABELS = st.one_of(
     st.sampled_from(
         ["xn--mnchen-3ya", "xn--", "xn--a", "ab--cd", "a--b", "-a", "a-", "a" * 60, "a" * 63, "a" * 64, "0"]
     ),
-    st.sampled_from(sorted(SPECIAL_USE_DOMAIN_NAMES)),
+    st.sampled_from(SPECIAL),
     st.text("abz019-", min_size=1, max_size=8),
     st.text("abz019-", min_size=50, max_size=66),
 )
 DOMAINS = st.builds(
     lambda labels, top: ".".join([*labels, top]),
     st.lists(LABELS, max_size=3),
-    st.one_of(st.sampled_from(TOPS), st.sampled_from(sorted(SPECIAL_USE_DOMAIN_NAMES)), LABELS),
+    st.one_of(st.sampled_from(TOPS), st.sampled_from(SPECIAL), LABELS),
 )
 LOCALS = st.one_of(
     st.text("abz019._+-", min_size=1, max_size=12),
@@ -63,7 +63,7 @@ def test_and_so_is_what_nearly_does(text: str) -> None:
     assert parse_email(text) == by_the_library(text)
 
 
-@pytest.mark.parametrize("name", sorted(SPECIAL_USE_DOMAIN_NAMES))
+@pytest.mark.parametrize("name", SPECIAL)
 @pytest.mark.parametrize("before", ["", "a.", "a.b.", "a"])
 def test_names_for_special_uses_are_answered_as_by_the_library(name: str, before: str) -> None:
     text = f"alice@{before}{name}"

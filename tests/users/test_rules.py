@@ -13,6 +13,10 @@ from invitree.users.rules import clean_username, password_complaints
 
 SHORT = "This password is too short. It must contain at least 8 characters."
 LONG = "This password is too long. It must contain at most 1024 characters."
+DIGITS = "This password is entirely numeric."
+EASY = "This password is too easy to guess."
+ANOTHER_WORD = "Add another word or two. Uncommon words are better."
+NO_REPEATS = "Avoid repeated words and characters."
 COMMON = "This password is too common."
 LIKE_EMAIL = "The password is too similar to the email."
 LIKE_USERNAME = "The password is too similar to the username."
@@ -23,38 +27,38 @@ LIKE_USERNAME = "The password is too similar to the username."
     [
         ("correct horse battery staple", []),
         ("zq8#kV2w", []),
-        ("x" * 1024, []),
+        ("zq8#kV2w" * 128, []),
         ("пароль-сложный-42", []),
-        ("        x9zq", []),
         ("zq8#kV2", [SHORT]),
-        ("", [SHORT]),
         ("x" * 1025, [LONG]),
         ("x" * 60_000, [LONG]),
-        ("password", [COMMON]),
-        ("PassWord", [COMMON]),
-        ("123456", [SHORT, COMMON]),
-        ("qwertyuiop", [COMMON]),
-        ("marylou@example.com", [LIKE_EMAIL]),
-        ("marylou1", [LIKE_EMAIL]),
-        ("MARYLOU1", [LIKE_EMAIL]),
-        ("wonderwoman7", [LIKE_USERNAME]),
-        ("namowrednow", [LIKE_USERNAME]),
+        ("password", [COMMON, ANOTHER_WORD]),
+        ("letmein123", [COMMON, ANOTHER_WORD]),
+        ("123456", [SHORT, DIGITS, COMMON, ANOTHER_WORD]),
+        ("8374650192", [DIGITS]),
+        ("aaaaaaaa", [EASY, 'Repeats like "aaa" are easy to guess.', ANOTHER_WORD, NO_REPEATS]),
+        ("abcdefgh", [EASY, 'Sequences like "abc" or "6543" are easy to guess.', ANOTHER_WORD, "Avoid sequences."]),
+        ("солнышко1", [EASY, ANOTHER_WORD]),
+        ("acmerewards", [EASY, ANOTHER_WORD]),
+        ("marylou@example.com", [LIKE_EMAIL, EASY, ANOTHER_WORD]),
+        ("mArylou1-zq8#", [LIKE_EMAIL]),
+        ("namowrednow#Kz", [LIKE_USERNAME, EASY, ANOTHER_WORD, "Reversed words aren't much harder to guess."]),
     ],
     ids=lambda value: str(value)[:30],
 )
 def test_a_password_meets_every_complaint_it_deserves(password: str, complaints: list[str]) -> None:
-    found = password_complaints(password, email="marylou@example.com", username="wonderwoman")
+    found = password_complaints(password, email="marylou@example.com", username="wonderwoman", program="acmerewards")
     assert [text.en for text in found] == complaints
     assert all(text.ru and text.ru != text.en for text in found)
 
 
 def test_a_name_of_two_letters_forbids_nothing() -> None:
-    assert password_complaints("zq8#kV2w", email="zq@k.io", username="zq") == []
+    assert password_complaints("zq8#kV2w", email="zq@k.io", username="zq", program="") == []
 
 
 def test_a_hostile_password_takes_no_time() -> None:
     began = time.perf_counter()
-    password_complaints("ab" * 512, email="ab" * 127, username="ab" * 75)
+    password_complaints("ab" * 512, email="ab" * 127, username="ab" * 75, program="")
     assert time.perf_counter() - began < 0.2
 
 
@@ -71,8 +75,7 @@ def test_a_hostile_password_takes_no_time() -> None:
         ("ﷺ" * 20, None),
         ("", None),
         ("bo b", None),
-        (" bob", None),
-        ("bob\n", None),
+        (" bob\n", "bob"),
         ("bob\0", None),
         ("b/o", None),
         ("<b>", None),

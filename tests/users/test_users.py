@@ -12,9 +12,7 @@ from tests.cast import PASSWORD, Cast, Person, refused
 from tests.credentials.steps import (
     BAD_NAME,
     NAME_TAKEN,
-    NOT_KNOWN,
     NULL,
-    REQUIRED,
     WRONG_TYPE,
     bearer,
     done,
@@ -23,12 +21,11 @@ from tests.credentials.steps import (
 )
 
 USERS, ME = "/auth/users/", "/auth/users/me/"
+IS_NULL = "This field may not be null."
 BLANK, TOO_LONG = "This field may not be blank.", "Ensure this field has no more than 150 characters."
 BAD_NAMES = [
     ("", BLANK),
     ("a b", BAD_NAME),
-    (" anna", BAD_NAME),
-    ("anna\n", BAD_NAME),
     ("anna/..", BAD_NAME),
     ("<b>", BAD_NAME),
     ("an\u200bna", BAD_NAME),
@@ -67,14 +64,14 @@ class TestListUsers:
             assert (answer.status_code, answer.json()) == (200, [shown(person)])
             assert "link" not in answer.headers
 
-    async def test_staff_see_everybody_page_by_page_newest_first(
+    async def test_staff_see_everybody_page_by_page_by_id(
         self, client: httpx.AsyncClient, cast: Cast, here: Resources
     ) -> None:
         eve = await cast.stranger(staff=True)
         people = [eve]
         for _ in range(6):
             await cast.member()  # of another program, in between
-            people.insert(0, await join(cast, here, eve))
+            people.append(await join(cast, here, eve))
         path, seen, pages = f"{USERS}?limit=3", [], 0
         while path:
             answer = await client.get(path, headers=eve.headers)
@@ -114,6 +111,13 @@ class TestListUsers:
         staff = await cast.staff()
         answer = await client.get(USERS, params={name: value}, headers=staff.headers)
         refused(answer, 400, "invalid_input", **{name: ["This value is not allowed here."]})
+
+    @pytest.mark.parametrize("name", ["page", "offset"])
+    async def test_pages_by_number_are_refused(self, client: httpx.AsyncClient, cast: Cast, name: str) -> None:
+        member = await cast.member()
+        for path in (USERS, f"{ME}events/", f"/api/users/{member.id}/"):
+            answer = await client.get(path, params={name: "2"}, headers=member.headers)
+            refused(answer, 400, "invalid_input", **{name: ["Pages go by `after` here: follow the Link header."]})
 
     async def test_a_page_has_a_hundred_rows_at_most(self, client: httpx.AsyncClient, cast: Cast) -> None:
         staff = await cast.staff()
@@ -239,13 +243,13 @@ class TestWriteUser:
     @pytest.mark.parametrize(
         ("more", "fields"),
         [
-            ({"email": "new@example.com"}, {"email": [NOT_KNOWN]}),
-            ({"is_staff": True}, {"is_staff": [NOT_KNOWN]}),
-            ({"id": 1}, {"id": [NOT_KNOWN]}),
-            ({"password": PASSWORD}, {"password": [NOT_KNOWN]}),
-            ({"program_id": 2}, {"program_id": [NOT_KNOWN]}),
+            ({"email": "new@example.com"}, {"email": ["Change the address with POST /auth/users/set_email/."]}),
+            ({"email": None}, {"email": [IS_NULL]}),
+            ({"id": 1}, {"id": ["This cannot be changed."]}),
             ({"username": 1}, {"username": [WRONG_TYPE]}),
             ({"username": ["x"]}, {"username": [WRONG_TYPE]}),
+            ({"username": None}, {"username": [IS_NULL]}),
+            ({"username": " "}, {"username": ["This field may not be blank."]}),
             ({"username": "x\0"}, {"username": [NULL]}),
         ],
         ids=str,
@@ -265,23 +269,17 @@ class TestWriteUser:
             refused(answer, 400, "invalid_input", **fields)
         assert await cast.contents() == before
 
-    async def test_an_empty_body_is_no_change_or_refused(
-        self, client: httpx.AsyncClient, cast: Cast, method: str
-    ) -> None:
+    async def test_what_was_read_can_be_put_back(self, client: httpx.AsyncClient, cast: Cast, method: str) -> None:
         alice, bob, staff = await cast.member(), await cast.member(), await cast.staff()
         before = await cast.contents()
         for path, asking in ((ME, alice), (one(alice.id), alice), (one(alice.id), staff)):
-            answer = await client.request(method, path, json={}, headers=asking.headers)
-            if method == "PATCH":
+            loaded = (await client.get(path, headers=asking.headers)).json()
+            for body in (loaded, {**loaded, "first_name": "Alice", "is_staff": True}, {}):
+                answer = await client.request(method, path, json=body, headers=asking.headers)
                 assert (answer.status_code, answer.json()) == (200, shown(alice))
-            else:
-                refused(answer, 400, "invalid_input", username=[REQUIRED])
-        answer = await client.request(method, ME, json={"username": None}, headers=alice.headers)
-        if method == "PATCH":
+            answer = await client.request(method, path, headers=asking.headers)
             assert (answer.status_code, answer.json()) == (200, shown(alice))
-            refused(await client.patch(one(bob.id), json={}, headers=alice.headers), 404, "not_found")
-        else:
-            refused(answer, 400, "invalid_input", username=[WRONG_TYPE])
+        refused(await client.request(method, one(bob.id), json={}, headers=alice.headers), 404, "not_found")
         assert await cast.contents() == before
 
     async def test_nobody_writes_an_account_without_a_session(

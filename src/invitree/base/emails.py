@@ -17,6 +17,9 @@ _PLAIN = re.compile(
 )
 _SHORT = 64
 _SPECIAL = tuple(f".{name}" for name in SPECIAL_USE_DOMAIN_NAMES)
+# The library's documented way to take addresses of such domains: people in a closed network have some (`is_local`).
+SPECIAL_USE_DOMAIN_NAMES.clear()
+_NOBODYS = (".invalid", "@invalid")  # RFC 2606; deleted accounts have such addresses
 
 
 class Email(Struct, frozen=True):
@@ -26,6 +29,12 @@ class Email(Struct, frozen=True):
     key: str
     identity: str
 
+    @property
+    def is_local(self) -> bool:
+        """Whether its domain is reserved or has no dot, so that mail reaches it in a network of one's own at most."""
+        domain = self.key.rpartition("@")[2]
+        return "." not in domain or f".{domain}".endswith(_SPECIAL)
+
 
 def parse_email(text: str) -> Email | None:
     """Return the forms of an address, or None where it is not one. Asks no name server.
@@ -33,17 +42,21 @@ def parse_email(text: str) -> Email | None:
     `key` is NFKC, case-folded, with the domain in its IDNA ASCII form: addresses that people take for the same have one
     key. `identity` also drops a plus tag and, at Gmail, the dots: never unique, used only to flag.
     """
-    typed = text.strip()
-    if len(typed) <= _SHORT and (match := _PLAIN.fullmatch(typed)) and not typed.endswith(_SPECIAL):
+    typed = unicodedata.normalize("NFC", text.strip())
+    if len(typed) <= _SHORT and (match := _PLAIN.fullmatch(typed)) and not typed.endswith(_NOBODYS):
         return _email(typed, match["local"], match["domain"])
     if len(typed) > _LONGEST or not typed.isprintable():
         return None
     try:
-        parsed = validate_email(unicodedata.normalize("NFKC", typed), check_deliverability=False)
+        parsed = validate_email(
+            unicodedata.normalize("NFKC", typed), check_deliverability=False, globally_deliverable=False
+        )
     except (EmailNotValidError, UnicodeError):
         return None
     local = unicodedata.normalize("NFKC", parsed.local_part.casefold())
     email = _email(typed, local, (parsed.ascii_domain or parsed.domain).lower())
+    if email.key.endswith(_NOBODYS):
+        return None
     # Folding may make it longer than an address can be, and people are looked up by their keys.
     return email if email.key == typed or parse_email(email.key) else None
 
@@ -63,5 +76,5 @@ def masked(email_key: str) -> str:
     Takes the key and not what was typed, which may have other characters for the at sign and the dots.
     """
     local, _, domain = email_key.rpartition("@")
-    name, _, top = domain.rpartition(".")
-    return f"{local[:1]}***@{name[:1]}***.{top}"
+    name, dot, top = domain.rpartition(".")
+    return f"{local[:1]}***@{(name or top)[:1]}***{dot and f'.{top}'}"

@@ -6,7 +6,7 @@ The class is the code (`CodeActive` is `code_active`), its docstring is the Engl
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 Language = Literal["en", "ru"]
 
@@ -33,9 +33,16 @@ class Problem(Exception):
     traced: ClassVar[bool] = True
     retry_after_s: int | None = None
 
-    def __init__(self, fields: Fields | None = None, *, retry_after_s: int | None = None) -> None:
+    def __init__(
+        self,
+        fields: Fields | None = None,
+        *,
+        retry_after_s: int | None = None,
+        members: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(self.code)
         self.fields: Fields = fields or {}
+        self.members = members or {}  # what else its body has
         if retry_after_s is not None:
             self.retry_after_s = retry_after_s
 
@@ -69,6 +76,12 @@ class MalformedJson(
     Problem, status=400, title="Malformed JSON", ru_title="Неверный JSON", ru="Тело запроса не является верным JSON."
 ):
     """The body is not well-formed JSON."""
+
+
+class MalformedForm(
+    Problem, status=400, title="Malformed form", ru_title="Неверная форма", ru="Тело запроса не является верной формой."
+):
+    """The body is not a well-formed form in UTF-8."""
 
 
 class InvalidCredentials(
@@ -204,9 +217,9 @@ class UnsupportedMediaType(
     status=415,
     title="Unsupported media type",
     ru_title="Неподдерживаемый тип данных",
-    ru="Отправьте тело как application/json.",
+    ru="Отправьте тело как application/json, application/x-www-form-urlencoded или multipart/form-data.",
 ):
-    """Send the body as application/json."""
+    """Send the body as application/json, application/x-www-form-urlencoded or multipart/form-data."""
 
 
 class IdempotencyKeyReused(

@@ -66,6 +66,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     `outbox` in the data directory."""
     mail_from: str = "Invitree <invitree@localhost>"
     """The sender of mail."""
+    allow_local_email: bool = False
+    """Let people sign up with addresses that exist in a local network or a test suite alone, such as `me@corp.local`,
+    `me@localhost` and `me@example.test`."""
     throttle: str = "on"
     """`on`, or `off` for load tests."""
     limit_login: str = "10/5m"

@@ -8,17 +8,19 @@ from msgspec import Meta, Struct
 
 from invitree.base.problems import NotFound, TooManyRequests, Unauthenticated
 from invitree.closure.actions import delete_account
-from invitree.kit.body import takes
+from invitree.kit.body import VERBATIM, takes
 from invitree.kit.resources import resources
 from invitree.kit.web import BODY, answers
 from invitree.sessions.api import MEMBERS, author_of, caller_of
 from invitree.users.api import UserId, may_see, prove_password
 
 
-class DeleteUserIn(Struct, forbid_unknown_fields=True):
+class DeleteUserIn(Struct):
     """Proof that it is you."""
 
-    current_password: Annotated[str, Meta(description="Your own.", examples=["correct horse battery"])]
+    current_password: Annotated[
+        str, Meta(min_length=1, description="Your own.", examples=["correct horse battery"]), VERBATIM
+    ]
 
 
 async def delete_me(request: Request[Any, Any, Any], data: JSONBody[DeleteUserIn]) -> None:

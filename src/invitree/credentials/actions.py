@@ -13,11 +13,12 @@ from invitree.kit.resources import Resources
 from invitree.mails.actions import send_link, send_notice
 from invitree.mails.rules import LinkKind
 from invitree.mails.store import delete_unused_tokens, find_token, use_token
+from invitree.programs.store import Program
 from invitree.sessions.actions import announce_user, end_every_session
 from invitree.sessions.store import Caller
 from invitree.users import store
 from invitree.users.actions import Proof, hold, taken
-from invitree.users.rules import BAD_EMAIL, EMAIL_TAKEN, INVALID_PASSWORD, password_complaints
+from invitree.users.rules import BAD_EMAIL, EMAIL_TAKEN, INVALID_PASSWORD, clean_password, password_complaints
 from invitree.users.store import Account, User
 
 # Announced when a user has another address: what was found under the old one is not to be shown.
@@ -74,11 +75,13 @@ async def activate(here: Resources, link: Followed, *, origin: Origin) -> None:
         )
 
 
-def check_password(password: str, *, email: str, username: str) -> None:
-    """Say whether this can be a user's new password. Raises InvalidInput on `new_password`."""
-    address = parse_email(email)
-    if complaints := password_complaints(password, email=address.key if address else "", username=username):
+def accepted_password(password: str, *, email: str, username: str, program: Program) -> str:
+    """Return a user's new password in the form it is hashed in. Raises InvalidInput on `new_password`."""
+    address, password = parse_email(email), clean_password(password)
+    key = address.key if address else ""
+    if complaints := password_complaints(password, email=key, username=username, program=program.slug):
         raise InvalidInput({"new_password": complaints})
+    return password
 
 
 async def set_password(here: Resources, caller: Caller, *, proof: Proof, password: str, origin: Origin) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from litestar import Request, post
 from litestar.params import JSONBody
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from invitree.base.emails import Email, parse_email
 from invitree.base.problems import (
@@ -20,88 +20,94 @@ from invitree.base.tokens import program_of as program_in
 from invitree.credentials import actions
 from invitree.credentials.actions import Followed
 from invitree.idempotency.api import REPEATABLE, once
-from invitree.kit.body import takes
+from invitree.kit.body import VERBATIM, takes
 from invitree.kit.origin import origin_of
 from invitree.kit.resources import resources
 from invitree.kit.throttle import limit
 from invitree.kit.web import BODY, answers
 from invitree.mails.actions import ResetKind, send_link_to_whoever_has
 from invitree.mails.rules import LinkKind, decode_uid
+from invitree.programs.actions import get_program
 from invitree.sessions.api import ANYONE, MEMBERS, author_of, caller_of, program_of
 from invitree.users.actions import rename
 from invitree.users.api import prove_password
-from invitree.users.rules import BAD_EMAIL, BAD_USERNAME, PASSWORDS_DIFFER, clean_username
+from invitree.users.rules import BAD_EMAIL, BAD_USERNAME, PASSWORDS_DIFFER, clean_username, email_complaints
 
 _USERNAMES_DIFFER = Text("The two username fields didn't match.", "Введённые имена пользователя не совпадают.")
+_EMAILS_DIFFER = Text("The two email fields didn't match.", "Введённые адреса не совпадают.")
 _ACTIVATION_OFF = Text("Addresses are not confirmed here.", "Здесь адреса не подтверждаются.")
 
-Uid = Annotated[str, Meta(max_length=200, description="As in the link.", examples=["NDI"])]
-LinkToken = Annotated[str, Meta(max_length=200, description="As in the link.", examples=["1.x5C1WvNcFvnG0kEJ3oB8sA"])]
-Password = Annotated[str, Meta(max_length=4096, examples=["correct horse battery"])]
+Uid = Annotated[str, Meta(min_length=1, max_length=200, description="As in the link.", examples=["NDI"])]
+LinkToken = Annotated[
+    str, Meta(min_length=1, max_length=200, description="As in the link.", examples=["1.x5C1WvNcFvnG0kEJ3oB8sA"])
+]
+Password = Annotated[str, Meta(min_length=1, max_length=4096, examples=["correct horse battery"]), VERBATIM]
 NewPassword = Annotated[
     str,
     Meta(
-        description="8 to 1,024 characters, not a common one, not like the e-mail or username.",
+        min_length=1,
+        description="8 to 1,024 characters, hard to guess, not like the e-mail or username.",
         examples=["staple battery horse"],
     ),
 ]
 Again = Annotated[str, Meta(description="The same again, to be compared.")]
-EmailText = Annotated[str, Meta(max_length=254, examples=["alice@example.com"])]
+EmailText = Annotated[str, Meta(min_length=1, max_length=254, examples=["alice@example.com"])]
 Username = Annotated[str, Meta(min_length=1, max_length=150, examples=["alice"])]
 
 
-class ActivationIn(Struct, forbid_unknown_fields=True):
+class ActivationIn(Struct):
     """What a link to confirm an address has in it."""
 
     uid: Uid
     token: LinkToken
 
 
-class EmailIn(Struct, forbid_unknown_fields=True):
+class EmailIn(Struct):
     """An address."""
 
     email: EmailText
 
 
-class SetPasswordIn(Struct, forbid_unknown_fields=True):
+class SetPasswordIn(Struct):
     """The password and its successor."""
 
     current_password: Password
     new_password: NewPassword
-    re_new_password: Again | None = None
+    re_new_password: Again | UnsetType = UNSET
 
 
-class ResetPasswordIn(Struct, forbid_unknown_fields=True):
+class ResetPasswordIn(Struct):
     """What a link to reset a password has in it, and the new password."""
 
     uid: Uid
     token: LinkToken
     new_password: NewPassword
-    re_new_password: Again | None = None
+    re_new_password: Again | UnsetType = UNSET
 
 
-class SetUsernameIn(Struct, forbid_unknown_fields=True):
+class SetUsernameIn(Struct):
     """The password and another username."""
 
     current_password: Password
     new_username: Username
-    re_new_username: Again | None = None
+    re_new_username: Again | UnsetType = UNSET
 
 
-class ResetUsernameIn(Struct, forbid_unknown_fields=True):
+class ResetUsernameIn(Struct):
     """What a link to reset a username has in it, and the new username."""
 
     uid: Uid
     token: LinkToken
     new_username: Username
-    re_new_username: Again | None = None
+    re_new_username: Again | UnsetType = UNSET
 
 
-class SetEmailIn(Struct, forbid_unknown_fields=True):
+class SetEmailIn(Struct):
     """The password and another address."""
 
     current_password: Password
     new_email: EmailText
+    re_new_email: Again | UnsetType = UNSET
 
 
 async def _charge_mail(request: Request[Any, Any, Any], program_id: int, email: str, *, field: str) -> Email:
@@ -186,13 +192,13 @@ async def resend_activation(request: Request[Any, Any, Any], data: JSONBody[Emai
 async def set_password(request: Request[Any, Any, Any], data: JSONBody[SetPasswordIn]) -> None:
     """Change your password. Every other session ends, and every link that was sent to you and not followed."""
     _compare(data.new_password, data.re_new_password, PASSWORDS_DIFFER)
-    caller = caller_of(request)
-    actions.check_password(data.new_password, email=caller.email, username=caller.username)
+    caller, program = caller_of(request), await program_of(request)
+    password = actions.accepted_password(
+        data.new_password, email=caller.email, username=caller.username, program=program
+    )
     proof = await prove_password(request, data.current_password)
     await _charge_mail(request, proof.program_id, caller.email, field="current_password")  # the notice of it
-    await actions.set_password(
-        resources(request), caller, proof=proof, password=data.new_password, origin=origin_of(request)
-    )
+    await actions.set_password(resources(request), caller, proof=proof, password=password, origin=origin_of(request))
 
 
 @post("/users/reset_password", **takes(EmailIn), **_LIMITED, summary="Forgot your password?")
@@ -214,8 +220,11 @@ async def reset_password_confirm(request: Request[Any, Any, Any], data: JSONBody
     """
     _compare(data.new_password, data.re_new_password, PASSWORDS_DIFFER)
     link = await _follow(request, "password_reset", data.uid, data.token)
-    actions.check_password(data.new_password, email=link.user.email, username=link.user.username)
-    await actions.reset_password(resources(request), link, password=data.new_password, origin=origin_of(request))
+    program = await get_program(resources(request), link.program_id)
+    password = actions.accepted_password(
+        data.new_password, email=link.user.email, username=link.user.username, program=program
+    )
+    await actions.reset_password(resources(request), link, password=password, origin=origin_of(request))
 
 
 @post("/users/set_username", **takes(SetUsernameIn), **_MEMBERS, summary="Change your username")
@@ -265,6 +274,10 @@ async def set_email(request: Request[Any, Any, Any], data: JSONBody[SetEmailIn])
 
     Until then nothing changes.
     """
+    _compare(data.new_email, data.re_new_email, _EMAILS_DIFFER)
+    takes_local = resources(request).settings.allow_local_email
+    if complaints := email_complaints(parse_email(data.new_email), takes_local=takes_local):
+        raise InvalidInput({"new_email": complaints})
     proof = await prove_password(request, data.current_password)
     address = await _charge_mail(request, proof.program_id, data.new_email, field="new_email")
     await actions.ask_for_email(resources(request), proof, address=address, origin=origin_of(request))
@@ -278,8 +291,8 @@ async def set_email_confirm(request: Request[Any, Any, Any], data: JSONBody[Acti
     await actions.change_email(resources(request), link, origin=origin_of(request))
 
 
-def _compare(value: str, again: str | None, text: Text) -> None:
-    if again is not None and again != value:
+def _compare(value: str, again: str | UnsetType, text: Text) -> None:
+    if again is not UNSET and again != value:
         raise InvalidInput({NON_FIELD: [text]})
 
 

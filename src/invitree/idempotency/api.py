@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Response
+from litestar.enums import RequestEncodingType
 from litestar.params import HeaderParameter
 from msgspec import Struct, structs
 
@@ -55,7 +56,7 @@ def once(handle: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]
     async def act(*, request: Request[Any, Any, Any], idempotency_key: str | None = None, **given: Any) -> Any:
         if idempotency_key is None:
             return await handle(request=request, **given)
-        here, asked = resources(request), await _asked(request, idempotency_key)
+        here, asked = resources(request), await _asked(request, idempotency_key, given.get("data"))
         answer = await _find(here.db, asked)
         if answer is None:
             try:
@@ -74,15 +75,18 @@ def once(handle: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]
     return act
 
 
-async def _asked(request: Request[Any, Any, Any], key: str) -> _Asked:
+async def _asked(request: Request[Any, Any, Any], key: str, data: Any) -> _Asked:
     """Return what stands for a request. The body may hold a password, so that nothing can be read from it offline."""
+    is_multipart = request.content_type[0] == RequestEncodingType.MULTI_PART
+    # Each sending of the same multipart form has another boundary.
+    body = msgspec.json.encode(data) if is_multipart else await request.body()
     program, caller, keys = await program_of(request), request.scope["user"], resources(request).keys
     who = str(caller.user_id) if caller else ""
     what = f"{request.method} {request.scope['path'].rstrip('/')}?{request.scope['query_string'].decode('latin-1')}"
     return _Asked(
         program.id,
         sha256(f"{who} {key}".encode()).digest(),
-        keys.hashes(f"idempotent {what} {(await request.body()).decode('latin-1')}"),
+        keys.hashes(f"idempotent {what} {body.decode('latin-1')}"),
     )
 
 

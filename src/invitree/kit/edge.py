@@ -17,7 +17,7 @@ from prometheus_client import Histogram
 
 from invitree.base.problems import Unavailable
 from invitree.kit.log import trace_id
-from invitree.kit.web import PROBLEM_MEDIA_TYPE, tell
+from invitree.kit.web import tell
 
 _SECONDS = Histogram(
     "invitree_request_seconds",
@@ -93,9 +93,8 @@ class Edge:
 
 async def _refuse(scope: Scope, _receive: Receive, send: Send) -> None:
     """Answer as cheaply as can be, and without a line in the log: there may be thousands a second."""
-    accepted = next((value for name, value in scope["headers"] if name == b"accept-language"), b"")
-    told, body = tell(Unavailable(), accepted.decode("latin-1"), trace_id=trace_id.get())
-    told |= {"Content-Type": PROBLEM_MEDIA_TYPE, "Content-Length": str(len(body))}
+    told, body = tell(Unavailable(), scope)
+    told["Content-Length"] = str(len(body))
     headers = [(name.lower().encode(), value.encode()) for name, value in told.items()]
     start: Any = {"type": "http.response.start", "status": Unavailable.status, "headers": headers}
     await send(start)

@@ -6,18 +6,31 @@ from litestar import Request
 from litestar.datastructures import ResponseHeader
 from litestar.params import QueryParameter
 
+from invitree.base.problems import InvalidInput, Text
+
 LARGEST_ID = 2**53 - 1  # the largest that every JSON client holds exactly (RFC 8259, 6)
 
+_USE_AFTER = Text(
+    "Pages go by `after` here: follow the Link header.", "Страницы здесь листают по `after`: следуйте заголовку Link."
+)
+
 Limit = Annotated[int, QueryParameter(ge=1, le=100, description="Rows a page.")]
-After = Annotated[
-    int, QueryParameter(ge=1, le=LARGEST_ID, description="Where the page before ended; follow `Link` for it.")
-]
+_AFTER = QueryParameter(ge=1, le=LARGEST_ID, description="Where the page before ended; follow `Link` for it.")
+After = Annotated[int, _AFTER]
+AfterIfAny = Annotated[int | None, _AFTER]
 LINK = ResponseHeader(name="Link", description='The next page, `<…>; rel="next"` (RFC 8288).', documentation_only=True)
 
 
 def next_page(last_id: int, *, limit: int) -> dict[str, str]:
     """Return the header that leads to the page after the row with this id."""
     return {"Link": f'<?limit={limit}&after={last_id}>; rel="next"'}
+
+
+def refuse_other_paging(request: Request[Any, Any, Any]) -> None:
+    """Raise InvalidInput where a client asks for pages as other services number them, and would get the first again."""
+    other = [name for name in ("page", "offset") if name in request.query_params]
+    if other:
+        raise InvalidInput({name: [_USE_AFTER] for name in other})
 
 
 def is_plain_id(number: int, request: Request[Any, Any, Any]) -> bool:

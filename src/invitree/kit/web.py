@@ -11,9 +11,11 @@ import asyncpg
 import msgspec
 import structlog
 from litestar import Request, Response
+from litestar.enums import RequestEncodingType
 from litestar.exceptions import HTTPException
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.spec import Example, OpenAPIResponse, Operation
+from litestar.openapi.spec import Example, OpenAPIResponse, Operation, RequestBody
 from litestar.types import ExceptionHandlersMap
 from msgspec import Meta, Struct
 
@@ -23,12 +25,20 @@ from invitree.kit.db import OUTAGES
 
 PROBLEM_TYPE = "https://invitree.dev/problems/"
 PROBLEM_MEDIA_TYPE = "application/problem+json"
+JSON_MEDIA_TYPE = "application/json"
+_CLIENTS_OF_DJOSER = ("/auth/", "/api/")
 BODY_LIMIT_BYTES = 64 * 1024
 _log = structlog.get_logger()
 
 # Any operation may answer these; a body adds its own ways to be wrong.
 ALWAYS = (problems.Internal, problems.Unavailable)
-BODY = (problems.InvalidInput, problems.MalformedJson, problems.TooLarge, problems.UnsupportedMediaType)
+BODY = (
+    problems.InvalidInput,
+    problems.MalformedJson,
+    problems.MalformedForm,
+    problems.TooLarge,
+    problems.UnsupportedMediaType,
+)
 
 
 class ProblemOut(Struct, rename={"problem_type": "type"}):
@@ -53,6 +63,8 @@ def answers(*kinds: type[Problem]) -> dict[int, ResponseSpec]:
     """Return what an operation may refuse with, for the OpenAPI document: a response a status, an example a problem."""
     by_status: dict[int, list[type[Problem]]] = {}
     possible: tuple[type[Problem], ...] = (*kinds, *ALWAYS)
+    if problems.Unauthenticated in kinds and problems.TokenNotValid not in kinds:
+        possible = (*possible, problems.TokenNotValid)  # the same refusal, of an access token
     for kind in possible:
         by_status.setdefault(kind.status, []).append(kind)
     return {
@@ -69,7 +81,7 @@ def answers(*kinds: type[Problem]) -> dict[int, ResponseSpec]:
 
 @dataclass
 class DocumentedOperation(Operation):
-    """An operation that is documented with our problems alone.
+    """An operation under `/auth` or `/api`: its body is JSON or a form, and its problems have either media type.
 
     Litestar adds a 400 of its own shape to whatever has a parameter, though a path that does not parse is a 404.
     """
@@ -77,8 +89,17 @@ class DocumentedOperation(Operation):
     def __post_init__(self) -> None:
         for status, response in list((self.responses or {}).items()):
             content = response.content or {} if isinstance(response, OpenAPIResponse) else {}
-            if int(status) >= 400 and PROBLEM_MEDIA_TYPE not in content:
+            if int(status) < 400:
+                continue
+            if PROBLEM_MEDIA_TYPE in content:
+                content[JSON_MEDIA_TYPE] = content[PROBLEM_MEDIA_TYPE]
+            else:
                 del (self.responses or {})[status]
+        if isinstance(self.request_body, RequestBody):
+            self.request_body.required = False  # none is an empty object
+            taken = self.request_body.content
+            schema = taken[RequestEncodingType.JSON]
+            taken |= {RequestEncodingType.URL_ENCODED: schema, RequestEncodingType.MULTI_PART: schema}
 
 
 def _example(kind: type[Problem]) -> Example:
@@ -101,26 +122,37 @@ def body_of(problem: Problem, language: Language, *, trace_id: str) -> dict[str,
     for name, texts in problem.fields.items():
         # A field of the client's invention may not pose as one of ours.
         body.setdefault(name, [text[index] for text in texts])
+    body |= problem.members
     if problem.traced:
         body["trace_id"] = trace_id
     return body
 
 
 def respond(request: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
-    """Return the response for a problem, in the language that the client prefers."""
-    headers, body = tell(problem, request.headers.get("accept-language", ""), trace_id=trace_id(request.scope))
-    return Response(body, status_code=problem.status, headers=headers, media_type=PROBLEM_MEDIA_TYPE)
+    """Return the response for a problem, in the language and the media type that the client prefers."""
+    headers, body = tell(problem, request.scope)
+    return Response(body, status_code=problem.status, headers=headers)
 
 
-def tell(problem: Problem, accept_language: str, *, trace_id: str) -> tuple[dict[str, str], bytes]:
-    """Return the headers and the body with which a problem is told, in the language that the client prefers."""
-    language = language_of(accept_language)
-    headers = {"Content-Language": language, "Vary": "Accept-Language"}
+def tell(problem: Problem, scope: Mapping[str, Any]) -> tuple[dict[str, str], bytes]:
+    """Return the headers and the body with which a problem is told to the client of an ASGI request.
+
+    Clients of djoser look for `application/json`; they get `application/problem+json` where they accept it by name.
+    """
+    asked = {name: value.decode("latin-1") for name, value in scope["headers"] if name.startswith(b"accept")}
+    language = language_of(asked.get(b"accept-language", ""))
+    named = PROBLEM_MEDIA_TYPE in asked.get(b"accept", "").lower()
+    is_plain = not named and f"{scope['path']}/".startswith(_CLIENTS_OF_DJOSER)
+    headers = {
+        "Content-Type": JSON_MEDIA_TYPE if is_plain else PROBLEM_MEDIA_TYPE,
+        "Content-Language": language,
+        "Vary": "Accept, Accept-Language",
+    }
     if problem.retry_after_s is not None:
         headers["Retry-After"] = str(problem.retry_after_s)
     if problem.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="invitree", Token realm="invitree", JWT realm="invitree"'
-    return headers, msgspec.json.encode(body_of(problem, language, trace_id=trace_id))
+    return headers, msgspec.json.encode(body_of(problem, language, trace_id=trace_id(scope)))
 
 
 def trace_id(scope: Mapping[str, Any]) -> str:
@@ -163,10 +195,25 @@ def _on_http_exception(request: Request[Any, Any, Any], error: HTTPException) ->
         fields = _parameters(error)
         # Litestar's name for the body, complained about where there is none.
         return respond(request, problems.MalformedJson() if "data" in fields else problems.InvalidInput(fields))
+    if kind is not problems.MethodNotAllowed:
+        return respond(request, kind())
+    methods = (error.headers or {}).get("allow", "").split(", ")
+    if _is_for_members(request, {*methods} - {"OPTIONS"}):
+        return respond(request, problems.Unauthenticated())  # as Django REST framework, which asks who before what
     response = respond(request, kind())
-    if kind is problems.MethodNotAllowed:
-        response.headers["Allow"] = _allowed((error.headers or {}).get("allow", "").split(", "))
+    response.headers["Allow"] = _allowed(methods)
     return response
+
+
+def _is_for_members(request: Request[Any, Any, Any], methods: Iterable[str]) -> bool:
+    """Return whether nobody has logged in for this request, and all that its address does is for those who have."""
+    if request.headers.get("authorization"):
+        return False
+    find, path = request.app.asgi_router.handle_routing, request.scope["path"].rstrip("/") or "/"
+    handlers = [find(path=path, method=method)[1] for method in methods]
+    return bool(handlers) and all(
+        isinstance(one, HTTPRouteHandler) and {} not in (one.security or [{}]) for one in handlers
+    )
 
 
 async def answer_options(request: Request[Any, Any, Any]) -> Response[None] | None:

@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 
 from invitree.base.emails import masked
 from invitree.base.problems import InvalidInput, NotFound, Unauthenticated
-from invitree.kit.paging import LARGEST_ID, LINK, After, Limit, is_plain_id, next_page
+from invitree.kit.paging import LARGEST_ID, LINK, After, Limit, is_plain_id, next_page, refuse_other_paging
 from invitree.kit.resources import resources
 from invitree.kit.web import answers
 from invitree.referrals import store
@@ -56,6 +56,7 @@ async def list_referrals(
     The user and staff see addresses. Others see them masked or, where the program's policy is `owner_only`, get a 404.
     """
     caller, db = caller_of(request), resources(request).db
+    refuse_other_paging(request)
     openly = caller.sees_all_of(referrer_id)
     if not is_plain_id(referrer_id, request):
         raise NotFound

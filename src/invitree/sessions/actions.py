@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Annotated
 
 import msgspec
@@ -32,6 +33,7 @@ from invitree.sessions.store import Caller, Family, RefreshToken
 
 # Announced when a user's sessions end, or the user is another: what is remembered of the user is not to be used.
 TOPIC = "users"
+SCHEMES = frozenset({"token", "jwt", "bearer"})
 _REMEMBERED_S = 10.0
 _log = structlog.get_logger()
 
@@ -46,6 +48,15 @@ class Pair(Struct, frozen=True):
         ),
     ]
     access: Annotated[str, Meta(description="A JWT, good for 5 minutes.", examples=["eyJ0eXAiOiJKV1Qi…"])]
+    refresh_expires_at: datetime
+    access_expires_at: datetime
+
+
+class _Refresh(Struct, frozen=True):
+    """A refresh token and when it ends."""
+
+    text: str
+    expires_at: datetime
 
 
 async def open_token_session(
@@ -87,7 +98,7 @@ async def open_jwt_session(
     if session_id is None:
         return None
     refresh = seal(program_id=program_id, secret=new_token())
-    await store.insert_refresh_token(
+    expires_at = await store.insert_refresh_token(
         tx,
         program_id=program_id,
         session_id=session_id,
@@ -95,7 +106,7 @@ async def open_jwt_session(
         token_hash=here.keys.hash(refresh),
         life=REFRESH_LIFE,
     )
-    return Pair(refresh, _access(here, program_id, Family(session_id=session_id, user_id=user_id)))
+    return _pair(here, program_id, Family(session_id=session_id, user_id=user_id), _Refresh(refresh, expires_at))
 
 
 def remembered_caller(here: Resources, authorization: str) -> Caller | None:
@@ -204,21 +215,22 @@ async def refresh(here: Resources, token: str, *, origin: Origin) -> Pair:
         following = family and found and await _follow(tx, here.keys, program_id, family, found, token, origin)
     if not (family and following):
         raise TokenNotValid
-    return Pair(following, _access(here, program_id, family))
+    return _pair(here, program_id, family, following)
 
 
 async def _follow(
     tx: Transaction, keys: Keyring, program_id: int, family: Family, found: RefreshToken, token: str, origin: Origin
-) -> str | None:
+) -> _Refresh | None:
     """Return the successor of a locked refresh token, or None where it gets none."""
     successors = [seal(program_id=program_id, secret=secret) for secret in keys.successors(token)]
     turn = turn_for(
         expires_at=found.expires_at, used_at=found.used_at, successor_unused=found.successor_unused, now=found.now
     )
     if turn is Turn.REPEAT:
-        return next((text for text in successors if found.successor_hash in keys.hashes(text)), None)
+        text = next((text for text in successors if found.successor_hash in keys.hashes(text)), None)
+        return _Refresh(text, found.successor_expires_at) if text and found.successor_expires_at else None
     if turn is Turn.ROTATE and await store.use_refresh_token(tx, program_id=program_id, token_id=found.id):
-        await store.insert_refresh_token(
+        expires_at = await store.insert_refresh_token(
             tx,
             program_id=program_id,
             session_id=family.session_id,
@@ -226,7 +238,7 @@ async def _follow(
             token_hash=keys.hash(successors[0]),
             life=REFRESH_LIFE,
         )
-        return successors[0]
+        return _Refresh(successors[0], expires_at)
     if turn is Turn.STOLEN:
         await _end_stolen(tx, program_id, family, origin)
     return None
@@ -270,7 +282,7 @@ async def close_family(here: Resources, token: str, *, origin: Origin) -> None:
             await announce_user(tx, program_id=program_id, user_id=user_id)
 
 
-def _access(here: Resources, program_id: int, family: Family) -> str:
+def _pair(here: Resources, program_id: int, family: Family, refresh: _Refresh) -> Pair:
     claims = access_claims(
         program_id=program_id,
         user_id=family.user_id,
@@ -278,4 +290,6 @@ def _access(here: Resources, program_id: int, family: Family) -> str:
         nonce=new_token()[:12],
         now=here.clock.now(),
     )
-    return here.keys.sign(structs.asdict(claims))
+    # Clients of simplejwt read these two; since 5.5 it writes the id as a string.
+    access = here.keys.sign({**structs.asdict(claims), "user_id": claims.sub, "token_type": claims.typ})
+    return Pair(refresh.text, access, refresh.expires_at, datetime.fromtimestamp(claims.exp, UTC))

@@ -38,21 +38,32 @@ async def signed_in(connection: Connection, _handler: BaseRouteHandler) -> None:
 
 
 async def anyone(connection: Connection, _handler: BaseRouteHandler) -> None:
-    """Guard: let everybody through, but nobody whose credentials are wrong. Raises Unauthenticated."""
+    """Guard: let everybody through, but nobody whose credentials are wrong.
+
+    Credentials of a scheme that is not ours (`Basic`, of a proxy in front) are nobody's. Raises Unauthenticated, or
+    TokenNotValid for an access token, on which clients of simplejwt refresh.
+    """
     connection.scope["user"] = None
-    authorization = connection.headers.get("authorization")
-    if not authorization:
+    authorization = connection.headers.get("authorization", "")
+    scheme = authorization.strip().partition(" ")[0].lower()
+    if scheme not in actions.SCHEMES:
         return
     here = resources(connection)
     caller = actions.remembered_caller(here, authorization) if connection.scope.get("method") == "GET" else None
     if caller is None:
         caller = await actions.find_caller(here, authorization, home=partial(program_of, connection))
     if caller is None:
-        raise Unauthenticated
+        raise Unauthenticated if scheme == "token" else TokenNotValid(members=_AS_SIMPLEJWT)
     if caller.is_outdated:
         ip_prefix = origin_of(connection).ip_prefix
         await actions.note_presence(here, caller, authorization=authorization, ip_prefix=ip_prefix)
     connection.scope["user"] = caller
+
+
+# What simplejwt says of an access token beside `code`.
+_AS_SIMPLEJWT = {
+    "messages": [{"token_class": "AccessToken", "token_type": "access", "message": "Token is invalid or expired"}]
+}
 
 
 class _Door(TypedDict):
@@ -64,6 +75,8 @@ class _Door(TypedDict):
 # What a route says about who may use it: `@get("/", **MEMBERS)`.
 MEMBERS = _Door(guards=[signed_in], security=SECURITY, operation_class=DocumentedOperation)
 ANYONE = _Door(guards=[anyone], security=[{}, *SECURITY], operation_class=DocumentedOperation)
+# Where an `Authorization` header is not looked at: a stale one must not keep anybody from logging in.
+UNGUARDED = _Door(guards=[], security=[{}], operation_class=DocumentedOperation)
 
 
 def caller_of(request: Request[Any, Any, Any]) -> Caller:
@@ -91,7 +104,9 @@ async def program_of(connection: Connection) -> Program:
     return await get_program_of_host(here, connection.headers.get("host", ""))
 
 
-TokenText = Annotated[str, Meta(max_length=8192, examples=["1.j_yJQu7CUGdV6aSmlnKMI3UYUmRG3r8BcCqk0B4wwP0"])]
+TokenText = Annotated[
+    str, Meta(min_length=1, max_length=8192, examples=["1.j_yJQu7CUGdV6aSmlnKMI3UYUmRG3r8BcCqk0B4wwP0"])
+]
 
 
 class SessionOut(Struct):
@@ -105,13 +120,17 @@ class SessionOut(Struct):
     is_current: Annotated[bool, Meta(description="Whether this request is made with it.")]
 
 
-class RefreshIn(Struct, forbid_unknown_fields=True):
+class RefreshIn(Struct):
     """A refresh token."""
 
     refresh: TokenText
 
 
-class VerifyIn(Struct, forbid_unknown_fields=True):
+class LogOutIn(RefreshIn, forbid_unknown_fields=True):
+    """The refresh token of a session to end."""
+
+
+class VerifyIn(Struct):
     """An access or a refresh token."""
 
     token: TokenText
@@ -186,6 +205,7 @@ async def end_session(
     response_description="The next pair.",
     tags=["Sessions"],
     responses=answers(TokenNotValid, *BODY),
+    **UNGUARDED,
 )
 async def refresh(request: Request[Any, Any, Any], data: JSONBody[RefreshIn]) -> Pair:
     """Exchange a refresh token for a new pair.
@@ -205,6 +225,7 @@ async def refresh(request: Request[Any, Any, Any], data: JSONBody[RefreshIn]) ->
     response_description="The token is good.",
     tags=["Sessions"],
     responses=answers(TokenNotValid, *BODY),
+    **UNGUARDED,
 )
 async def verify(request: Request[Any, Any, Any], data: JSONBody[VerifyIn]) -> Nothing:
     """Say whether an access token or an unused refresh token is good."""
@@ -215,13 +236,14 @@ async def verify(request: Request[Any, Any, Any], data: JSONBody[VerifyIn]) -> N
 @post(
     "/jwt/logout",
     status_code=204,
-    **takes(RefreshIn),
+    **takes(LogOutIn),
     summary="Log out with a refresh token",
     response_description="The session has ended.",
     tags=["Sessions"],
     responses=answers(*BODY),
+    **UNGUARDED,
 )
-async def log_out_family(request: Request[Any, Any, Any], data: JSONBody[RefreshIn]) -> None:
+async def log_out_family(request: Request[Any, Any, Any], data: JSONBody[LogOutIn]) -> None:
     """End the session of a refresh token, access tokens included. Safe to repeat: an unknown token is no error."""
     await actions.close_family(resources(request), data.refresh, origin=origin_of(request))
 

@@ -42,6 +42,7 @@ class RefreshToken(Struct, frozen=True, kw_only=True):
     used_at: datetime | None
     successor_hash: bytes | None
     successor_unused: bool
+    successor_expires_at: datetime | None
     now: datetime
 
 
@@ -245,6 +246,7 @@ async def find_refresh_token(db: Queryable, *, program_id: int, hashes: Sequence
     row = await db.fetchrow(
         """
         SELECT t.id, t.expires_at, t.used_at, n.token_hash AS successor_hash,
+               n.expires_at AS successor_expires_at,
                n.id IS NOT NULL AND n.used_at IS NULL AS successor_unused, clock_timestamp() AS now
         FROM refresh_tokens t
         JOIN sessions s ON s.program_id = t.program_id AND s.id = t.session_id
@@ -273,12 +275,13 @@ async def use_refresh_token(db: Queryable, *, program_id: int, token_id: int) ->
 
 async def insert_refresh_token(
     db: Queryable, *, program_id: int, session_id: int, parent_id: int | None, token_hash: bytes, life: timedelta
-) -> None:
-    """Write the next refresh token of a family, or its first with no parent."""
-    await db.execute(
+) -> datetime:
+    """Write the next refresh token of a family, or its first with no parent; return when it ends."""
+    expires_at: datetime = await db.fetchval(
         """
         INSERT INTO refresh_tokens (program_id, session_id, parent_id, token_hash, expires_at)
         VALUES ($1, $2, $3, $4, clock_timestamp() + $5)
+        RETURNING expires_at
         """,
         program_id,
         session_id,
@@ -286,3 +289,4 @@ async def insert_refresh_token(
         token_hash,
         life,
     )
+    return expires_at

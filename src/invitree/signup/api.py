@@ -1,12 +1,13 @@
 """The public door."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from litestar import Request, post
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from invitree.base.emails import parse_email
-from invitree.base.problems import NON_FIELD, InvalidInput, TooManyRequests, Unauthenticated, UnknownProgram
+from invitree.base.problems import NON_FIELD, Fields, InvalidInput, TooManyRequests, Unauthenticated, UnknownProgram
 from invitree.idempotency.api import REPEATABLE, once
 from invitree.kit.body import json_body, takes
 from invitree.kit.origin import origin_of
@@ -15,12 +16,13 @@ from invitree.kit.throttle import limit
 from invitree.kit.web import BODY, answers
 from invitree.sessions.api import ANYONE, program_of
 from invitree.signup.actions import sign_up
+from invitree.signup.rules import missed_code
 from invitree.users.actions import admit
 from invitree.users.api import UserOut
-from invitree.users.rules import PASSWORDS_DIFFER
+from invitree.users.rules import PASSWORDS_DIFFER, account_complaints
 
 
-class SignUpIn(Struct, forbid_unknown_fields=True):
+class SignUpIn(Struct):
     """A new user."""
 
     email: Annotated[str, Meta(min_length=1, max_length=254, examples=["bob@example.com"])]
@@ -28,14 +30,26 @@ class SignUpIn(Struct, forbid_unknown_fields=True):
     password: Annotated[
         str,
         Meta(
-            description="8 to 1,024 characters, not a common one, not like the e-mail or username.",
+            min_length=1,
+            description="8 to 1,024 characters, hard to guess, not like the e-mail or username.",
             examples=["correct horse battery"],
         ),
     ]
-    re_password: Annotated[str, Meta(description="The password again, to be compared.")] | None = None
+    re_password: Annotated[str, Meta(description="The password again, to be compared.")] | UnsetType = UNSET
     referral_code: (
         Annotated[str, Meta(description="The code of whoever brought this user.", examples=["7K3M9XQ2AB"])] | None
     ) = None
+
+    @classmethod
+    def check(cls, fields: Mapping[str, Any]) -> Fields:
+        """Return what is wrong beside the types: a code under another name, which must not be dropped silently.
+
+        Where a field is missing or mistyped, what is wrong with the others is told with it.
+        """
+        complaints = missed_code(name for name, value in fields.items() if value and name not in cls.__struct_fields__)
+        if {"email", "username", "password"} <= fields.keys():
+            return complaints
+        return {**complaints, **account_complaints(fields)}
 
 
 @post(
@@ -69,14 +83,21 @@ async def register(
     then there is no user. Where the program asks for confirmed addresses (`activation`), the user cannot log in before
     following the link that is sent there.
     """
-    if data.re_password is not None and data.re_password != data.password:
+    if data.re_password is not UNSET and data.re_password != data.password:
         raise InvalidInput({NON_FIELD: [PASSWORDS_DIFFER]})
     here, program, origin = resources(request), await program_of(request), origin_of(request)
     await here.throttle.charge(request, program.id, limit("register", here.settings.limit_register, origin.network))
     if program.activation == "required" and (address := parse_email(data.email)):
         target = limit("mail_by_target", here.settings.limit_mail_by_target, address.identity)
         await here.throttle.charge(request, program.id, target)
-    applicant = await admit(here.hasher, email=data.email, username=data.username, password=data.password)
+    applicant = await admit(
+        here.hasher,
+        email=data.email,
+        username=data.username,
+        password=data.password,
+        program=program,
+        takes_local_email=here.settings.allow_local_email,
+    )
     user = await sign_up(here, program=program, applicant=applicant, referral_code=data.referral_code, origin=origin)
     return UserOut(email=user.email, id=user.id, username=user.username)
 

@@ -11,17 +11,20 @@ from invitree.events.store import Author, insert_event
 from invitree.kit.db import Database, Queryable
 from invitree.kit.passwords import Hasher, Match
 from invitree.kit.resources import Resources
+from invitree.programs.store import Program
 from invitree.sessions.actions import announce_user
 from invitree.users import store
 from invitree.users.rules import (
-    BAD_EMAIL,
     BAD_USERNAME,
     EMAIL_TAKEN,
     INVALID_PASSWORD,
     LONGEST_PASSWORD,
     USERNAME_TAKEN,
+    clean_password,
     clean_username,
+    email_complaints,
     name_key,
+    password_attempts,
     password_complaints,
 )
 from invitree.users.store import Claim, Credentials, User
@@ -63,15 +66,19 @@ class Applicant(Struct, frozen=True, kw_only=True):
     password_hash: str
 
 
-async def admit(hasher: Hasher, *, email: str, username: str, password: str) -> Applicant:
+async def admit(
+    hasher: Hasher, *, email: str, username: str, password: str, program: Program, takes_local_email: bool
+) -> Applicant:
     """Check what a new account is made of and hash its password. Raises InvalidInput with every complaint."""
-    address, name = parse_email(email), clean_username(username)
+    address, name, password = parse_email(email), clean_username(username), clean_password(password)
     complaints: dict[str, Sequence[Text]] = {
-        "email": [] if address else [BAD_EMAIL],
+        "email": email_complaints(address, takes_local=takes_local_email),
         "username": [] if name else [BAD_USERNAME],
-        "password": password_complaints(password, email=address.key if address else "", username=name or ""),
+        "password": password_complaints(
+            password, email=address.key if address else "", username=name or "", program=program.slug
+        ),
     }
-    if address is None or name is None or complaints["password"]:
+    if address is None or name is None or any(complaints.values()):
         raise InvalidInput({field: texts for field, texts in complaints.items() if texts})
     return Applicant(email=address, username=name, password_hash=await hasher.hash(password))
 
@@ -87,21 +94,31 @@ async def add_user(
     is_confirmed: bool = False,
 ) -> User:
     """Write a new user. Raises InvalidInput where the e-mail address or the username is taken."""
-    try:
-        user = await store.insert_user(
-            db,
-            program_id=program_id,
-            email=applicant.email,
-            username=applicant.username,
-            password_hash=applicant.password_hash,
-            is_staff=is_staff,
-            is_active=is_active,
-            is_confirmed=is_confirmed,
-        )
-    except asyncpg.UniqueViolationError as error:
-        raise taken(error, email="email", username="username") from None
+    user = await store.insert_user(
+        db,
+        program_id=program_id,
+        email=applicant.email,
+        username=applicant.username,
+        password_hash=applicant.password_hash,
+        is_staff=is_staff,
+        is_active=is_active,
+        is_confirmed=is_confirmed,
+    )
+    if user is None:
+        await _refuse_taken(db, program_id, applicant)
+        raise Unavailable  # taken a moment ago, and free by now
     await insert_event(db, program_id=program_id, kind="account.created", user_id=user.id, by=by)
     return user
+
+
+async def _refuse_taken(db: Queryable, program_id: int, applicant: Applicant) -> None:
+    """Raise InvalidInput for what somebody else has, the address or the username or both."""
+    email, username = await store.find_taken(
+        db, program_id=program_id, email_key=applicant.email.key, username=applicant.username
+    )
+    complaints = {"email": [EMAIL_TAKEN] if email else [], "username": [USERNAME_TAKEN] if username else []}
+    if email or username:
+        raise InvalidInput({field: texts for field, texts in complaints.items() if texts})
 
 
 def taken(error: asyncpg.UniqueViolationError, *, email: str, username: str) -> Exception:
@@ -165,12 +182,17 @@ async def try_password(here: Resources, *, program_id: int, login: Login, passwo
     claim = await _claim(here.db, program_id, login)
     # Who is inactive is nobody, in time as well.
     known = claim.known if claim.known and claim.known.is_active else None
-    # What is longer than any password can be is not worth hashing.
-    tried = password[: LONGEST_PASSWORD + 1]
-    match = await here.hasher.check(known.password_hash if known else None, tried, decoy=claim.decoy)
+    attempts, match = password_attempts(password), Match.WRONG
+    for attempt in attempts:
+        # What is longer than any password can be is not worth hashing.
+        tried = attempt[: LONGEST_PASSWORD + 1]
+        match = await here.hasher.check(known.password_hash if known else None, tried, decoy=claim.decoy)
+        if match is not Match.WRONG:
+            break
     if known is None or match is Match.WRONG:
         return Failure(claim.known.user_id if claim.known else None)
-    fresh = await _freshen(here, program_id, known, tried) if match is Match.RIGHT_BUT_STALE else None
+    is_stale = match is Match.RIGHT_BUT_STALE or attempt != attempts[0]
+    fresh = await _freshen(here, program_id, known, attempts[0]) if is_stale else None
     return Proof(program_id=program_id, user_id=known.user_id, password_hash=fresh or known.password_hash)
 
 
@@ -193,9 +215,11 @@ async def _freshen(here: Resources, program_id: int, known: Credentials, passwor
 async def _claim(db: Queryable, program_id: int, login: Login) -> Claim:
     if login.user_id is not None:
         return await store.find_claim(db, program_id=program_id, user_id=login.user_id)
+    # Nobody has an empty name or key; what is neither takes as long as what is one.
+    name, address = clean_username(login.username or "") or "", parse_email(login.email or "")
     if login.username and not login.email:
-        name = clean_username(login.username) or ""
         return await store.find_claim_by_username(db, program_id=program_id, username=name)
-    address = None if login.username else parse_email(login.email or "")
-    # Nobody has an empty key; what is no address, or both, takes as long as what is one.
-    return await store.find_claim_by_email(db, program_id=program_id, email_key=address.key if address else "")
+    key = address.key if address else ""
+    if login.username:
+        return await store.find_claim_by_both(db, program_id=program_id, email_key=key, username=name)
+    return await store.find_claim_by_email(db, program_id=program_id, email_key=key)

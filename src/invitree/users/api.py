@@ -6,35 +6,41 @@ from typing import Annotated, Any
 
 from litestar import Request, Response, get, patch, post, put
 from litestar.params import JSONBody, PathParameter
-from msgspec import Meta, Struct, structs
+from msgspec import UNSET, Meta, Struct, UnsetType, structs
 from msgspec.json import encode
 
+from invitree.base.emails import parse_email
 from invitree.base.problems import (
     NON_FIELD,
     InvalidCredentials,
     InvalidInput,
     NoActiveAccount,
     NotFound,
+    Text,
     TooManyRequests,
     Unauthenticated,
     Unavailable,
     UnknownProgram,
 )
 from invitree.events.store import Actor, Author, insert_event, list_events
-from invitree.kit.body import json_body, takes
+from invitree.kit.body import REQUIRED, VERBATIM, json_body, takes
 from invitree.kit.origin import origin_of
-from invitree.kit.paging import LARGEST_ID, LINK, After, Limit, is_plain_id, next_page
+from invitree.kit.paging import LARGEST_ID, LINK, After, AfterIfAny, Limit, is_plain_id, next_page, refuse_other_paging
 from invitree.kit.resources import resources
 from invitree.kit.throttle import limit as limited
 from invitree.kit.web import BODY, answers
 from invitree.sessions.actions import Pair, open_jwt_session, open_token_session
-from invitree.sessions.api import MEMBERS, author_of, caller_of, program_of
+from invitree.sessions.api import MEMBERS, UNGUARDED, author_of, caller_of, program_of
 from invitree.sessions.store import Caller
 from invitree.users import store
 from invitree.users.actions import Login, Proof, rename, try_password
 from invitree.users.rules import INVALID_PASSWORD
 from invitree.users.store import User
 
+_SET_EMAIL = Text(
+    "Change the address with POST /auth/users/set_email/.", "Адрес меняется запросом POST /auth/users/set_email/."
+)
+_READ_ONLY = Text("This cannot be changed.", "Это поле нельзя изменить.")
 UserId = Annotated[int, PathParameter(description="A user's id.", schema_extra={"minimum": 1})]
 
 
@@ -46,19 +52,12 @@ class UserOut(Struct):
     username: Annotated[str, Meta(examples=["alice"])]
 
 
-_Username = Annotated[str, Meta(min_length=1, max_length=150, examples=["alice"])]
+class UserIn(Struct):
+    """What of an account can be written here; `email` and `id` may come along as they are, for clients put back all."""
 
-
-class UserIn(Struct, forbid_unknown_fields=True):
-    """What of an account can be written here. The e-mail address has routes of its own."""
-
-    username: _Username
-
-
-class UserPatchIn(Struct, forbid_unknown_fields=True):
-    """What of an account can be written here, each part optional."""
-
-    username: _Username | None = None
+    username: Annotated[str, Meta(min_length=1, max_length=150, examples=["alice"])] | UnsetType = UNSET
+    email: Annotated[str, Meta(description="As it is; `set_email` changes it.")] | UnsetType = UNSET
+    id: Annotated[int, Meta(description="As it is.")] | UnsetType = UNSET
 
 
 class EventOut(Struct):
@@ -71,12 +70,12 @@ class EventOut(Struct):
     created_at: datetime
 
 
-class LoginIn(Struct, forbid_unknown_fields=True):
-    """Who you are (one of `email` and `username`) and the password that proves it."""
+class LoginIn(Struct):
+    """Who you are (`email`, `username`, or both of one account) and the password that proves it."""
 
-    email: Annotated[str, Meta(examples=["alice@example.com"])] | None = None
-    username: Annotated[str, Meta(examples=["alice"])] | None = None
-    password: Annotated[str, Meta(examples=["correct horse battery"])] | None = None
+    email: Annotated[str, Meta(min_length=1, examples=["alice@example.com"])] | UnsetType = UNSET
+    username: Annotated[str, Meta(min_length=1, examples=["alice"])] | UnsetType = UNSET
+    password: Annotated[str, Meta(min_length=1, examples=["correct horse battery"]), VERBATIM] | UnsetType = UNSET
 
 
 _LoginBody = Annotated[
@@ -97,20 +96,23 @@ class AuthTokenOut(Struct):
 @get(
     "/users",
     summary="Users you may see",
-    response_description="Yourself; for staff, a page of all, newest first.",
+    response_description="Yourself; for staff, a page of all, by id.",
     tags=["Users"],
     responses=answers(InvalidInput, Unauthenticated),
     response_headers=[LINK],
     **MEMBERS,
 )
 async def list_users(
-    request: Request[Any, Any, Any], limit: Limit = 20, after: After = LARGEST_ID
+    request: Request[Any, Any, Any], limit: Limit = 100, after: AfterIfAny = None
 ) -> Response[Sequence[UserOut]]:
     """Return a plain array: yourself, or, for staff, the users of the program page by page."""
     caller = caller_of(request)
+    refuse_other_paging(request)
     if not caller.is_staff:
         return Response([UserOut(email=caller.email, id=caller.user_id, username=caller.username)])
-    found = await store.list_users(resources(request).db, program_id=caller.program_id, before=after, limit=limit + 1)
+    found = await store.list_users(
+        resources(request).db, program_id=caller.program_id, after=after or 0, limit=limit + 1
+    )
     page = found[:limit]
     more = next_page(page[-1].id, limit=limit) if len(found) > limit else {}
     return Response([_shown(user) for user in page], headers=more)
@@ -130,32 +132,44 @@ def me_at_once(caller: Caller) -> bytes:
 async def get_user(request: Request[Any, Any, Any], user_id: UserId) -> UserOut:
     """Return an account: your own, or for staff any of the program. Another user's is a 404."""
     may_see(request, user_id)
+    return _shown(await _find(request, user_id))
+
+
+async def _find(request: Request[Any, Any, Any], user_id: int) -> User:
     user = await store.find_user(resources(request).db, program_id=caller_of(request).program_id, user_id=user_id)
     if user is None:
         raise NotFound
-    return _shown(user)
+    return user
 
 
-async def put_me(request: Request[Any, Any, Any], data: JSONBody[UserIn]) -> UserOut:
-    """Write your account: another username."""
-    return await _rename(request, caller_of(request).user_id, data.username)
+async def write_me(request: Request[Any, Any, Any], data: JSONBody[UserIn]) -> UserOut:
+    """Write your account: another username. What is not given stays as it is."""
+    return await _write(request, caller_of(request).user_id, data)
 
 
-async def patch_me(request: Request[Any, Any, Any], data: JSONBody[UserPatchIn]) -> UserOut:
-    """Write parts of your account: another username."""
-    return await (_rename(request, caller_of(request).user_id, data.username) if data.username else me(request))
-
-
-async def put_user(request: Request[Any, Any, Any], user_id: UserId, data: JSONBody[UserIn]) -> UserOut:
-    """Write an account, your own or for staff any of the program: another username."""
+async def write_user(request: Request[Any, Any, Any], user_id: UserId, data: JSONBody[UserIn]) -> UserOut:
+    """Write an account, your own or for staff any of the program: another username. What is not given stays."""
     may_see(request, user_id)
+    return await _write(request, user_id, data)
+
+
+async def _write(request: Request[Any, Any, Any], user_id: int, data: UserIn) -> UserOut:
+    user = await _find(request, user_id)
+    complaints: dict[str, Sequence[Text]] = {}
+    if data.email is not UNSET and not _same_address(data.email, user.email):
+        complaints["email"] = [_SET_EMAIL]
+    if data.id is not UNSET and data.id != user_id:
+        complaints["id"] = [_READ_ONLY]
+    if complaints:
+        raise InvalidInput(complaints)
+    if data.username is UNSET or data.username == user.username:
+        return _shown(user)
     return await _rename(request, user_id, data.username)
 
 
-async def patch_user(request: Request[Any, Any, Any], user_id: UserId, data: JSONBody[UserPatchIn]) -> UserOut:
-    """Write parts of an account, your own or for staff any of the program: another username."""
-    may_see(request, user_id)
-    return await (_rename(request, user_id, data.username) if data.username else get_user(request, user_id))
+def _same_address(one: str, other: str) -> bool:
+    first, second = parse_email(one), parse_email(other)
+    return one == other or (first is not None and second is not None and first.key == second.key)
 
 
 def may_see(request: Request[Any, Any, Any], user_id: int) -> None:
@@ -194,6 +208,7 @@ async def own_events(
 ) -> Response[Sequence[EventOut]]:
     """Return logins and failed ones, changes of password, address and name, codes made and deleted: by whom, where."""
     caller = caller_of(request)
+    refuse_other_paging(request)
     found = await list_events(
         resources(request).db,
         program_id=caller.program_id,
@@ -214,11 +229,9 @@ async def own_events(
     response_description="The token of the new session.",
     tags=["Sessions"],
     responses=answers(InvalidCredentials, TooManyRequests, UnknownProgram, *BODY),
+    **UNGUARDED,
 )
-async def log_in(
-    request: Request[Any, Any, Any],
-    data: _LoginBody,
-) -> AuthTokenOut:
+async def log_in(request: Request[Any, Any, Any], data: _LoginBody) -> AuthTokenOut:
     """Begin a session on this device and return its token, for `Authorization: Token …`.
 
     The token lives until it is logged out. A wrong password, an unknown or inactive user and an empty body get the same
@@ -240,12 +253,14 @@ async def log_in(
     response_description="The first pair of the new session.",
     tags=["Sessions"],
     responses=answers(NoActiveAccount, TooManyRequests, UnknownProgram, *BODY),
+    **UNGUARDED,
 )
-async def create_jwt(
-    request: Request[Any, Any, Any],
-    data: _LoginBody,
-) -> Pair:
+async def create_jwt(request: Request[Any, Any, Any], data: _LoginBody) -> Pair:
     """Begin a session and return an access token (5 minutes) and a refresh token (30 days, used once)."""
+    missing = {"email": not (data.email or data.username), "password": not data.password}
+    if any(missing.values()):
+        # Not a 401, which clients take for a session that has ended.
+        raise InvalidInput({name: [REQUIRED] for name, is_missing in missing.items() if is_missing})
     here, proof = resources(request), await _log_in(request, data)
     if proof is not None:
         async with here.db.transaction() as tx:
@@ -256,7 +271,7 @@ async def create_jwt(
 
 
 async def _log_in(request: Request[Any, Any, Any], data: LoginIn) -> Proof | None:
-    program, login = await program_of(request), Login(email=data.email, username=data.username)
+    program, login = await program_of(request), Login(email=data.email or None, username=data.username or None)
     return await _prove(request, program.id, login, data.password or "")
 
 
@@ -299,6 +314,7 @@ async def _prove(request: Request[Any, Any, Any], program_id: int, login: Login,
     return None
 
 
+_USER = "/users/{user_id:int}"
 _READ: dict[str, Any] = {
     **MEMBERS,
     "response_description": "The account.",
@@ -306,6 +322,7 @@ _READ: dict[str, Any] = {
     "responses": answers(NotFound, Unauthenticated),
 }
 _WRITE: dict[str, Any] = {
+    **takes(UserIn),
     **MEMBERS,
     "response_description": "The account as it is now.",
     "tags": ["Users"],
@@ -317,12 +334,12 @@ get_me = get("/users/me", summary="Who am I", **_READ)(me)
 HANDLERS = [
     list_users,
     get_me,
-    put("/users/me", summary="Write your account", **takes(UserIn), **_WRITE)(put_me),
-    patch("/users/me", summary="Write parts of your account", **takes(UserPatchIn), **_WRITE)(patch_me),
+    put("/users/me", operation_id="AuthUsersMePutMe", summary="Write your account", **_WRITE)(write_me),
+    patch("/users/me", operation_id="AuthUsersMePatchMe", summary="Write parts of your account", **_WRITE)(write_me),
     own_events,
-    get("/users/{user_id:int}", summary="A user", **_READ)(get_user),
-    put("/users/{user_id:int}", summary="Write a user", **takes(UserIn), **_WRITE)(put_user),
-    patch("/users/{user_id:int}", summary="Write parts of a user", **takes(UserPatchIn), **_WRITE)(patch_user),
+    get(_USER, summary="A user", **_READ)(get_user),
+    put(_USER, operation_id="AuthUsersUserIdPutUser", summary="Write a user", **_WRITE)(write_user),
+    patch(_USER, operation_id="AuthUsersUserIdPatchUser", summary="Write parts of a user", **_WRITE)(write_user),
     log_in,
     create_jwt,
 ]

@@ -1,15 +1,14 @@
 """What a username and a password may be."""
 
 import re
-import runpy
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
+from typing import Any
 
-from invitree.base.problems import Text
+from invitree.base.emails import Email, parse_email
+from invitree.base.problems import Fields, Text
+from invitree.base.strength import weakness
 
 LONGEST_USERNAME = 150
 SHORTEST_PASSWORD, LONGEST_PASSWORD = 8, 1024
@@ -17,6 +16,10 @@ _USERNAME = re.compile(r"[\w.@+-]+")  # as the seed's (django.contrib.auth): let
 _TOO_ALIKE = 0.7
 
 BAD_EMAIL = Text("Enter a valid email address.", "Введите правильный адрес электронной почты.")
+_LOCAL_EMAIL = Text(
+    "Mail cannot reach this domain. Enter an address at a public one.",
+    "Письма в этот домен не доходят. Введите адрес в общедоступном домене.",
+)
 EMAIL_TAKEN = Text(
     "A user with that email already exists.", "Пользователь с таким адресом электронной почты уже существует."
 )
@@ -35,7 +38,7 @@ _TOO_LONG = Text(
     f"This password is too long. It must contain at most {LONGEST_PASSWORD} characters.",
     f"Введённый пароль слишком длинный. Он должен содержать не более {LONGEST_PASSWORD} символов.",
 )
-_TOO_COMMON = Text("This password is too common.", "Введённый пароль слишком широко распространён.")
+_ALL_DIGITS = Text("This password is entirely numeric.", "Введённый пароль состоит только из цифр.")
 _LIKE_EMAIL = Text(
     "The password is too similar to the email.", "Введённый пароль слишком похож на адрес электронной почты."
 )
@@ -44,9 +47,29 @@ _LIKE_USERNAME = Text(
 )
 
 
+def account_complaints(fields: Mapping[str, Any]) -> Fields:
+    """Return what is wrong with those of a new account's fields that are there."""
+    email, username = fields.get("email"), fields.get("username") or ""
+    address, password = parse_email(email or ""), fields.get("password")
+    key = address.key if address else ""
+    complaints: dict[str, Sequence[Text]] = {
+        "email": [BAD_EMAIL] if email is not None and address is None else [],
+        "username": [BAD_USERNAME] if username and clean_username(username) is None else [],
+        "password": password_complaints(password, email=key, username=username, program="") if password else [],
+    }
+    return {field: texts for field, texts in complaints.items() if texts}
+
+
+def email_complaints(email: Email | None, *, takes_local: bool) -> Sequence[Text]:
+    """Return what is wrong with a new address; `takes_local` lets those be that no mail from outside can reach."""
+    if email is None:
+        return [BAD_EMAIL]
+    return [_LOCAL_EMAIL] if email.is_local and not takes_local else []
+
+
 def clean_username(text: str) -> str | None:
     """Return a username in the form it is stored in (NFKC, as the seed's), or None where it is not one."""
-    username = unicodedata.normalize("NFKC", text)
+    username = unicodedata.normalize("NFKC", text.strip())
     return username if len(username) <= LONGEST_USERNAME and _USERNAME.fullmatch(username) else None
 
 
@@ -55,26 +78,33 @@ def name_key(username: str) -> str:
     return unicodedata.normalize("NFKC", username).casefold().strip()
 
 
-def password_complaints(password: str, *, email: str, username: str) -> Sequence[Text]:
-    """Return every reason against a password; none means it is good."""
+def clean_password(text: str) -> str:
+    """Return a password in the form it is hashed in: without the white space that autofill and paste put around it, as
+    Django REST framework takes it, and with one spelling (NFC) for a letter that keyboards send in two."""
+    return unicodedata.normalize("NFC", text.strip())
+
+
+def password_attempts(text: str) -> Sequence[str]:
+    """Return what to try for a password that somebody typed, once each.
+
+    Hashes from before passwords were cleaned, and those from Django, are of what was sent. How many there are depends
+    on what was typed alone, and so tells nothing of the account.
+    """
+    return list(dict.fromkeys([clean_password(text), text.strip(), text]))
+
+
+def password_complaints(password: str, *, email: str, username: str, program: str) -> Sequence[Text]:
+    """Return every reason against a cleaned password, with advice; none means it is good."""
     if len(password) > LONGEST_PASSWORD:
         return [_TOO_LONG]
     checks = (
         (len(password) < SHORTEST_PASSWORD, _TOO_SHORT),
-        (password.casefold() in common_passwords(), _TOO_COMMON),
+        (password.isdigit(), _ALL_DIGITS),
         (_alike(password, email) or _alike(password, email.partition("@")[0]), _LIKE_EMAIL),
         (_alike(password, username), _LIKE_USERNAME),
     )
-    return [text for wrong, text in checks if wrong]
-
-
-@cache
-def common_passwords() -> frozenset[str]:
-    """Return the 30,000 passwords that are tried first (zxcvbn's list, from leaked databases)."""
-    # The module alone: its package loads all that estimates how strong a password is, and nobody here asks.
-    package = Path(find_spec("zxcvbn").origin)  # type: ignore[union-attr,arg-type]
-    lists = runpy.run_path(str(package.with_name("frequency_lists.py")))["FREQUENCY_LISTS"]
-    return frozenset(lists["passwords"])
+    personal = [part for part in (username, email, *email.split("@"), program) if part]
+    return [*(text for wrong, text in checks if wrong), *weakness(password, personal=personal)]
 
 
 def _alike(password: str, name: str) -> bool:

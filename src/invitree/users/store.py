@@ -51,13 +51,14 @@ async def insert_user(
     is_staff: bool,
     is_active: bool,
     is_confirmed: bool,
-) -> User:
-    """Write a new user. Raises asyncpg.UniqueViolationError naming the constraint."""
+) -> User | None:
+    """Write a new user; return None where somebody in the program has the address or the username."""
     row = await db.fetchrow(
         """
         INSERT INTO users (program_id, email, email_key, email_identity, username, password_hash, is_staff, is_active,
                            confirmed_at)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, CASE WHEN $9 THEN clock_timestamp() END)
+        ON CONFLICT DO NOTHING
         RETURNING id, email, username
         """,
         program_id,
@@ -70,7 +71,21 @@ async def insert_user(
         is_active,
         is_confirmed,
     )
-    return User(**row)
+    return User(**row) if row else None
+
+
+async def find_taken(db: Queryable, *, program_id: int, email_key: str, username: str) -> tuple[bool, bool]:
+    """Return whether somebody has this address, and whether somebody has this username."""
+    email, name = await db.fetchrow(
+        """
+        SELECT EXISTS (SELECT FROM users WHERE program_id = $1 AND email_key = $2),
+               EXISTS (SELECT FROM users WHERE program_id = $1 AND username = $3)
+        """,
+        program_id,
+        email_key,
+        username,
+    )
+    return email, name
 
 
 async def find_user(db: Queryable, *, program_id: int, user_id: int) -> User | None:
@@ -83,16 +98,16 @@ async def find_user(db: Queryable, *, program_id: int, user_id: int) -> User | N
     return User(**row) if row else None
 
 
-async def list_users(db: Queryable, *, program_id: int, before: int, limit: int) -> Sequence[User]:
-    """Return a page of users, newest first, from those with an id below `before`."""
+async def list_users(db: Queryable, *, program_id: int, after: int, limit: int) -> Sequence[User]:
+    """Return a page of users by id, from those with an id above `after`."""
     rows = await db.fetch(
         """
         SELECT id, email, username FROM users
-        WHERE program_id = $1 AND id < $2 AND deleted_at IS NULL
-        ORDER BY id DESC LIMIT $3
+        WHERE program_id = $1 AND id > $2 AND deleted_at IS NULL
+        ORDER BY id LIMIT $3
         """,
         program_id,
-        before,
+        after,
         limit,
     )
     return [User(**row) for row in rows]
@@ -138,6 +153,11 @@ async def find_claim_by_email(db: Queryable, *, program_id: int, email_key: str)
 async def find_claim_by_username(db: Queryable, *, program_id: int, username: str) -> Claim:
     """Return what a login with this name is checked against."""
     return _claim(await db.fetchrow(f"{_CLAIM} u.username = $2", program_id, username))
+
+
+async def find_claim_by_both(db: Queryable, *, program_id: int, email_key: str, username: str) -> Claim:
+    """Return what a login with this address and this name, of one account, is checked against."""
+    return _claim(await db.fetchrow(f"{_CLAIM} u.email_key = $2 AND u.username = $3", program_id, email_key, username))
 
 
 def _claim(row: Any) -> Claim:
