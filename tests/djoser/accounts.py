@@ -56,7 +56,7 @@ READING = [
     Case("an id with leading zeros", get("/auth/users/00{id}/", auth=TOKEN), differs="suffix: 200 / 404"),
     Case("OPTIONS", Request("OPTIONS", MINE, auth=TOKEN), differs="options: 200 / 204"),
     Case("HEAD", Request("HEAD", MINE, auth=TOKEN)),
-    Case("the index", get("/auth/")),
+    Case("the index", get("/auth/"), differs="index: 200 / 404"),
 ]
 
 WRITING = [
@@ -106,7 +106,9 @@ WRITING = [
     Case("PUT by nobody", Request("PUT", ME, {}), differs="texts: detail"),
     Case("PUT of broken JSON by nobody", raw("PUT", ME, "{"), differs="texts: detail"),
     Case("PUT of another", put(THEIRS, {"username": "{name}-2"})),
-    Case("PUT of broken JSON to another", raw("PUT", THEIRS, "{", auth=TOKEN)),
+    Case(
+        "PUT of broken JSON to another", raw("PUT", THEIRS, "{", auth=TOKEN), differs="broken-first: 404 / 400 detail"
+    ),
     Case("POST to me", post(ME, {}, auth=TOKEN), differs="texts: detail"),
     Case("POST to me by nobody", post(ME, {}), differs="texts: detail"),
 ]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -138,6 +139,8 @@ def _comparable(name: str, value: Any) -> Any:
         return value.count(".")
     if name == "messages":
         return [sorted(message) for message in value]
+    if isinstance(value, str) and value.startswith("http://"):
+        return urlsplit(value).path
     if name in ("id", "auth_token"):
         return type(value).__name__
     return value
