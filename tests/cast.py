@@ -91,11 +91,12 @@ class Cast:
         program: Program | None = None,
         referral_code: str | None = None,
         email: str | None = None,
+        username: str | None = None,
     ) -> Person:
         """Return a new user of the default program or of another; with a code, signed up through the public door."""
         found = program or await find_program_by_slug(self.here.db, slug="default")
         assert found is not None
-        name = f"person{next(_numbers)}"
+        name = username or f"person{next(_numbers)}"
         email = email or f"{name}@example.com"
         if referral_code is None:
             user_id = await self._write(found.id, email, name, staff=staff)

@@ -66,6 +66,7 @@ def _commands(text: str) -> list[list[str]]:
     "path",
     [
         "CONTRIBUTING.md",
+        "docs/coming-from-django.md",
         "docs/decisions/README.md",
         "docs/performance.md",
         "docs/problems.md",

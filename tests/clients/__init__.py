@@ -1,0 +1,1 @@
+"""The libraries that front ends are written with, against a running service."""

@@ -1,0 +1,1 @@
+"""Requests that djoser and Invitree must answer alike, but for what docs/coming-from-django.md names."""

@@ -1,0 +1,1 @@
+"""A Django application with users who log in by e-mail address."""
