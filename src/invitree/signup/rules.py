@@ -6,7 +6,6 @@ from difflib import get_close_matches
 
 from invitree.base.problems import Fields, Text
 
-_DID_YOU_MEAN = Text("Did you mean referral_code?", "Возможно, имелось в виду referral_code?")
 _MEANT = (
     "referralcode", "referral", "refcode", "ref", "code", "invite", "invitecode", "invitationcode", "promocode",
     "referrer", "referrercode", "referredby",
@@ -15,8 +14,21 @@ _CLOSE = 0.85
 
 
 def missed_code(names: Iterable[str]) -> Fields:
-    """Return a complaint for each unknown field by whose name a client may have meant `referral_code`."""
-    return {name[:100]: [_DID_YOU_MEAN] for name in names if _is_meant(re.sub("[^a-z]", "", name[:100].lower()))}
+    """Return a complaint where a client may have meant `referral_code` by the name of an unknown field.
+
+    It stands under `referral_code`: `code` is a member that every problem has.
+    """
+    for name in names:
+        if _is_meant(re.sub("[^a-z]", "", name[:100].lower())):
+            return {
+                "referral_code": [
+                    Text(
+                        f"This field is called referral_code; {name[:100]} is not known here.",
+                        f"Это поле называется referral_code; поля {name[:100]} здесь нет.",
+                    )
+                ]
+            }
+    return {}
 
 
 def _is_meant(letters: str) -> bool:
