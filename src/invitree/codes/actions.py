@@ -135,7 +135,7 @@ async def get_open_code(here: Resources, *, program_id: int, email: str) -> Code
 
 
 async def find_open_code_by_text(here: Resources, *, program_id: int, text: str) -> Code | None:
-    """Return the live code that is spelled so."""
+    """Return the live code that is meant by a spelling. Memory knows codes by their own spelling alone."""
     if live := remembered_code_by_text(here, program_id=program_id, text=text):
         return live.code
     ticket = _cache(here).ticket()
@@ -143,7 +143,7 @@ async def find_open_code_by_text(here: Resources, *, program_id: int, text: str)
     if owned is None:
         return None
     # Whose a code is never changes. Whether it is alive is asked of the one memory that hears of changes.
-    _owners(here).fill((program_id, text), owned.email_key, ticket=_owners(here).ticket())
+    _owners(here).fill((program_id, owned.code.code), owned.email_key, ticket=_owners(here).ticket())
     _remember(here, program_id, owned.email_key, owned.code, ticket)
     return owned.code
 

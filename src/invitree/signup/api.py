@@ -34,7 +34,14 @@ class SignUpIn(Struct, forbid_unknown_fields=True):
     ]
     re_password: Annotated[str, Meta(description="The password again, to be compared.")] | None = None
     referral_code: (
-        Annotated[str, Meta(description="The code of whoever brought this user.", examples=["7K3M9XQ2AB"])] | None
+        Annotated[
+            str,
+            Meta(
+                description="The code of whoever brought this user, as it was typed or pasted.",
+                examples=["7K3M9XQ2AB"],
+            ),
+        ]
+        | None
     ) = None
 
 
