@@ -107,6 +107,11 @@ async def revoke_with_account(tx: Transaction, *, program_id: int, user_id: int,
     await announce(tx, topic=TOPIC, news=CodeChanged(program_id, email_key, None, at))
 
 
+async def forget_code(tx: Transaction, *, program_id: int, email_key: str) -> None:
+    """Have every process forget what it knows of a user's live code, and ask again."""
+    await announce(tx, topic=TOPIC, news=CodeChanged(program_id, email_key, None, at=0))
+
+
 def remembered_code(here: Resources, *, program_id: int, email_key: str) -> Live | None:
     """Return the live code under a key if it is in memory."""
     return _cache(here).get((program_id, email_key), now=here.clock.seconds())
