@@ -62,9 +62,17 @@ def parse_code(typed: str) -> str | None:
     """
     if len(typed) > _LONGEST_TYPED:
         return None
+    code = typed if _is_plain(typed) else _undecorated(typed)
+    return code.upper() if _is_plain(code) and len(code) <= _LONGEST else None
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.isalnum()
+
+
+def _undecorated(typed: str) -> str:
     kept = "".join(character for character in typed if not _is_dropped(character)).translate(_FULL_WIDTH)
-    code = kept.strip("".join(filter(_is_punctuation, kept)))
-    return code.upper() if code.isascii() and code.isalnum() and len(code) <= _LONGEST else None
+    return kept.strip("".join(filter(_is_punctuation, kept)))
 
 
 def _is_dropped(character: str) -> bool:
