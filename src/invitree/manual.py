@@ -21,6 +21,12 @@ and share it; friends register with it; the company sees who brought whom.
 Trailing slashes are optional everywhere. Bodies are JSON or forms (`application/x-www-form-urlencoded`,
 `multipart/form-data`), 64 KiB at most. Text is taken without the white space around it. Answers are never to be stored (`Cache-Control: no-store`).
 
+## Codes as people type them
+
+Wherever a code is sent, it may be sent as it was typed or pasted: case and full-width letters do not matter; spaces,
+hyphens, quotes and invisible characters are dropped, and so is punctuation around it. Where no code is spelled exactly
+so, `O` counts as `0`, and `I` and `L` as `1`, if only one live code reads like that.
+
 ## Who is calling
 
 | header | from | lives |

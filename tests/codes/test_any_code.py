@@ -1,6 +1,7 @@
 """Whatever is sent as a code or as its end: it is read as people mean it, or refused, and nothing else happens."""
 
 import json
+import string
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -12,15 +13,29 @@ from hypothesis import strategies as st
 from invitree.base.problems import InvalidInput, MalformedJson
 from invitree.codes.actions import expiry_of_day, expiry_of_instant
 from invitree.codes.api import CodeIn
-from invitree.codes.rules import ALPHABET, expiry_for, normalize
+from invitree.codes.rules import expiry_for, parse_code
 from invitree.kit.body import decode
 from invitree.programs.store import Program
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 ZONES = st.sampled_from(sorted(available_timezones())).map(ZoneInfo)
-# What is read as each character.
-READ_AS = {"0": "0oO", "1": "1iIlL"} | {letter: letter + letter.lower() for letter in ALPHABET[2:]}
-CODES = st.text(ALPHABET, min_size=1, max_size=64)
+LETTERS = string.ascii_uppercase + string.digits
+CODES = st.text(LETTERS, min_size=1, max_size=64)
+SMALL = string.ascii_lowercase + string.digits
+# What a character may be typed as: it, the small one, and both of full width.
+FULL_WIDTH = {letter: chr(ord(letter) + 0xFEE0) for letter in LETTERS + SMALL}
+TYPED = {
+    letter: [letter, small, FULL_WIDTH[letter], FULL_WIDTH[small]] for letter, small in zip(LETTERS, SMALL, strict=True)
+}
+# Spaces, dashes, quotes and what is invisible, as Unicode knows them.
+DROPPED = st.characters(categories=["Zs", "Zl", "Zp", "Pd", "Pi", "Pf", "Cf"]) | st.sampled_from(
+    "\t\n\r\x0b\x0c\x85\u2212\"'`\u201e\u201a\uff02\uff07\u300c\u300d\ufe0e\ufe0f\U000e0100"
+)
+# Letters, digits, marks and signs of any other kind.
+FOREIGN = st.characters(
+    categories=["L", "N", "Co", "Cn", "Cs"], exclude_characters=LETTERS + SMALL + "".join(FULL_WIDTH.values())
+) | st.sampled_from("+=$^~|\0\u0301")
+AROUND = st.text(st.characters(categories=["P"]) | st.sampled_from("<> ") | DROPPED, max_size=8)
 
 
 def program(zone: ZoneInfo) -> Program:
@@ -37,21 +52,36 @@ def program(zone: ZoneInfo) -> Program:
     )
 
 
-@given(st.data(), CODES, st.sampled_from(["", " ", "\t\n", "\u3000"]))
-def test_a_code_is_the_same_however_it_is_spelled(data: st.DataObject, code: str, around: str) -> None:
-    spelled = "".join(data.draw(st.sampled_from(READ_AS[letter])) for letter in code)
-    assert normalize(f"{around}{spelled}{around}") == code
+@settings(max_examples=500)
+@given(st.data(), CODES, AROUND, AROUND)
+def test_a_code_is_the_same_whatever_is_typed_in_and_around_it(
+    data: st.DataObject, code: str, before: str, after: str
+) -> None:
+    spelled = "".join(data.draw(st.sampled_from(TYPED[letter])) for letter in code)
+    for dropped in data.draw(st.lists(DROPPED, max_size=100)):
+        place = data.draw(st.integers(0, len(spelled)))
+        spelled = spelled[:place] + dropped + spelled[place:]
+    assert parse_code(before + spelled + after) == code
 
 
 @given(CODES, CODES)
-def test_two_codes_are_never_taken_for_each_other(one: str, other: str) -> None:
-    assert (normalize(one) == normalize(other)) == (one == other)
+@example("O", "0")
+@example("I", "L")
+def test_no_code_turns_into_another(one: str, other: str) -> None:
+    assert parse_code(one) == one
+    assert (parse_code(one) == parse_code(other)) == (one == other)
 
 
-@given(st.text(st.characters()))
+@settings(max_examples=500)
+@given(CODES, st.integers(0, 64), FOREIGN)
+def test_no_text_with_a_foreign_character_is_a_code(code: str, place: int, foreign: str) -> None:
+    assert parse_code(code[:place] + foreign + code[place:]) is None
+
+
+@given(st.text(st.characters(), max_size=80) | st.text(LETTERS + SMALL + ' -."\uff21\u00df\u0131', max_size=80))
 def test_no_text_is_more_than_a_code_or_none(text: str) -> None:
-    code = normalize(text)
-    assert code is None or (code == normalize(code) and set(code) <= set(ALPHABET) | {"U"})
+    code = parse_code(text)
+    assert code is None or (parse_code(code) == code and set(code) <= set(LETTERS) and 0 < len(code) <= 64)
 
 
 @settings(max_examples=1000)

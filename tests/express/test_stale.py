@@ -45,16 +45,20 @@ async def slow_reader(
     here: Resources, monkeypatch: pytest.MonkeyPatch, ask: Callable[[], Awaitable[Any]], of: str
 ) -> AsyncIterator[None]:
     """Have somebody ask, and hold what the database says of this until the block has ended."""
-    has_read, may_go_on, find = asyncio.Event(), asyncio.Event(), Database.fetchrow
+    has_read, may_go_on = asyncio.Event(), asyncio.Event()
 
-    async def held(db: Database, query: str, *args: object) -> Any:
-        found = await find(db, query, *args)
-        if db is here.db and of in query and not has_read.is_set():
-            has_read.set()
-            await may_go_on.wait()
-        return found
+    def holding(find: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def held(db: Database, query: str, *args: object) -> Any:
+            found = await find(db, query, *args)
+            if db is here.db and of in query and not has_read.is_set():
+                has_read.set()
+                await may_go_on.wait()
+            return found
 
-    monkeypatch.setattr(Database, "fetchrow", held)
+        return held
+
+    for question in ("fetch", "fetchrow"):
+        monkeypatch.setattr(Database, question, holding(getattr(Database, question)))
     asking = asyncio.ensure_future(ask())
     await asyncio.wait_for(has_read.wait(), 20)
     yield

@@ -65,6 +65,5 @@ def test_a_migration_keeps_nobody_out(migration: tuple[str, str], tmp_path: Path
 
 
 def test_what_is_not_in_the_transaction_comes_before_it(migration: tuple[str, str]) -> None:
-    *before, last = re.findall(r"^BEGIN;(.*?)^COMMIT;", migration[1], flags=re.DOTALL | re.MULTILINE)
+    *before, _ = re.findall(r"^BEGIN;(.*?)^COMMIT;", migration[1], flags=re.DOTALL | re.MULTILINE)
     assert [text.strip() for text in before] == [""] * len(before)
-    assert last.strip()

@@ -41,7 +41,14 @@ NUMBERS = st.integers(0, 5)
 # An address is one key however it is spelled: as it is, in capitals, with letters of full width.
 ADDRESSES = st.sampled_from([str, str.upper, lambda address: address.replace("@", "\uff20").replace(".", "\uff0e")])
 ZONES = st.sampled_from(["UTC", "America/New_York", "Asia/Kathmandu"])
-SPELLINGS = st.sampled_from([str.upper, str.lower, lambda code: code.replace("0", "o").replace("1", "L")])
+SPELLINGS = st.sampled_from(
+    [
+        str.upper,
+        str.lower,
+        lambda code: code.replace("0", "o").replace("1", "L"),
+        lambda code: f"\u00ab{code[:5]}-{code[5:].lower()}\u00bb.",
+    ]
+)
 UNKNOWN = st.sampled_from(["another program's", "0000000000", "no code", "Ж" * 10])
 DAYS = st.sampled_from([-1, 0, 1, 2, 40, 366, 367])
 LIVES = st.sampled_from([-1, 0, 1, 20, 300, 90_000, 366 * 86_400, 366 * 86_400 + 1]).map(

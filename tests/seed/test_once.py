@@ -44,6 +44,48 @@ async def test_a_second_run_changes_nothing_and_says_so(
     }
 
 
+async def test_another_run_gives_codes_the_spelling_back_that_an_earlier_version_folded(
+    client: httpx.AsyncClient, here: Resources, django: Django, program: Program, run_import: Import
+) -> None:
+    alice, bob, carol = django.user("alice"), django.user("bob"), django.user("carol")
+    django.code(alice, "EVLK5HP89OCOT4QTBMBB", in_days(30))
+    django.code(bob, "FINE5HP89", in_days(30))
+    django.token(alice, key_of(450))
+    django.token(carol, key_of(451))
+    await run_import()
+    await here.db.execute("UPDATE codes SET code = translate(code, 'OIL', '011') WHERE program_id = $1", program.id)
+    said = {"X-Program": program.slug}
+    owner, other = ({**said, "Authorization": f"Token {key_of(450 + number)}"} for number in range(2))
+    made = await client.post("/api/referral_codes/", json={"expiration_date": in_days(9)}, headers=other)
+    path = "/api/referral_codes/get/alice@example.com/"
+    assert (await client.get(path, headers=owner)).json()["code"] == "EV1K5HP890C0T4QTBMBB"  # it is in memory
+    await run_import(dry_run=True)
+    assert (await client.get(path, headers=owner)).json()["code"] == "EV1K5HP890C0T4QTBMBB"
+    assert not (await run_import()).is_news
+    assert [code["code"] for code in await rows(here, program, "codes")] == [
+        *("EVLK5HP89OCOT4QTBMBB", "FINE5HP89", made.json()["code"])
+    ]
+    assert (await client.get(path, headers=owner)).json()["code"] == "EVLK5HP89OCOT4QTBMBB"
+    for typed in ("EVLK5HP89OCOT4QTBMBB", "EV1K5HP890C0T4QTBMBB"):
+        assert (await client.get(f"/api/referral_codes/check/{typed}/", headers=said)).json()["valid"]
+
+
+async def test_a_spelling_that_another_code_has_stays_with_it(
+    cast: Cast, here: Resources, django: Django, program: Program, run_import: Import
+) -> None:
+    django.code(django.user("alice"), "OIL")
+    await run_import()
+    await here.db.execute("UPDATE codes SET code = '011' WHERE program_id = $1", program.id)
+    member = await cast.member(program=program)
+    await here.db.execute(
+        "INSERT INTO codes (program_id, user_id, code, expires_at) VALUES ($1, $2, 'OIL', now() + interval '1 day')",
+        program.id,
+        member.id,
+    )
+    await run_import()
+    assert [code["code"] for code in await rows(here, program, "codes")] == ["011", "OIL"]
+
+
 async def test_another_run_brings_nothing_back(
     client: httpx.AsyncClient, cast: Cast, here: Resources, django: Django, program: Program, run_import: Import
 ) -> None:

@@ -45,7 +45,7 @@ async def test_a_code_may_be_typed_as_people_type(
     monkeypatch.setattr("invitree.codes.actions.candidates", lambda _length: iter(["01ABCDEF01"]))
     alice = await cast.member()
     await cast.code(alice)
-    for number, typed in enumerate(["01ABCDEF01", "oiabcdefol", " OLabcDEF0i\n"]):
+    for number, typed in enumerate(["01ABCDEF01", "oiabcdefol", " \u201eOLabc\u2013DEF0i\u201c.\n"]):
         assert (await client.post(PATH, json=form(f"typist{number}", typed))).status_code == 201
     found = await here.db.fetchval("SELECT count(*) FROM referrals WHERE referrer_id = $1", alice.id)
     assert found == 3

@@ -152,6 +152,7 @@ ROWS: Mapping[str, Arguments] = {
     "seed.insert_codes": {"codes": [(4, _CODE)]},
     "seed.insert_referrals": {"referrals": [(ANN, BUSY, _NOW)]},
     "seed.insert_sessions": {"tokens": [(ANN, _hash(10**9), _NOW)]},
+    "seed.respell_codes": {"codes": [(n, _CODE) for n in _BATCH]},
     "seed.insert_users": {"users": [_COME]},
     "seed.lock_import": {},
     "jobs.enqueue": {"payload": {}},

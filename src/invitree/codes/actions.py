@@ -107,6 +107,11 @@ async def revoke_with_account(tx: Transaction, *, program_id: int, user_id: int,
     await announce(tx, topic=TOPIC, news=CodeChanged(program_id, email_key, None, at))
 
 
+async def forget_code(tx: Transaction, *, program_id: int, email_key: str) -> None:
+    """Have every process forget what it knows of a user's live code, and ask again."""
+    await announce(tx, topic=TOPIC, news=CodeChanged(program_id, email_key, None, at=0))
+
+
 def remembered_code(here: Resources, *, program_id: int, email_key: str) -> Live | None:
     """Return the live code under a key if it is in memory."""
     return _cache(here).get((program_id, email_key), now=here.clock.seconds())
@@ -135,7 +140,7 @@ async def get_open_code(here: Resources, *, program_id: int, email: str) -> Code
 
 
 async def find_open_code_by_text(here: Resources, *, program_id: int, text: str) -> Code | None:
-    """Return the live code that is spelled so."""
+    """Return the live code that is meant by a spelling. Memory knows codes by their own spelling alone."""
     if live := remembered_code_by_text(here, program_id=program_id, text=text):
         return live.code
     ticket = _cache(here).ticket()
@@ -143,7 +148,7 @@ async def find_open_code_by_text(here: Resources, *, program_id: int, text: str)
     if owned is None:
         return None
     # Whose a code is never changes. Whether it is alive is asked of the one memory that hears of changes.
-    _owners(here).fill((program_id, text), owned.email_key, ticket=_owners(here).ticket())
+    _owners(here).fill((program_id, owned.code.code), owned.email_key, ticket=_owners(here).ticket())
     _remember(here, program_id, owned.email_key, owned.code, ticket)
     return owned.code
 

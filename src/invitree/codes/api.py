@@ -21,7 +21,7 @@ from invitree.base.problems import (
     UnknownProgram,
 )
 from invitree.codes import actions, store
-from invitree.codes.rules import last_day_of, normalize
+from invitree.codes.rules import last_day_of, parse_code
 from invitree.codes.store import Code
 from invitree.idempotency.api import REPEATABLE, once
 from invitree.kit.body import REQUIRED, json_body, takes
@@ -164,11 +164,12 @@ async def code_by_email(
 async def check_code(request: Request[Any, Any, Any], code: FromPath[str]) -> CheckOut:
     """Say whether a code can be used, for sign-up forms; never whose it is.
 
-    Case does not matter, and O counts as 0, I and L as 1.
+    Send it as it was typed or pasted: case, spaces, hyphens, quotes and punctuation around it do not matter. Where no
+    code is spelled exactly so, O counts as 0, and I and L as 1, if only one live code reads like that.
     """
-    here, normalized, program = resources(request), normalize(code), await program_of(request)
+    here, text, program = resources(request), parse_code(code), await program_of(request)
     _count_check(here, request.scope, program)
-    found = normalized and await actions.find_open_code_by_text(here, program_id=program.id, text=normalized)
+    found = text and await actions.find_open_code_by_text(here, program_id=program.id, text=text)
     return CheckOut(valid=True, expires_at=found.expires_at) if found else CheckOut(valid=False)
 
 

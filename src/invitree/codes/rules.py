@@ -1,6 +1,9 @@
 """What a code looks like and how long it may live."""
 
 import enum
+import re
+import string
+import unicodedata
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -8,7 +11,19 @@ from zoneinfo import ZoneInfo
 # Crockford's base 32: no I, L, O (read as 1, 1, 0) and no U (which keeps some rude words out).
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _LONGEST = 64
-_LOOK_ALIKE = str.maketrans("OIL", "011")
+_LONGEST_TYPED = 4 * _LONGEST
+
+# What East Asian keyboards type. NFKC would make letters of much else, too, and codes of what is none.
+_FULL_WIDTH = {ord(character) + 0xFEE0: character for character in string.ascii_letters + string.digits}
+# Spaces aside: format characters, dashes, opening and closing quotes.
+_DROPPED = {"Cf", "Pd", "Pi", "Pf"}
+# Quotes that Unicode files elsewhere, primes and accents that stand in for them; hyphens and the minus sign; and
+# variation selectors, which nobody sees.
+_DROPPED_TOO = re.compile(
+    "[\"'`\u00b4\u201a\u201e\u2032-\u2037\u2e42\u300c-\u300f\u301d-\u301f\ufe41-\ufe44\uff02\uff07\uff62\uff63"
+    "\u02d7\u2043\u2212"
+    "\u034f\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]"
+)
 
 # What nobody wants on an invitation, spelled as the alphabet and its digits can spell it (English, and Russian in Latin
 # letters). U cannot be minted; V stands in for it. No 3, 4, 5 or 7 in here: those are read as letters first.
@@ -39,10 +54,37 @@ def is_rude(code: str) -> bool:
     return any(word in read for word in _RUDE)
 
 
-def normalize(text: str) -> str | None:
-    """Return a code as it is stored, from however a person typed it; None where it cannot be one."""
-    code = text.strip().upper().translate(_LOOK_ALIKE)
-    return code if code.isascii() and code.isalnum() and len(code) <= _LONGEST else None
+def parse_code(typed: str) -> str | None:
+    """Return the code that a person typed or pasted, in upper case; None where it cannot be one.
+
+    What is in no code is dropped: spaces, dashes, quotes and invisible characters anywhere, punctuation and brackets
+    around it. Nothing else is: a text with a letter of another script in it is not a code.
+    """
+    if len(typed) > _LONGEST_TYPED:
+        return None
+    code = typed if _is_plain(typed) else _undecorated(typed)
+    return code.upper() if _is_plain(code) and len(code) <= _LONGEST else None
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.isalnum()
+
+
+def _undecorated(typed: str) -> str:
+    kept = "".join(character for character in typed if not _is_dropped(character)).translate(_FULL_WIDTH)
+    return kept.strip("".join(filter(_is_punctuation, kept)))
+
+
+def _is_dropped(character: str) -> bool:
+    return (
+        character.isspace()
+        or unicodedata.category(character) in _DROPPED
+        or _DROPPED_TOO.fullmatch(character) is not None
+    )
+
+
+def _is_punctuation(character: str) -> bool:
+    return unicodedata.category(character)[0] == "P" or character in "<>"
 
 
 def expiry_for(last_day: date, *, now: datetime, zone: ZoneInfo, longest: timedelta) -> datetime | Refused:

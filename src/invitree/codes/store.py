@@ -1,6 +1,8 @@
 """Every statement about codes."""
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from msgspec import Struct
 
@@ -28,6 +30,7 @@ class LockedCode(Struct, frozen=True, kw_only=True):
 
     id: int
     user_id: int
+    code: str
     expires_at: datetime
     revoked_at: datetime | None
     owner_is_active: bool
@@ -38,6 +41,20 @@ class Owner(Struct, frozen=True, kw_only=True):
 
     email_key: str
     is_confirmed: bool
+
+
+# To people O is 0, and I and L are 1. The index `codes_by_reading` has this expression.
+_READS_ALIKE = "program_id = $1 AND translate(code, 'OIL', '011') = translate($2, 'OIL', '011')"
+
+# The code that is spelled so, dead or alive, then those that only read so and are alive: as many as `_meant` needs.
+_CANDIDATES = f"""
+    FROM codes c
+    CROSS JOIN LATERAL (SELECT email_key, is_active FROM users WHERE program_id = $1 AND id = c.user_id OFFSET 0) u
+    WHERE {_READS_ALIKE}
+      AND (c.code = $2 OR (c.revoked_at IS NULL AND c.expires_at > clock_timestamp() AND u.is_active))
+    ORDER BY c.code <> $2
+    LIMIT 2
+"""  # noqa: S608  a constant
 
 
 async def find_open_code(db: Queryable, *, program_id: int, email_key: str) -> Code | None:
@@ -69,18 +86,18 @@ async def find_own_code(db: Queryable, *, program_id: int, user_id: int) -> Code
 
 
 async def find_open_code_by_text(db: Queryable, *, program_id: int, code: str) -> OwnedCode | None:
-    """Return the live code that is spelled so, and whose it is."""
-    row = await db.fetchrow(
-        """
-        SELECT c.id, c.user_id, c.code, c.expires_at, u.email_key
-        FROM codes c JOIN users u ON u.program_id = c.program_id AND u.id = c.user_id
-        WHERE c.program_id = $1 AND c.code = $2 AND u.is_active
-          AND c.revoked_at IS NULL AND c.expires_at > clock_timestamp()
+    """Return the live code that is meant by a spelling, and whose it is."""
+    rows = await db.fetch(
+        f"""
+        SELECT c.id, c.user_id, c.code, c.expires_at, u.email_key,
+               c.revoked_at IS NULL AND c.expires_at > clock_timestamp() AND u.is_active AS is_open
+        {_CANDIDATES}
         """,
         program_id,
         code,
     )
-    return OwnedCode(Code(*row[:4]), row[4]) if row else None
+    row = _meant(rows, code)
+    return OwnedCode(Code(*row[:4]), row["email_key"]) if row and row["is_open"] else None
 
 
 async def lock_owner(db: Queryable, *, program_id: int, user_id: int) -> Owner | None:
@@ -133,34 +150,46 @@ async def revoke(db: Queryable, *, program_id: int, user_id: int) -> bool:
 
 
 async def insert_code(db: Queryable, *, program_id: int, user_id: int, code: str, expires_at: datetime) -> Code | None:
-    """Write a new code; return None where this text was ever used in the program.
+    """Write a new code; return None where the program has, or ever had, a code that reads like it.
 
     Raises asyncpg.UniqueViolationError naming `codes_one_live` where the user has a live code.
     """
     row = await db.fetchrow(
-        """
-        INSERT INTO codes (program_id, user_id, code, expires_at) VALUES ($1, $2, $3, $4)
+        f"""
+        INSERT INTO codes (program_id, code, user_id, expires_at)
+        SELECT $1, $2, $3, $4 WHERE NOT EXISTS (SELECT FROM codes WHERE {_READS_ALIKE})
         ON CONFLICT (program_id, code) DO NOTHING
         RETURNING id, user_id, code, expires_at
-        """,
+        """,  # noqa: S608  a constant
         program_id,
-        user_id,
         code,
+        user_id,
         expires_at,
     )
     return Code(*row) if row else None
 
 
 async def lock_code(db: Queryable, *, program_id: int, code: str) -> LockedCode | None:
-    """Return a code as it stands and keep it from being revoked until the transaction ends."""
-    row = await db.fetchrow(
-        """
-        SELECT c.id, c.user_id, c.expires_at, c.revoked_at, u.is_active AS owner_is_active
-        FROM codes c JOIN users u ON u.program_id = c.program_id AND u.id = c.user_id
-        WHERE c.program_id = $1 AND c.code = $2
+    """Return the code that is meant by a spelling as it stands, and keep it from being revoked in this transaction."""
+    rows = await db.fetch(
+        f"""
+        SELECT c.id, c.user_id, c.code, c.expires_at, c.revoked_at, u.is_active AS owner_is_active
+        {_CANDIDATES}
         FOR SHARE OF c
         """,
         program_id,
         code,
     )
+    row = _meant(rows, code)
     return LockedCode(**row) if row else None
+
+
+def _meant(rows: Sequence[Any], code: str) -> Any:
+    """Return the code that somebody means who typed this one, of the rows of `_CANDIDATES`.
+
+    It is the one that is spelled so, even if it is dead: what its owner printed must not count for somebody else. Only
+    where the program never had one, look-alikes are tried, and only those that are alive: a dead one says nothing
+    against the one that somebody can have meant. Of two of them, neither is meant.
+    """
+    is_one = rows and (rows[0]["code"] == code or len(rows) == 1)
+    return rows[0] if is_one else None

@@ -7,6 +7,7 @@ from typing import get_args
 
 from msgspec import Struct
 
+from invitree.codes.actions import forget_code
 from invitree.kit.db import Database, Queryable
 from invitree.kit.keys import Keyring
 from invitree.kit.passwords import is_verifiable
@@ -57,7 +58,9 @@ async def import_seed(
     planned = plan(seed, now=now, zone=program.zone, is_verifiable=is_verifiable)
     carry = partial(_carry, program_id=program.id, source=source, planned=planned, keys=keys, advance=advance)
     if not dry_run:
-        return await carry(db.transaction)
+        report = await carry(db.transaction)
+        await _respell(db, program_id=program.id, source=source, arrivals=planned.arrivals)
+        return report
     with suppress(_RolledBack):
         async with db.transaction() as tx:
             report = await carry(lambda: nullcontext(tx))
@@ -81,6 +84,19 @@ async def _carry(
         _tell(report, batch, before, written)
         advance(start + len(batch), len(planned.arrivals))
     return report
+
+
+async def _respell(db: Database, *, program_id: int, source: str, arrivals: Sequence[Arrival]) -> None:
+    """Give codes their spelling back that an earlier version has folded (O to 0, I and L to 1) as it imported them."""
+    for start in range(0, len(arrivals), _USERS_A_TRANSACTION):
+        batch = arrivals[start : start + _USERS_A_TRANSACTION]
+        async with db.transaction() as tx:
+            await store.lock_import(tx, program_id=program_id)
+            old_ids = {one.user.old_id for one in batch}
+            ids = await store.find_imported(tx, program_id=program_id, source=source, old_ids=old_ids)
+            codes = [(ids[one.user.old_id], code) for one in batch if one.user.old_id in ids for code in one.codes]
+            for email_key in await store.respell_codes(tx, program_id=program_id, codes=codes):
+                await forget_code(tx, program_id=program_id, email_key=email_key)
 
 
 class _Written(Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from invitree.base.emails import Email, parse_email
 from invitree.base.tokens import is_djangos
-from invitree.codes.rules import normalize
+from invitree.codes.rules import parse_code
 from invitree.users.rules import clean_username
 
 UNUSABLE = "!"
@@ -79,8 +79,8 @@ class Reason(enum.StrEnum):
     NO_SUCH_USER = "its user is not in the file"
     REFUSED_USER = "its user stays behind"
     BAD_CODE = "a code has letters and digits only, 64 at most"
-    SAME_CODE = "a code with a lower id reads the same"
-    CODE_TAKEN = "the program has a code that reads the same"
+    SAME_CODE = "a code with a lower id is the same"
+    CODE_TAKEN = "the program has this code"
     SECOND_CODE = "its owner has a code that lives longer"
     NO_END = "its end cannot be read"
     BAD_KEY = "a token has 40 characters, digits and a to f"
@@ -243,7 +243,7 @@ def _codes(
 
 
 def _code(row: OldCode, owner: User, zone: ZoneInfo) -> Code | Reason:
-    text, end = normalize(row.code), end_of(row.ends, zone=zone)
+    text, end = parse_code(row.code), end_of(row.ends, zone=zone)
     if text is None:
         return Reason.BAD_CODE
     if end is None:

@@ -242,6 +242,27 @@ async def insert_codes(db: Queryable, *, program_id: int, codes: Sequence[tuple[
     return {row["code"] for row in rows}
 
 
+async def respell_codes(db: Queryable, *, program_id: int, codes: Sequence[tuple[int, Code]]) -> list[str]:
+    """Spell codes of users as given where O, I and L are folded; return the keys of their owners' addresses.
+
+    A spelling that another code has stays with that code. Only imports write an O, I or L, and one import at a time.
+    """
+    rows = await db.fetch(
+        """
+        UPDATE codes c SET code = given.code
+        FROM unnest($2::bigint[], $3::text[], $4::timestamptz[]) AS given (user_id, code, expires_at), users u
+        WHERE c.program_id = $1 AND c.user_id = given.user_id AND c.expires_at = given.expires_at
+          AND c.code = translate(given.code, 'OIL', '011') AND c.code <> given.code
+          AND NOT EXISTS (SELECT FROM codes taken WHERE taken.program_id = $1 AND taken.code = given.code)
+          AND u.program_id = $1 AND u.id = given.user_id
+        RETURNING u.email_key
+        """,
+        program_id,
+        *_columns([(user_id, code.text, code.expires_at) for user_id, code in codes], 3),
+    )
+    return [row["email_key"] for row in rows]
+
+
 async def insert_sessions(db: Queryable, *, program_id: int, tokens: Sequence[tuple[int, bytes, datetime]]) -> set[int]:
     """Begin sessions: of whom, the token's hash, since when. Return the users whose tokens were new."""
     rows = await db.fetch(

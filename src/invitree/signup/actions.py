@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from invitree.base.problems import InvalidInput, Text
-from invitree.codes.rules import normalize
+from invitree.codes.rules import parse_code
 from invitree.codes.store import LockedCode, lock_code
 from invitree.events.store import Author
 from invitree.kit.db import Queryable
@@ -44,7 +44,7 @@ async def sign_up(
 
 
 async def _attribute(tx: Queryable, *, program_id: int, referee_id: int, referral_code: str) -> None:
-    text = normalize(referral_code)
+    text = parse_code(referral_code)
     code = text and await lock_code(tx, program_id=program_id, code=text)
     # Asked for after the lock was granted: now() is the transaction's start, before a wait in which the code may die.
     used_at: datetime = await tx.fetchval("SELECT clock_timestamp()")

@@ -37,7 +37,14 @@ class SignUpIn(Struct):
     ]
     re_password: Annotated[str, Meta(description="The password again, to be compared.")] | UnsetType = UNSET
     referral_code: (
-        Annotated[str, Meta(description="The code of whoever brought this user.", examples=["7K3M9XQ2AB"])] | None
+        Annotated[
+            str,
+            Meta(
+                description="The code of whoever brought this user, as it was typed or pasted.",
+                examples=["7K3M9XQ2AB"],
+            ),
+        ]
+        | None
     ) = None
 
     @classmethod
