@@ -19,7 +19,8 @@ and share it; friends register with it; the company sees who brought whom.
 6. `GET /api/users/{referrer_id}/`: Alice sees whom she brought.
 
 Trailing slashes are optional everywhere. Bodies are JSON or forms (`application/x-www-form-urlencoded`,
-`multipart/form-data`), 64 KiB at most. Text is taken without the white space around it. Answers are never to be stored (`Cache-Control: no-store`).
+`multipart/form-data`), 64 KiB at most. Text is taken without the white space around it. Answers are never to be stored
+(`Cache-Control: no-store`).
 
 ## Codes as people type them
 
@@ -51,8 +52,9 @@ fail just now, and that all is forgotten in 90 seconds.
 
 ## Problems
 
-Every refusal has one body (RFC 9457), `application/json` here unless `Accept` names `application/problem+json`. `code` is for programs; `detail` is for people, in
-English or Russian by `Accept-Language`. Where a field is wrong, its name holds a list of complaints:
+Every refusal has one body (RFC 9457), as `application/json` here unless `Accept` names `application/problem+json`.
+`code` is for programs; `detail` is for people, in English or Russian by `Accept-Language`. Where a field is wrong, its
+name holds a list of complaints:
 
 ```json
 {"type": "https://invitree.dev/problems/invalid-input", "title": "Invalid input", "status": 400,

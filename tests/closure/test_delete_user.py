@@ -14,8 +14,8 @@ from tests.credentials.steps import (
     BAD_PASSWORD,
     BAD_TOKEN,
     BAD_UID,
+    IS_NULL,
     LOGIN,
-    NOT_KNOWN,
     NULL,
     REQUIRED,
     WRONG_TYPE,
@@ -116,7 +116,7 @@ class TestWhoMay:
         for person in (alice, bob, staff, eve, boss):
             assert await opens(client, person.headers)
 
-    @pytest.mark.parametrize("password", ["", "wrong", PASSWORD.upper(), PASSWORD + " ", "x" * 5000])
+    @pytest.mark.parametrize("password", ["wrong", PASSWORD.upper(), PASSWORD + ".", "x" * 5000])
     async def test_a_wrong_password_ends_nothing_and_is_recorded(
         self, client: httpx.AsyncClient, cast: Cast, here: Resources, password: str
     ) -> None:
@@ -132,11 +132,10 @@ class TestWhoMay:
         ("body", "fields"),
         [
             ({}, {"current_password": [REQUIRED]}),
-            ({"current_password": None}, {"current_password": [WRONG_TYPE]}),
+            ({"current_password": None}, {"current_password": [IS_NULL]}),
             ({"current_password": True}, {"current_password": [WRONG_TYPE]}),
             ({"current_password": "\0"}, {"current_password": [NULL]}),
-            ({"password": PASSWORD}, {"password": [NOT_KNOWN]}),
-            ({"current_password": PASSWORD, "user_id": 1}, {"user_id": [NOT_KNOWN]}),
+            ({"password": PASSWORD}, {"current_password": [REQUIRED]}),
             ([], {"non_field_errors": [WRONG_TYPE]}),
         ],
         ids=str,
@@ -149,7 +148,7 @@ class TestWhoMay:
         for path in (ME, one(alice)):
             answer = await client.request("DELETE", path, json=body, headers=alice.headers)
             refused(answer, 400, "invalid_input", **fields)
-        refused(await client.delete(ME, headers=alice.headers), 400, "malformed_json")
+        refused(await client.delete(ME, headers=alice.headers), 400, "invalid_input", current_password=[REQUIRED])
         assert await cast.contents() == before
 
     async def test_nobody_deletes_an_account_without_a_session(self, client: httpx.AsyncClient, cast: Cast) -> None:

@@ -63,7 +63,7 @@ async def test_the_refusal_is_told_in_russian(client: httpx.AsyncClient, cast: C
     answer = await client.post(PATH, json={"expiration_date": in_days(30)}, headers=headers)
     assert refused(answer, 400, "code_active")["detail"] == "У вас уже есть действующий реферальный код."
     assert answer.headers["content-language"] == "ru"
-    assert answer.headers["vary"] == "Accept-Language"
+    assert answer.headers["vary"] == "Accept, Accept-Language"
 
 
 async def test_replace_kills_the_old_code(client: httpx.AsyncClient, cast: Cast) -> None:

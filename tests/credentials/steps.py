@@ -18,8 +18,9 @@ from tests.postbox import Link, Postbox
 
 ME, LOGIN, REFRESH = "/auth/users/me/", "/auth/token/login/", "/auth/jwt/refresh/"
 ANOTHER = "quite another battery horse"
-NOT_KNOWN, REQUIRED = "This field is not known here.", "This field is required."
+REQUIRED = "This field is required."
 WRONG_TYPE, NULL = "This has the wrong type.", "Null characters are not allowed."
+IS_NULL, BLANK = "This field may not be null.", "This field may not be blank."
 BAD_TOKEN, BAD_UID = "Invalid token for given user.", "Invalid user id or user doesn't exist."
 BAD_PASSWORD = "Invalid password."
 BAD_EMAIL, EMAIL_TAKEN = "Enter a valid email address.", "A user with that email already exists."

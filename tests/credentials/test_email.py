@@ -13,9 +13,10 @@ from tests.credentials.steps import (
     BAD_EMAIL,
     BAD_PASSWORD,
     BAD_TOKEN,
+    BLANK,
     EMAIL_TAKEN,
+    IS_NULL,
     LOGIN,
-    NOT_KNOWN,
     NULL,
     REQUIRED,
     WRONG_TYPE,
@@ -101,10 +102,10 @@ class TestSetEmail:
     @pytest.mark.parametrize(
         ("body", "fields"),
         [
-            ({}, {"current_password": [REQUIRED]}),
+            ({}, {"current_password": [REQUIRED], "new_email": [REQUIRED]}),
             ({"new_email": "a@b.co"}, {"current_password": [REQUIRED]}),
             ({"current_password": PASSWORD}, {"new_email": [REQUIRED]}),
-            (body_of(""), {"new_email": [BAD_EMAIL]}),
+            (body_of(""), {"new_email": [BLANK]}),
             (body_of("nonsense"), {"new_email": [BAD_EMAIL]}),
             (body_of("a@b.co, c@d.co"), {"new_email": [BAD_EMAIL]}),
             (body_of("a@b.co\r\nBcc: c@d.co"), {"new_email": [BAD_EMAIL]}),
@@ -112,9 +113,7 @@ class TestSetEmail:
             (body_of("deleted-5@deleted.invalid"), {"new_email": [BAD_EMAIL]}),
             (body_of("a" * 250 + "@b.co"), {"new_email": ["Ensure this field has no more than 254 characters."]}),
             (body_of("a@b.co\0"), {"new_email": [NULL]}),
-            (body_of("a@b.co", re_new_email="a@b.co"), {"re_new_email": [NOT_KNOWN]}),
-            (body_of("a@b.co", email="a@b.co"), {"email": [NOT_KNOWN]}),
-            ({**body_of(""), "new_email": None}, {"new_email": [WRONG_TYPE]}),
+            ({**body_of(""), "new_email": None}, {"new_email": [IS_NULL]}),
             ({**body_of("a@b.co"), "current_password": 1}, {"current_password": [WRONG_TYPE]}),
         ],
         ids=lambda value: ascii(value)[:60],
@@ -132,7 +131,7 @@ class TestSetEmail:
     ) -> None:
         alice, bob = await cast.member(), await cast.member()
         before = await contents_but(cast, "events")
-        for current in ("", "wrong", PASSWORD.upper()):
+        for current in ("x", "wrong", PASSWORD.upper()):
             for new in (bob.email, "free@example.com", "nonsense"):
                 answer = await client.post(SET, json=body_of(new, current=current), headers=alice.headers)
                 refused(answer, 400, "invalid_input", current_password=[BAD_PASSWORD])

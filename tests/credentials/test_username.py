@@ -10,9 +10,10 @@ from tests.credentials.steps import (
     BAD_NAME,
     BAD_PASSWORD,
     BAD_TOKEN,
+    BLANK,
+    IS_NULL,
     NAME_TAKEN,
     NAMES_DIFFER,
-    NOT_KNOWN,
     NULL,
     REQUIRED,
     WRONG_TYPE,
@@ -27,19 +28,17 @@ from tests.credentials.steps import (
 from tests.postbox import Postbox, text_of
 
 SET, RESET, CONFIRM = at("set_username"), at("reset_username"), at("reset_username_confirm")
-BLANK, TOO_LONG = "This field may not be blank.", "Ensure this field has no more than 150 characters."
+TOO_LONG = "Ensure this field has no more than 150 characters."
 # (username, complaints)
 BAD_NAMES = [
     ("", [BLANK]),
-    (" ", [BAD_NAME]),
+    (" ", [BLANK]),
     ("a b", [BAD_NAME]),
-    (" anna", [BAD_NAME]),
-    ("anna\n", [BAD_NAME]),
     ("anna<b>", [BAD_NAME]),
     ("an\u200bna", [BAD_NAME]),
     ("\u202eanna", [BAD_NAME]),
     ("deleted 5", [BAD_NAME]),
-    ("\u00a0", [BAD_NAME]),
+    ("\u00a0", [BLANK]),
     ("x" * 151, [TOO_LONG]),
     ("\ufdfa" * 10, [BAD_NAME]),  # in NFKC, 18 characters each, with spaces
     ("㍍" * 50, [BAD_NAME]),  # in NFKC, over 150
@@ -117,7 +116,12 @@ class TestSetUsername:
     ) -> None:
         alice, bob = await cast.member(), await cast.member()
         before = await contents_but(cast, "events")
-        for current, new in (("", "new"), ("wrong", "new"), (PASSWORD + " ", "new"), ("wrong", bob.username)):
+        for current, new in (
+            (PASSWORD + ".", "new"),
+            ("wrong", "new"),
+            (PASSWORD.upper(), "new"),
+            ("wrong", bob.username),
+        ):
             answer = await client.post(SET, json=body_of(new, current=current), headers=alice.headers)
             refused(answer, 400, "invalid_input", current_password=[BAD_PASSWORD])
         assert await contents_but(cast, "events") == before
@@ -126,14 +130,12 @@ class TestSetUsername:
     @pytest.mark.parametrize(
         ("body", "fields"),
         [
-            ({}, {"current_password": [REQUIRED]}),
+            ({}, {"current_password": [REQUIRED], "new_username": [REQUIRED]}),
             ({"current_password": PASSWORD}, {"new_username": [REQUIRED]}),
             ({"new_username": "new"}, {"current_password": [REQUIRED]}),
             (body_of("new", re_new_username="another"), {"non_field_errors": [NAMES_DIFFER]}),
             (body_of("new", re_new_username=""), {"non_field_errors": [NAMES_DIFFER]}),
-            (body_of("new", username="new"), {"username": [NOT_KNOWN]}),
-            (body_of("new", is_staff=True), {"is_staff": [NOT_KNOWN]}),
-            ({**body_of(""), "new_username": None}, {"new_username": [WRONG_TYPE]}),
+            ({**body_of(""), "new_username": None}, {"new_username": [IS_NULL]}),
             (body_of("new", re_new_username=["new"]), {"re_new_username": [WRONG_TYPE]}),
             (body_of("new\0"), {"new_username": [NULL]}),
         ],

@@ -112,9 +112,9 @@ async def test_an_unknown_address_is_a_404_problem(client: httpx.AsyncClient, pa
     ],
 )
 async def test_a_wrong_method_is_told_which_are_right(
-    client: httpx.AsyncClient, method: str, path: str, allowed: str
+    client: httpx.AsyncClient, cast: Cast, method: str, path: str, allowed: str
 ) -> None:
-    answer = await client.request(method, path)
+    answer = await client.request(method, path, headers=(await cast.member()).headers)
     refused(answer, 405, "method_not_allowed")
     assert answer.headers["allow"] == allowed  # RFC 9110, 15.5.6: a 405 must say
 

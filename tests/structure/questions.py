@@ -116,7 +116,6 @@ ROWS: Mapping[str, Arguments] = {
     "users.find_claim_by_both": {},
     "users.find_claim_by_email": {},
     "users.find_claim_by_username": {},
-    "users.find_taken": {},
     "users.find_user": {},
     "users.hold_password": {},
     "users.insert_user": {
@@ -127,6 +126,7 @@ ROWS: Mapping[str, Arguments] = {
         "is_confirmed": False,
     },
     "users.is_email_taken": {},
+    "users.is_username_taken": {},
     "users.list_users": {},
     "users.lock_account": {},
     "users.pseudonymize": {},

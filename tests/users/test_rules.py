@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from invitree.base.problems import Unavailable
 from invitree.kit.passwords import Hasher, Match
-from invitree.users.rules import clean_username, password_complaints
+from invitree.users.rules import clean_password, clean_username, password_complaints
 
 SHORT = "This password is too short. It must contain at least 8 characters."
 LONG = "This password is too long. It must contain at most 1024 characters."
@@ -50,6 +50,11 @@ def test_a_password_meets_every_complaint_it_deserves(password: str, complaints:
     found = password_complaints(password, email="marylou@example.com", username="wonderwoman", program="acmerewards")
     assert [text.en for text in found] == complaints
     assert all(text.ru and text.ru != text.en for text in found)
+
+
+@given(st.text(max_size=40), st.text(max_size=10), st.text(max_size=10))
+def test_any_password_gets_an_estimate(password: str, email: str, username: str) -> None:
+    password_complaints(clean_password(password), email=email, username=username, program="default")
 
 
 def test_a_name_of_two_letters_forbids_nothing() -> None:

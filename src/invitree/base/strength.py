@@ -58,6 +58,8 @@ def weakness(password: str, *, personal: Sequence[str]) -> Sequence[Text]:
 
     `personal` is what others know of the person: the e-mail address, the username, the program's name.
     """
+    if not password:
+        return []  # the estimator takes no empty text
     estimate = zxcvbn(password[:_ESTIMATED_CHARACTERS], user_inputs=[*personal, *_COMMON_IN_RUSSIAN])
     if estimate["score"] >= _LOWEST_SCORE:
         return []

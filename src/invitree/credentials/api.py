@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from litestar import Request, post
 from litestar.params import JSONBody
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
 
 from invitree.base.emails import Email, parse_email
 from invitree.base.problems import (
@@ -73,7 +73,7 @@ class SetPasswordIn(Struct):
 
     current_password: Password
     new_password: NewPassword
-    re_new_password: Again | UnsetType = UNSET
+    re_new_password: Again | None = None
 
 
 class ResetPasswordIn(Struct):
@@ -82,7 +82,7 @@ class ResetPasswordIn(Struct):
     uid: Uid
     token: LinkToken
     new_password: NewPassword
-    re_new_password: Again | UnsetType = UNSET
+    re_new_password: Again | None = None
 
 
 class SetUsernameIn(Struct):
@@ -90,7 +90,7 @@ class SetUsernameIn(Struct):
 
     current_password: Password
     new_username: Username
-    re_new_username: Again | UnsetType = UNSET
+    re_new_username: Again | None = None
 
 
 class ResetUsernameIn(Struct):
@@ -99,7 +99,7 @@ class ResetUsernameIn(Struct):
     uid: Uid
     token: LinkToken
     new_username: Username
-    re_new_username: Again | UnsetType = UNSET
+    re_new_username: Again | None = None
 
 
 class SetEmailIn(Struct):
@@ -107,7 +107,7 @@ class SetEmailIn(Struct):
 
     current_password: Password
     new_email: EmailText
-    re_new_email: Again | UnsetType = UNSET
+    re_new_email: Again | None = None
 
 
 async def _charge_mail(request: Request[Any, Any, Any], program_id: int, email: str, *, field: str) -> Email:
@@ -275,10 +275,10 @@ async def set_email(request: Request[Any, Any, Any], data: JSONBody[SetEmailIn])
     Until then nothing changes.
     """
     _compare(data.new_email, data.re_new_email, _EMAILS_DIFFER)
+    proof = await prove_password(request, data.current_password)
     takes_local = resources(request).settings.allow_local_email
     if complaints := email_complaints(parse_email(data.new_email), takes_local=takes_local):
         raise InvalidInput({"new_email": complaints})
-    proof = await prove_password(request, data.current_password)
     address = await _charge_mail(request, proof.program_id, data.new_email, field="new_email")
     await actions.ask_for_email(resources(request), proof, address=address, origin=origin_of(request))
 
@@ -291,8 +291,8 @@ async def set_email_confirm(request: Request[Any, Any, Any], data: JSONBody[Acti
     await actions.change_email(resources(request), link, origin=origin_of(request))
 
 
-def _compare(value: str, again: str | UnsetType, text: Text) -> None:
-    if again is not UNSET and again != value:
+def _compare(value: str, again: str | None, text: Text) -> None:
+    if again is not None and again != value:
         raise InvalidInput({NON_FIELD: [text]})
 
 

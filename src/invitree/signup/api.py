@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from litestar import Request, post
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
 
 from invitree.base.emails import parse_email
 from invitree.base.problems import NON_FIELD, Fields, InvalidInput, TooManyRequests, Unauthenticated, UnknownProgram
@@ -35,7 +35,7 @@ class SignUpIn(Struct):
             examples=["correct horse battery"],
         ),
     ]
-    re_password: Annotated[str, Meta(description="The password again, to be compared.")] | UnsetType = UNSET
+    re_password: Annotated[str, Meta(description="The password again, to be compared.")] | None = None
     referral_code: (
         Annotated[
             str,
@@ -90,7 +90,7 @@ async def register(
     then there is no user. Where the program asks for confirmed addresses (`activation`), the user cannot log in before
     following the link that is sent there.
     """
-    if data.re_password is not UNSET and data.re_password != data.password:
+    if data.re_password is not None and data.re_password != data.password:
         raise InvalidInput({NON_FIELD: [PASSWORDS_DIFFER]})
     here, program, origin = resources(request), await program_of(request), origin_of(request)
     await here.throttle.charge(request, program.id, limit("register", here.settings.limit_register, origin.network))

@@ -94,31 +94,26 @@ async def add_user(
     is_confirmed: bool = False,
 ) -> User:
     """Write a new user. Raises InvalidInput where the e-mail address or the username is taken."""
-    user = await store.insert_user(
-        db,
-        program_id=program_id,
-        email=applicant.email,
-        username=applicant.username,
-        password_hash=applicant.password_hash,
-        is_staff=is_staff,
-        is_active=is_active,
-        is_confirmed=is_confirmed,
-    )
+    try:
+        user = await store.insert_user(
+            db,
+            program_id=program_id,
+            email=applicant.email,
+            username=applicant.username,
+            password_hash=applicant.password_hash,
+            is_staff=is_staff,
+            is_active=is_active,
+            is_confirmed=is_confirmed,
+        )
+    except asyncpg.UniqueViolationError as error:
+        raise taken(error, email="email", username="username") from None
     if user is None:
-        await _refuse_taken(db, program_id, applicant)
-        raise Unavailable  # taken a moment ago, and free by now
+        complaints: dict[str, Sequence[Text]] = {"email": [EMAIL_TAKEN]}
+        if await store.is_username_taken(db, program_id=program_id, username=applicant.username):
+            complaints["username"] = [USERNAME_TAKEN]
+        raise InvalidInput(complaints)
     await insert_event(db, program_id=program_id, kind="account.created", user_id=user.id, by=by)
     return user
-
-
-async def _refuse_taken(db: Queryable, program_id: int, applicant: Applicant) -> None:
-    """Raise InvalidInput for what somebody else has, the address or the username or both."""
-    email, username = await store.find_taken(
-        db, program_id=program_id, email_key=applicant.email.key, username=applicant.username
-    )
-    complaints = {"email": [EMAIL_TAKEN] if email else [], "username": [USERNAME_TAKEN] if username else []}
-    if email or username:
-        raise InvalidInput({field: texts for field, texts in complaints.items() if texts})
 
 
 def taken(error: asyncpg.UniqueViolationError, *, email: str, username: str) -> Exception:
