@@ -1,5 +1,6 @@
 """GET and DELETE /auth/token/sessions/: where somebody is logged in, and logging a device out from another."""
 
+import asyncio
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -7,7 +8,8 @@ import httpx
 import pytest
 
 from invitree.kit.resources import Resources
-from tests.cast import PASSWORD, Cast, Person, refused
+from invitree.sessions.actions import evict_sessions, open_token_session
+from tests.cast import NOWHERE, PASSWORD, Cast, Person, refused
 from tests.credentials.steps import bearer, done, events_of, opens, refreshes
 
 SESSIONS, LOGIN, CREATE = "/auth/token/sessions/", "/auth/token/login/", "/auth/jwt/create/"
@@ -221,3 +223,51 @@ class TestEndSession:
         token = (await client.post(LOGIN, json=body)).json()["auth_token"]
         assert len(await listed(client, {"Authorization": f"Token {token}"})) == 1
         assert len(await listed(client, bob.headers)) == 1
+
+
+class TestMostSessions:
+    async def test_a_login_beyond_100_sessions_ends_the_one_idle_longest(
+        self, client: httpx.AsyncClient, cast: Cast, here: Resources
+    ) -> None:
+        alice, bob = await cast.member(), await cast.member()
+        assert await opens(client, alice.headers)  # and is remembered
+        for _ in range(99):
+            await open_token_session(here.db, here, program_id=1, user_id=alice.id, origin=NOWHERE)
+        answer = await client.post(LOGIN, json={"email": alice.email, "password": PASSWORD})
+        newest = {"Authorization": f"Token {answer.json()['auth_token']}"}
+        assert not await opens(client, alice.headers)
+        assert await opens(client, newest)
+        assert await opens(client, bob.headers)
+        assert len(await listed(client, newest)) == 100
+        assert [kind for kind, *_ in await events_of(here, alice.id)].count("session.evicted") == 1
+        await client.post(CREATE, json={"email": alice.email, "password": PASSWORD})
+        assert len(await listed(client, newest)) == 100
+
+    async def test_64_logins_at_once_leave_100_sessions(self, cast: Cast, here: Resources) -> None:
+        alice = await cast.member()
+
+        async def log_in() -> None:
+            await open_token_session(here.db, here, program_id=1, user_id=alice.id, origin=NOWHERE)
+            await evict_sessions(here, program_id=1, user_id=alice.id)
+
+        for _ in range(3):
+            await asyncio.gather(*(log_in() for _ in range(64)))
+        count = await here.db.fetchval("SELECT count(*) FROM sessions WHERE user_id = $1", alice.id)
+        evicted = [kind for kind, *_ in await events_of(here, alice.id)].count("session.evicted")
+        assert (count, evicted) == (100, 1 + 3 * 64 - 100)
+
+    async def test_the_list_has_pages(self, client: httpx.AsyncClient, cast: Cast, here: Resources) -> None:
+        alice = await cast.member()
+        for _ in range(6):
+            await open_token_session(here.db, here, program_id=1, user_id=alice.id, origin=NOWHERE)
+        everything, seen, path = await listed(client, alice.headers), [], f"{SESSIONS}?limit=3"
+        for size in (3, 3, 1):
+            answer = await client.get(path, headers=alice.headers)
+            assert len(answer.json()) == size
+            seen += answer.json()
+            path = f"{SESSIONS}{answer.headers.get('link', '<>').partition('>')[0][1:]}"
+        assert [session["id"] for session in seen] == [session["id"] for session in everything]
+        assert path == SESSIONS
+        for name in ("page", "offset"):
+            answer = await client.get(SESSIONS, params={name: "2"}, headers=alice.headers)
+            assert answer.status_code == 400

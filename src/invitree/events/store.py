@@ -26,6 +26,7 @@ Kind = Literal[
     "password.reset_requested",
     "refresh_token.reused",
     "session.ended",
+    "session.evicted",
     "username.changed",
     "username.reset_requested",
 ]

@@ -22,6 +22,7 @@ from invitree.mails.actions import send_notice
 from invitree.programs.store import Program
 from invitree.sessions import store
 from invitree.sessions.rules import (
+    MOST_SESSIONS,
     REFRESH_LIFE,
     AccessClaims,
     Turn,
@@ -256,6 +257,21 @@ async def _end_stolen(tx: Transaction, program_id: int, family: Family, origin: 
         )
     await store.delete_session(tx, program_id=program_id, user_id=family.user_id, session_id=family.session_id)
     await announce_user(tx, program_id=program_id, user_id=family.user_id)
+
+
+async def evict_sessions(here: Resources, *, program_id: int, user_id: int) -> None:
+    """End the sessions of a user that were idle longest, where a login has made more than anybody needs.
+
+    After the login's commit: of logins at once, the last to come here sees all of them.
+    """
+    if not await store.has_more_sessions(here.db, program_id=program_id, user_id=user_id, most=MOST_SESSIONS):
+        return
+    async with here.db.transaction() as tx:
+        ended = await store.delete_idlest_sessions(tx, program_id=program_id, user_id=user_id, most=MOST_SESSIONS)
+        await announce_user(tx, program_id=program_id, user_id=user_id)
+        for _ in range(ended):
+            by = Author(actor="self", actor_id=user_id)
+            await insert_event(tx, program_id=program_id, kind="session.evicted", user_id=user_id, by=by)
 
 
 async def end_sessions(here: Resources, *, program_id: int, user_id: int, only: int | None, by: Author) -> None:

@@ -5,7 +5,7 @@ from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, TypedDict
 
-from litestar import Request, delete, get, post
+from litestar import Request, Response, delete, get, post
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.openapi.spec import Operation
@@ -17,7 +17,7 @@ from invitree.base.problems import InvalidInput, NotFound, TokenNotValid, Unauth
 from invitree.events.store import Actor, Author
 from invitree.kit.body import takes
 from invitree.kit.origin import origin_of
-from invitree.kit.paging import is_plain_id
+from invitree.kit.paging import LINK, AfterIfAny, Limit, is_plain_id, next_page, refuse_other_paging
 from invitree.kit.resources import resources
 from invitree.kit.web import BODY, DocumentedOperation, answers
 from invitree.programs.actions import get_program, get_program_by_slug, get_program_of_host
@@ -163,16 +163,28 @@ async def log_out(
 @get(
     "/token/sessions",
     summary="Your sessions",
-    response_description="Where you are logged in, the latest used first.",
+    response_description="A page of where you are logged in, the latest used first.",
     tags=["Sessions"],
-    responses=answers(Unauthenticated),
+    responses=answers(InvalidInput, Unauthenticated),
+    response_headers=[LINK],
     **MEMBERS,
 )
-async def list_sessions(request: Request[Any, Any, Any]) -> Sequence[SessionOut]:
-    """Return every device that is logged in to your account, by an opaque token or by JWTs."""
+async def list_sessions(
+    request: Request[Any, Any, Any], limit: Limit = 100, after: AfterIfAny = None
+) -> Response[Sequence[SessionOut]]:
+    """Return the devices that are logged in to your account, by an opaque token or by JWTs.
+
+    There are a hundred at most: one more login ends the session that was idle longest.
+    """
     caller = caller_of(request)
-    found = await store.list_sessions(resources(request).db, program_id=caller.program_id, user_id=caller.user_id)
-    return [SessionOut(**structs.asdict(one), is_current=one.id == caller.session_id) for one in found]
+    refuse_other_paging(request)
+    found = await store.list_sessions(
+        resources(request).db, program_id=caller.program_id, user_id=caller.user_id, after=after, limit=limit + 1
+    )
+    page = found[:limit]
+    more = next_page(page[-1].id, limit=limit) if len(found) > limit else {}
+    shown = [SessionOut(**structs.asdict(one), is_current=one.id == caller.session_id) for one in page]
+    return Response(shown, headers=more)
 
 
 @delete(

@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 
 ACCESS_LIFE = timedelta(minutes=5)
 REFRESH_LIFE = timedelta(days=30)
+MOST_SESSIONS = 100  # of one user
 GRACE = timedelta(seconds=20)
 _MOST_SKEW_S = 5
 

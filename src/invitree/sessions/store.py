@@ -94,8 +94,10 @@ async def see_session(
     )
 
 
-async def list_sessions(db: Queryable, *, program_id: int, user_id: int) -> Sequence[Session]:
-    """Return where a user is logged in, the latest used first."""
+async def list_sessions(
+    db: Queryable, *, program_id: int, user_id: int, after: int | None, limit: int
+) -> Sequence[Session]:
+    """Return a page of where a user is logged in, the latest used first, from those after the session `after`."""
     rows = await db.fetch(
         """
         SELECT id, device, ip_prefix, created_at, last_seen_at FROM sessions s
@@ -103,11 +105,16 @@ async def list_sessions(db: Queryable, *, program_id: int, user_id: int) -> Sequ
             SELECT FROM refresh_tokens t
             WHERE t.program_id = s.program_id AND t.session_id = s.id AND t.used_at IS NULL
               AND t.expires_at > clock_timestamp()
+        )) AND ($3::bigint IS NULL OR (last_seen_at, id) < (
+            SELECT last_seen_at, id FROM sessions WHERE program_id = $1 AND user_id = $2 AND id = $3
         ))
         ORDER BY last_seen_at DESC, id DESC
+        LIMIT $4
         """,
         program_id,
         user_id,
+        after,
+        limit,
     )
     return [Session(**row) for row in rows]
 
@@ -167,6 +174,41 @@ async def delete_sessions(db: Queryable, *, program_id: int, user_id: int, but: 
         user_id,
         but,
     )
+
+
+async def has_more_sessions(db: Queryable, *, program_id: int, user_id: int, most: int) -> bool:
+    """Return whether a user has more sessions than so many."""
+    has_more: bool = await db.fetchval(
+        "SELECT EXISTS (SELECT FROM sessions WHERE program_id = $1 AND user_id = $2 OFFSET $3)",
+        program_id,
+        user_id,
+        most,
+    )
+    return has_more
+
+
+async def delete_idlest_sessions(db: Queryable, *, program_id: int, user_id: int, most: int) -> int:
+    """End those sessions of a user that were idle longest, until so many are left; return how many ended.
+
+    They are locked in the order of their ids, so that two of these never wait for each other.
+    """
+    status = await db.execute(
+        """
+        WITH doomed AS (
+            SELECT id FROM sessions WHERE program_id = $1 AND id IN (
+                SELECT id FROM sessions WHERE program_id = $1 AND user_id = $2
+                ORDER BY last_seen_at DESC, id DESC OFFSET $3
+            )
+            ORDER BY id
+            FOR UPDATE
+        )
+        DELETE FROM sessions s USING doomed WHERE s.program_id = $1 AND s.id = doomed.id
+        """,
+        program_id,
+        user_id,
+        most,
+    )
+    return int(status.rpartition(" ")[2])
 
 
 async def delete_family(db: Queryable, *, program_id: int, hashes: Sequence[bytes]) -> int | None:

@@ -29,7 +29,7 @@ from invitree.kit.paging import LARGEST_ID, LINK, After, AfterIfAny, Limit, is_p
 from invitree.kit.resources import resources
 from invitree.kit.throttle import limit as limited
 from invitree.kit.web import BODY, answers
-from invitree.sessions.actions import Pair, open_jwt_session, open_token_session
+from invitree.sessions.actions import Pair, evict_sessions, open_jwt_session, open_token_session
 from invitree.sessions.api import MEMBERS, UNGUARDED, author_of, caller_of, program_of
 from invitree.sessions.store import Caller
 from invitree.users import store
@@ -241,6 +241,7 @@ async def log_in(request: Request[Any, Any, Any], data: _LoginBody) -> AuthToken
     if proof is not None:
         token = await open_token_session(here.db, here, **structs.asdict(proof), origin=origin_of(request))
         if token is not None:
+            await evict_sessions(here, program_id=proof.program_id, user_id=proof.user_id)
             return AuthTokenOut(token)
     raise InvalidCredentials({NON_FIELD: [InvalidCredentials.message]})
 
@@ -266,6 +267,7 @@ async def create_jwt(request: Request[Any, Any, Any], data: _LoginBody) -> Pair:
         async with here.db.transaction() as tx:
             pair = await open_jwt_session(tx, here, **structs.asdict(proof), origin=origin_of(request))
         if pair is not None:
+            await evict_sessions(here, program_id=proof.program_id, user_id=proof.user_id)
             return pair
     raise NoActiveAccount
 
