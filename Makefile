@@ -48,7 +48,7 @@ format: $(READY) ## Format the code
 
 sbom: $(READY) ## Write down what the service is made of, with hashes, as CycloneDX
 	@$(VENV)/bin/uv export --locked --no-dev --quiet --format cyclonedx1.5 --preview-features sbom-export \
-	  --output-file $(SBOM)
+	  --output-file "$(SBOM)"
 	@echo "$(SBOM)"
 
 audit: $(READY) ## Ask whether anything in uv.lock has a known vulnerability (needs a network)

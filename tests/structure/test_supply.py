@@ -55,7 +55,8 @@ def test_the_version_is_the_same_everywhere() -> None:
 
 def make(verb: str, *settings: str) -> "subprocess.CompletedProcess[str]":
     """Run a verb of the Makefile without a network, taking what is installed as it is."""
-    command = ["make", f"VENV={VENV}", f"--assume-old={VENV / '.installed'}", verb, *settings]
+    venv = os.path.relpath(VENV, ROOT)  # to make, a space in a path parts two
+    command = ["make", f"VENV={venv}", f"--assume-old={venv}/.installed", verb, *settings]
     return subprocess.run(command, cwd=ROOT, env=OFFLINE, capture_output=True, text=True)
 
 
