@@ -1,10 +1,16 @@
-"""Password hashes as other systems make them."""
+"""Password hashes as other systems make them, and a hasher that is busy."""
 
+import asyncio
 import base64
 import hashlib
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import count
 
 import argon2
+
+from invitree.kit.passwords import Hasher
 
 _salts = count(1)
 
@@ -19,3 +25,17 @@ def pbkdf2(password: str, *, iterations: int = 1000, salt: str = "") -> str:
 def phc(password: str, *, kib: int = 1024, passes: int = 2, lanes: int = 8) -> str:
     """Return an argon2id hash with parameters that are not ours, as argon2 writes it."""
     return argon2.PasswordHasher(time_cost=passes, memory_cost=kib, parallelism=lanes).hash(password)
+
+
+@asynccontextmanager
+async def busy(hasher: Hasher, *, waiting: int | None = None, lane: str = "127.0.0.1") -> AsyncIterator[None]:
+    """Keep every thread of a hasher busy, with so many requests of one network in line: as many as fit, by default."""
+    gate = threading.Event()
+    waiting = hasher.most if waiting is None else waiting
+    jobs = [asyncio.create_task(hasher._run(lane, gate.wait, 30)) for _ in range(hasher._pool._max_workers + waiting)]
+    await asyncio.sleep(0)
+    try:
+        yield
+    finally:
+        gate.set()
+        await asyncio.gather(*jobs, return_exceptions=True)

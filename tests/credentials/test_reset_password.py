@@ -1,7 +1,6 @@
 """Changing a password by a link in a mail: reset_password, reset_password_confirm."""
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -35,6 +34,7 @@ from tests.credentials.steps import (
     refreshes,
 )
 from tests.credentials.test_password import WEAK
+from tests.hashes import busy
 from tests.postbox import Link, Postbox, link_in, text_of
 
 Request = Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]
@@ -263,18 +263,14 @@ class TestWhatIsUnderWay:
         followed = await follow(
             here, kind="password_reset", program_id=person.program_id, user_id=person.id, token=link.token
         )
-        gate, other = threading.Event(), Hasher(threads=1)
-        for _ in range(here.hasher._pool._max_workers):
-            here.hasher._pool.submit(gate.wait, 30)
-        answering = asyncio.ensure_future(asked(client))
-        try:
+        other = Hasher(threads=1)
+        async with busy(here.hasher, waiting=0):
+            answering = asyncio.ensure_future(asked(client))
             while here.hasher._waiting == 0:  # noqa: ASYNC110  there is no event for it
                 await asyncio.sleep(0.01)
             elsewhere = structs.replace(here, hasher=other)
             await reset_password(elsewhere, followed, password=ANOTHER, origin=NOWHERE)
-        finally:
-            gate.set()
-            other.close()
+        other.close()
         yield await answering
 
     @pytest.mark.parametrize("path", ["/auth/token/login/", "/auth/jwt/create/"])

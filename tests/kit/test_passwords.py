@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack
 
 import argon2
 import httpx
@@ -16,7 +17,7 @@ from invitree.kit.passwords import Hasher, Match, is_verifiable
 from invitree.kit.resources import Resources
 from invitree.users.store import find_claim_by_email, replace_hash
 from tests.cast import PASSWORD, Cast, Person
-from tests.hashes import pbkdf2, phc
+from tests.hashes import busy, pbkdf2, phc
 
 LOGIN = "/auth/token/login/"
 OURS = "$argon2id$v=19$m=19456,t=2,p=1$"
@@ -245,17 +246,17 @@ async def test_a_full_hasher_keeps_nobody_out_who_is_right(
     alice = await cast.member()
     old = pbkdf2(PASSWORD)
     await _with_hash(here, alice, old)
-    derive = hashlib.pbkdf2_hmac
+    derive, loop = hashlib.pbkdf2_hmac, asyncio.get_running_loop()
+    async with AsyncExitStack() as others:
 
-    def deriving(*args: object) -> bytes:  # others have come while the password was being verified
-        here.hasher._waiting += here.hasher._most
-        return derive(*args)  # type: ignore[arg-type]
+        def deriving(*args: object) -> bytes:  # others come while the password is being verified
+            crowd = others.enter_async_context(busy(here.hasher, waiting=3))
+            asyncio.run_coroutine_threadsafe(crowd, loop).result(timeout=10)
+            monkeypatch.setattr(here.hasher, "_most", 1)
+            return derive(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(hashlib, "pbkdf2_hmac", deriving)
-    try:
+        monkeypatch.setattr(hashlib, "pbkdf2_hmac", deriving)
         answer = await client.post(LOGIN, json={"email": alice.email, "password": PASSWORD})
-    finally:
-        here.hasher._waiting = 0
     assert answer.status_code == 200
     assert await _hash_of(here.db, alice) == old
 

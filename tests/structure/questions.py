@@ -82,6 +82,7 @@ ROWS: Mapping[str, Arguments] = {
     "programs.update_program": _POLICY,
     "events.happened_lately": {"user_id": BUSY, "kind": "refresh_token.reused"},
     "events.insert_event": {"kind": "code.created"},
+    "events.was_there": {"user_id": BUSY, "ip_prefix": "203.0.113.0/24"},
     "events.list_events": {"user_id": BUSY},
     "mails.begin_life": {},
     "mails.delete_dead_tokens": {},
@@ -166,7 +167,7 @@ ROWS: Mapping[str, Arguments] = {
 
 
 _REQUEST: ASGIConnection[Any, Any, Any, Any] = ASGIConnection({"type": "http"})  # type: ignore[arg-type]
-_LIMITS = (limit("lookup", "10/5m", "ann"), limit("lookup_by_target", "1/5m", "ann"))
+_LIMITS = (limit("lookup", "10/5m", "ann"), limit("check", "1/5m", "ann"))
 
 
 def _throttle(db: Any) -> Throttle:

@@ -16,8 +16,12 @@ LIMITS = {
     "limit_register": "3/1h",
     "limit_mail_by_ip": "6/1h",
     "limit_mail_by_target": "2/1h",
+    "limit_mail_to_target": "4/1h",
+    "limit_logins": "30/15m",
+    "limit_logins_by_ip": "40/15m",
+    "limit_refresh": "3/5m",
+    "limit_create": "3/1h",
     "limit_lookup": "5/1m",
-    "limit_lookup_by_target": "8/1m",
     "limit_check": "4/1m",
 }
 

@@ -11,10 +11,12 @@ from invitree.kit.resources import Resources
 from tests.cast import PASSWORD, Cast, Person, refused
 from tests.throttles.conftest import LIMITS
 
-BOTH, BY_IP, BY_NAME = (
-    int(LIMITS[name].partition("/")[0]) for name in ("limit_login", "limit_login_by_ip", "limit_login_by_name")
+BOTH, BY_IP, BY_NAME, LOGINS, LOGINS_BY_IP, MAILS = (
+    int(LIMITS[f"limit_{name}"].partition("/")[0])
+    for name in ("login", "login_by_ip", "login_by_name", "logins", "logins_by_ip", "mail_by_target")
 )
-_addresses = (str(ip_address("198.18.0.1") + number) for number in range(1000))
+# Each in a network of its own.
+_addresses = (str(ip_address("100.64.0.1") + 256 * number) for number in range(10_000))
 
 
 @pytest.fixture
@@ -152,9 +154,77 @@ async def test_a_success_clears_nothing_of_the_name(client: httpx.AsyncClient, c
     assert await attempt(client, next(_addresses), email=ann.email) == 429
 
 
-async def test_many_successes_are_not_limited(client: httpx.AsyncClient, cast: Cast, ip: str) -> None:
+async def test_right_logins_are_limited_generously_by_client_and_name(
+    client: httpx.AsyncClient, cast: Cast, ip: str
+) -> None:
+    ann, bob = await cast.member(), await cast.member()
+    seen = [await attempt(client, ip, PASSWORD, email=ann.email) for _ in range(LOGINS + 1)]
+    assert seen == [200] * LOGINS + [429]
+    assert await attempt(client, next(_addresses), PASSWORD, email=ann.email) == 200
+    # And all names together from one client.
+    seen = [await attempt(client, ip, PASSWORD, email=bob.email) for _ in range(LOGINS_BY_IP - LOGINS + 1)]
+    assert seen == [200] * (LOGINS_BY_IP - LOGINS) + [429]
+
+
+@pytest.fixture
+async def attacked(client: httpx.AsyncClient, cast: Cast, ip: str) -> Person:
+    """Somebody who has logged in from `ip` before strangers used up what may fail with the name from anywhere."""
     ann = await cast.member()
-    assert {await attempt(client, ip, PASSWORD, email=ann.email) for _ in range(BY_IP + 5)} == {200}
+    assert await attempt(client, ip, PASSWORD, email=ann.email) == 200
+    for _ in range(BY_NAME):
+        assert await attempt(client, next(_addresses), email=ann.email) == 400
+    assert await attempt(client, next(_addresses), PASSWORD, email=ann.email) == 429
+    return ann
+
+
+async def test_strangers_cannot_keep_an_owner_from_logging_in_where_they_did_before(
+    client: httpx.AsyncClient, attacked: Person, ip: str
+) -> None:
+    neighbor = f"{ip.rpartition('.')[0]}.77"  # the same network by another address
+    for by in ({"email": attacked.email}, {"username": attacked.username}):
+        assert await attempt(client, ip, PASSWORD, **by) == 200
+        assert await attempt(client, neighbor, PASSWORD, **by) == 200
+
+
+async def test_a_familiar_network_may_not_guess_for_ever_either(
+    client: httpx.AsyncClient, attacked: Person, ip: str
+) -> None:
+    network = ip.rpartition(".")[0]
+    seen = [await attempt(client, f"{network}.{100 + number}", email=attacked.email) for number in range(BY_NAME + 1)]
+    assert seen == [400] * BY_NAME + [429]
+
+
+async def test_strangers_cannot_keep_an_owner_from_changing_the_password_or_leaving(
+    client: httpx.AsyncClient, attacked: Person
+) -> None:
+    headers = {**attacked.headers, **come_from(next(_addresses))}
+    body = {"current_password": PASSWORD, "new_password": "staple battery horse correct"}
+    assert (await client.post("/auth/users/set_password/", json=body, headers=headers)).status_code == 204
+    body = {"current_password": "staple battery horse correct"}
+    assert (await client.request("DELETE", "/auth/users/me/", json=body, headers=headers)).status_code == 204
+
+
+async def test_strangers_cannot_keep_an_owner_from_resetting_the_password(
+    client: httpx.AsyncClient, cast: Cast, ip: str
+) -> None:
+    ann = await cast.member()
+    assert await attempt(client, ip, PASSWORD, email=ann.email) == 200
+
+    async def reset(email: str, ip: str) -> int:
+        path = "/auth/users/reset_password/"
+        return (await client.post(path, json={"email": email}, headers=come_from(ip))).status_code
+
+    flood = next(_addresses)
+    seen = [await reset(ann.email.replace("@", f"+{number}@"), flood) for number in range(5)]
+    assert seen == [204] * MAILS + [429] * (5 - MAILS)
+    assert await reset(ann.email, next(_addresses)) == 204, "from anywhere else"
+    while await reset(ann.email, next(_addresses)) == 204:
+        pass
+    assert await reset(ann.email, next(_addresses)) == 429
+    assert await reset(ann.email, ip) == 204, "from where she has logged in"
+    body = {"current_password": PASSWORD, "new_password": "staple battery horse correct"}
+    answer = await client.post("/auth/users/set_password/", json=body, headers={**ann.headers, **come_from(flood)})
+    assert answer.status_code == 204, "signed in, from anywhere"
 
 
 async def test_a_hundred_wrong_logins_at_once_pass_at_most_the_limit(

@@ -14,7 +14,7 @@ from invitree.base.problems import TooManyRequests
 from invitree.base.settings import Settings
 from invitree.kit.resources import Resources
 from invitree.kit.throttle import Throttle, limit
-from tests.cast import PASSWORD, Cast, refused
+from tests.cast import PASSWORD, Cast, in_days, refused
 from tests.throttles.conftest import LIMITS
 
 _numbers = count(1)
@@ -47,15 +47,25 @@ async def test_sign_ups_are_limited_by_client(client: httpx.AsyncClient, ip: dic
     assert await here.db.fetchval("SELECT count(*) FROM users") == before
 
 
+def elsewhere() -> dict[str, str]:
+    """Return the header of a client in a network of its own."""
+    return {"X-Forwarded-For": f"10.0.{next(_numbers)}.1"}
+
+
 @pytest.mark.parametrize("route", ["reset_password", "reset_username"])
-async def test_mails_are_limited_by_target_whoever_asks(client: httpx.AsyncClient, cast: Cast, route: str) -> None:
-    ann = await cast.member()
-    seen = []
-    for number in range(most("limit_mail_by_target") + 1):
-        header = {"X-Forwarded-For": f"192.0.2.{next(_numbers)}"}
-        email = ann.email.replace("@", f"+{number}@")
-        seen.append((await client.post(f"/auth/users/{route}/", json={"email": email}, headers=header)).status_code)
-    assert seen == [204] * most("limit_mail_by_target") + [429]
+async def test_mails_to_one_address_are_limited_by_client_and_from_anywhere(
+    client: httpx.AsyncClient, cast: Cast, ip: dict[str, str], route: str
+) -> None:
+    ann, number = await cast.member(), count()
+
+    async def ask(header: dict[str, str]) -> int:
+        email = ann.email.replace("@", f"+{next(number)}@")
+        return (await client.post(f"/auth/users/{route}/", json={"email": email}, headers=header)).status_code
+
+    by_client, anywhere = most("limit_mail_by_target"), most("limit_mail_to_target")
+    assert [await ask(ip) for _ in range(by_client + 1)] == [204] * by_client + [429]
+    seen = [await ask(elsewhere()) for _ in range(anywhere - by_client + 1)]
+    assert seen == [204] * (anywhere - by_client) + [429]
 
 
 async def test_mails_are_limited_by_client_whatever_the_target(client: httpx.AsyncClient, ip: dict[str, str]) -> None:
@@ -103,17 +113,16 @@ async def test_lookups_are_limited_by_caller_hits_and_misses_alike(client: httpx
     assert (await client.get(f"/api/referral_codes/get/{bob.email}/", headers=cid.headers)).status_code == 200
 
 
-async def test_lookups_are_limited_by_target(client: httpx.AsyncClient, cast: Cast) -> None:
+async def test_many_lookups_of_somebody_stop_nobody_else(client: httpx.AsyncClient, cast: Cast) -> None:
     bob = await cast.member()
     await cast.code(bob)
-    callers = [await cast.member() for _ in range(3)]
-    seen = []
-    for number in range(most("limit_lookup_by_target") + 1):
-        spelled = bob.email if number % 2 else bob.email.upper()
-        answer = await client.get(f"/api/referral_codes/get/{spelled}/", headers=callers[number % 3].headers)
-        seen.append(answer.status_code)
-        assert answer.headers.get("ratelimit", '"lookup"').startswith('"lookup"'), "only of the caller's own"
-    assert seen == [200] * most("limit_lookup_by_target") + [429]
+    path = f"/api/referral_codes/get/{bob.email}/"
+    for flooding in [await cast.member() for _ in range(3)]:
+        for _ in range(most("limit_lookup") + 1):
+            answer = await client.get(path, headers=flooding.headers)
+        assert answer.status_code == 429
+    assert (await client.get(path, headers=(await cast.member()).headers)).status_code == 200
+    assert (await client.get(path, headers=bob.headers)).status_code == 200
 
 
 async def test_checks_are_limited_by_client(client: httpx.AsyncClient, ip: dict[str, str]) -> None:
@@ -219,8 +228,26 @@ async def test_nor_by_signing_up_with_variants_of_its_address(
 ) -> None:
     await here.db.execute("INSERT INTO programs (slug, activation) VALUES ('strict', 'required')")
     seen = []
-    for number in range(most("limit_mail_by_target") + 1):
-        header = {"X-Forwarded-For": f"192.0.2.{next(_numbers)}", "X-Program": "strict"}
+    for number in range(most("limit_mail_to_target") + 1):
+        header = {**elsewhere(), "X-Program": "strict"}
         body = {"email": f"prey+{number}@example.com", "username": f"prey{number}", "password": PASSWORD}
         seen.append((await client.post("/auth/users/", json=body, headers=header)).status_code)
-    assert seen == [201] * most("limit_mail_by_target") + [429]
+    assert seen == [201] * most("limit_mail_to_target") + [429]
+
+
+async def test_codes_are_limited_by_who_creates_them(client: httpx.AsyncClient, cast: Cast) -> None:
+    ann, body = await cast.member(), {"expiration_date": in_days(5)}
+    path = "/api/referral_codes/create/?replace=true"
+    seen = [(await client.post(path, json=body, headers=ann.headers)).status_code for _ in range(4)]
+    assert seen == [201] * most("limit_create") + [429]
+    assert (await client.post(path, json=body, headers=(await cast.member()).headers)).status_code == 201
+
+
+async def test_refreshes_are_limited_by_session(client: httpx.AsyncClient, cast: Cast) -> None:
+    ann = await cast.member()
+    refresh, other = (await cast.pair(ann)).refresh, (await cast.pair(ann)).refresh
+    for _ in range(most("limit_refresh")):
+        answer = await client.post("/auth/jwt/refresh/", json={"refresh": refresh})
+        refresh = answer.json()["refresh"]
+    refused(await client.post("/auth/jwt/refresh/", json={"refresh": refresh}), 429, "too_many_requests")
+    assert (await client.post("/auth/jwt/refresh/", json={"refresh": other})).status_code == 200

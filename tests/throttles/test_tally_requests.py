@@ -87,15 +87,6 @@ async def test_of_64_lookups_at_once_exactly_the_limit_passes(
         assert passed[429] == 64 - most("limit_lookup")
 
 
-async def test_of_64_lookups_of_one_person_exactly_the_limit_passes(client: httpx.AsyncClient, cast: Cast) -> None:
-    bob = await cast.member()
-    await cast.code(bob)
-    callers = [await cast.member() for _ in range(16)]
-    path = f"{LOOKUP}{bob.email}/"
-    answers = await asyncio.gather(*(client.get(path, headers=callers[number % 16].headers) for number in range(64)))
-    assert Counter(answer.status_code for answer in answers) == {200: most("limit_lookup_by_target"), 429: 56}
-
-
 async def test_of_64_checks_at_once_exactly_the_limit_passes(
     client: httpx.AsyncClient, long_way: httpx.AsyncClient, here: Resources, bob: Person
 ) -> None:

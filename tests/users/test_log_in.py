@@ -7,6 +7,7 @@ import pytest
 
 from invitree.kit.resources import Resources
 from tests.cast import PASSWORD, Cast, refused
+from tests.hashes import busy
 
 LOGIN, CREATE, ME = "/auth/token/login/", "/auth/jwt/create/", "/auth/users/me/"
 DOORS = [LOGIN, CREATE, LOGIN.rstrip("/"), CREATE.rstrip("/")]
@@ -109,12 +110,8 @@ async def test_a_member_sees_who_they_are(client: httpx.AsyncClient, cast: Cast,
 
 
 async def test_a_full_hasher_is_told_as_503(client: httpx.AsyncClient, cast: Cast, here: Resources) -> None:
-    waiting = here.hasher._waiting
-    here.hasher._waiting = here.hasher._most
-    try:
+    async with busy(here.hasher):
         answer = await client.post(LOGIN, json={"email": "a@example.com", "password": "x"})
-    finally:
-        here.hasher._waiting = waiting
     refused(answer, 503, "unavailable")
     assert answer.headers["retry-after"] == "1"
 

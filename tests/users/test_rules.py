@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from invitree.base.problems import Unavailable
 from invitree.kit.passwords import Hasher, Match
 from invitree.users.rules import clean_password, clean_username, password_complaints
 
@@ -113,18 +112,6 @@ async def test_a_hash_is_argon2id_with_our_parameters_and_its_own_salt() -> None
 async def test_nobodys_and_unreadable_hashes_match_nothing(stored: str | None) -> None:
     hasher = Hasher(threads=1)
     assert await hasher.check(stored, "nobody") is Match.WRONG
-    hasher.close()
-
-
-async def test_a_full_queue_refuses_instead_of_waiting() -> None:
-    hasher = Hasher(threads=1)
-    hasher._waiting = hasher._most
-    with pytest.raises(Unavailable):
-        await hasher.hash("secret")
-    with pytest.raises(Unavailable):
-        await hasher.check(None, "secret")
-    hasher._waiting = 0
-    assert await hasher.hash("secret")
     hasher.close()
 
 

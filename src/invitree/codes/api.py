@@ -32,7 +32,6 @@ from invitree.kit.web import BODY, answers
 from invitree.programs.store import Program
 from invitree.sessions.api import ANYONE, MEMBERS, author_of, caller_of, program_of
 from invitree.sessions.store import Caller
-from invitree.users.rules import name_key
 
 _ONE_OF_TWO = Text(
     "Give expiration_date or expires_at, not both.", "Укажите expiration_date или expires_at, но не оба поля."
@@ -85,11 +84,13 @@ async def create_code(
 ) -> CodeOut:
     """Mint your code. You have one live code at most; an expired or deleted one never stands in the way."""
     here, program, user_id = resources(request), await program_of(request), caller_of(request).user_id
+    expires_at = _expiry(data, program=program, now=here.clock.now())
+    here.tally.count(request.scope, program.id, limit("create", here.settings.limit_create, str(user_id)))
     code = await actions.create_code(
         here,
         program=program,
         user_id=user_id,
-        expires_at=_expiry(data, program=program, now=here.clock.now()),
+        expires_at=expires_at,
         replace=replace,
         by=author_of(request, user_id=user_id),
     )
@@ -149,7 +150,7 @@ async def code_by_email(
     """
     address = _address_in(request.scope["raw_path"])
     here, program = resources(request), await program_of(request)
-    _count_lookup(here, request.scope, caller_of(request), address)
+    _count_lookup(here, request.scope, caller_of(request))
     return _shown(await actions.get_open_code(here, program_id=program.id, email=address), program)
 
 
@@ -185,7 +186,7 @@ def code_by_email_at_once(
     live = actions.remembered_code(here, program_id=program.id, email_key=email_key)
     if live is None:
         return None
-    _count_lookup(here, scope, caller, email_key)
+    _count_lookup(here, scope, caller)
     if live.shown is None or live.shown[0] is not program:  # whose policy has another time zone, perhaps
         live.shown = (program, encode(_shown(live.code, program)))
     return live.shown[1]
@@ -200,13 +201,8 @@ def check_code_at_once(here: Resources, scope: Any, program: Program, text: str)
     return encode(CheckOut(valid=True, expires_at=live.code.expires_at))
 
 
-def _count_lookup(here: Resources, scope: Any, caller: Caller, address: str) -> None:
-    here.tally.count(
-        scope,
-        caller.program_id,
-        limit("lookup", here.settings.limit_lookup, str(caller.user_id)),
-        limit("lookup_by_target", here.settings.limit_lookup_by_target, name_key(address)),
-    )
+def _count_lookup(here: Resources, scope: Any, caller: Caller) -> None:
+    here.tally.count(scope, caller.program_id, limit("lookup", here.settings.limit_lookup, str(caller.user_id)))
 
 
 def _count_check(here: Resources, scope: Any, program: Program) -> None:
@@ -220,7 +216,7 @@ _CREATE: dict[str, Any] = {
     **MEMBERS,
     "response_description": "The new code.",
     "tags": ["Referral codes"],
-    "responses": answers(CodeActive, EmailNotConfirmed, Unauthenticated, *REPEATABLE, *BODY),
+    "responses": answers(CodeActive, EmailNotConfirmed, TooManyRequests, Unauthenticated, *REPEATABLE, *BODY),
 }
 _DELETE: dict[str, Any] = {
     **MEMBERS,

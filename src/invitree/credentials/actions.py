@@ -89,7 +89,7 @@ async def set_password(here: Resources, caller: Caller, *, proof: Proof, passwor
 
     Raises InvalidInput where it was changed since.
     """
-    new_hash = await here.hasher.hash(password)
+    new_hash = await here.hasher.hash(password, lane=origin.lane)
     program_id, user_id = caller.program_id, caller.user_id
     async with here.db.transaction() as tx:
         await store.lock_account(tx, program_id=program_id, user_id=user_id)
@@ -110,7 +110,7 @@ async def reset_password(here: Resources, link: Followed, *, password: str, orig
 
     Every session, link and pending change from before dies: somebody else may have made the account.
     """
-    new_hash = await here.hasher.hash(password)
+    new_hash = await here.hasher.hash(password, lane=origin.lane)
     program_id, user_id = link.program_id, link.user.id
     async with here.db.transaction() as tx:
         await _use(tx, link)

@@ -23,14 +23,14 @@ from invitree.idempotency.api import REPEATABLE, once
 from invitree.kit.body import VERBATIM, takes
 from invitree.kit.origin import origin_of
 from invitree.kit.resources import resources
-from invitree.kit.throttle import limit
+from invitree.kit.throttle import Limit, limit
 from invitree.kit.web import BODY, answers
 from invitree.mails.actions import ResetKind, send_link_to_whoever_has
 from invitree.mails.rules import LinkKind, decode_uid
 from invitree.programs.actions import get_program
 from invitree.sessions.api import ANYONE, MEMBERS, author_of, caller_of, program_of
-from invitree.users.actions import rename
-from invitree.users.api import prove_password
+from invitree.users.actions import Login, rename
+from invitree.users.api import charge, prove_password
 from invitree.users.rules import BAD_EMAIL, BAD_USERNAME, PASSWORDS_DIFFER, clean_username, email_complaints
 
 _USERNAMES_DIFFER = Text("The two username fields didn't match.", "Введённые имена пользователя не совпадают.")
@@ -110,18 +110,32 @@ class SetEmailIn(Struct):
     re_new_email: Again | None = None
 
 
-async def _charge_mail(request: Request[Any, Any, Any], program_id: int, email: str, *, field: str) -> Email:
-    """Count a mail to an address, and return it parsed. Raises InvalidInput on `field`, or TooManyRequests."""
-    here, address = resources(request), parse_email(email)
+def _parsed(email: str, *, field: str) -> Email:
+    """Return an address parsed. Raises InvalidInput on `field`."""
+    address = parse_email(email)
     if address is None:
         raise InvalidInput({field: [BAD_EMAIL]})
-    await here.throttle.charge(
+    return address
+
+
+async def _charge_mail(request: Request[Any, Any, Any], program_id: int, address: Email) -> None:
+    """Count a mail to an address that anybody may ask for. Raises TooManyRequests."""
+    settings, network = resources(request).settings, origin_of(request).network
+    await charge(
         request,
         program_id,
-        limit("mail_by_ip", here.settings.limit_mail_by_ip, origin_of(request).network),
-        limit("mail_by_target", here.settings.limit_mail_by_target, address.identity),
+        Login(email=address.key),
+        limit("mail_by_ip", settings.limit_mail_by_ip, network),
+        limit("mail_by_target", settings.limit_mail_by_target, network, address.identity),
+        anywhere=limit("mail_to_target", settings.limit_mail_to_target, address.identity),
     )
-    return address
+
+
+async def _charge_own_mail(request: Request[Any, Any, Any], *others: Limit) -> None:
+    """Count a mail that somebody who is signed in has sent to themselves. Raises TooManyRequests."""
+    here, caller = resources(request), caller_of(request)
+    own = limit("mail_own", here.settings.limit_mail_by_target, str(caller.user_id))
+    await here.throttle.charge(request, caller.program_id, own, *others)
 
 
 _DONE: dict[str, Any] = {"status_code": 204, "response_description": "Done.", "tags": ["Credentials"]}
@@ -154,7 +168,8 @@ async def _follow(request: Request[Any, Any, Any], kind: LinkKind, uid: str, tok
 async def _mail_link(request: Request[Any, Any, Any], kind: ResetKind, email: str) -> None:
     """Have a link sent to whoever has an address, the same for everybody. Raises InvalidInput, TooManyRequests."""
     here, program, origin = resources(request), await program_of(request), origin_of(request)
-    address = await _charge_mail(request, program.id, email, field="email")
+    address = _parsed(email, field="email")
+    await _charge_mail(request, program.id, address)
     async with here.db.transaction() as tx:
         await send_link_to_whoever_has(
             tx,
@@ -197,7 +212,7 @@ async def set_password(request: Request[Any, Any, Any], data: JSONBody[SetPasswo
         data.new_password, email=caller.email, username=caller.username, program=program
     )
     proof = await prove_password(request, data.current_password)
-    await _charge_mail(request, proof.program_id, caller.email, field="current_password")  # the notice of it
+    await _charge_own_mail(request)  # the notice of it
     await actions.set_password(resources(request), caller, proof=proof, password=password, origin=origin_of(request))
 
 
@@ -279,7 +294,8 @@ async def set_email(request: Request[Any, Any, Any], data: JSONBody[SetEmailIn])
     takes_local = resources(request).settings.allow_local_email
     if complaints := email_complaints(parse_email(data.new_email), takes_local=takes_local):
         raise InvalidInput({"new_email": complaints})
-    address = await _charge_mail(request, proof.program_id, data.new_email, field="new_email")
+    address, most = _parsed(data.new_email, field="new_email"), resources(request).settings.limit_mail_to_target
+    await _charge_own_mail(request, limit("new_address", most, address.identity))
     await actions.ask_for_email(resources(request), proof, address=address, origin=origin_of(request))
 
 

@@ -74,6 +74,22 @@ async def insert_event(db: Queryable, *, program_id: int, kind: Kind, user_id: i
     return event_id
 
 
+async def was_there(db: Queryable, *, program_id: int, user_id: int, ip_prefix: str) -> bool:
+    """Return whether a user has logged in, or signed up, in a network."""
+    was: bool = await db.fetchval(
+        """
+        SELECT EXISTS (
+            SELECT FROM events WHERE program_id = $1 AND user_id = $2 AND ip_prefix = $3
+              AND kind IN ('account.created', 'login.succeeded')
+        )
+        """,
+        program_id,
+        user_id,
+        ip_prefix,
+    )
+    return was
+
+
 async def list_events(db: Queryable, *, program_id: int, user_id: int, before: int, limit: int) -> Sequence[Event]:
     """Return a page of what happened to a user's account, newest first, from events with an id below `before`."""
     rows = await db.fetch(

@@ -10,10 +10,13 @@ import enum
 import hashlib
 import hmac
 import re
+from collections import OrderedDict, deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import NamedTuple, TypeVar, TypeVarTuple
+from functools import partial
+from itertools import chain
+from typing import Any, NamedTuple, TypeVar, TypeVarTuple
 
 from argon2 import PasswordHasher, extract_parameters
 from argon2.exceptions import VerificationError, VerifyMismatchError
@@ -22,7 +25,7 @@ from invitree.base.problems import Unavailable
 
 # OWASP's second choice for argon2id: m=19 MiB, t=2, p=1; about 19 ms a hash.
 _ARGON2 = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
-_LONGEST_QUEUE_A_THREAD = 50  # about a second's worth of ours; of Django's pbkdf2, ten
+_LONGEST_LINE_A_THREAD = 50  # about a second's worth of ours; of Django's pbkdf2, ten
 
 # What a hash of elsewhere may cost to verify. Django 6.0 makes pbkdf2 with 1,200,000 iterations, argon2 with 100 MiB.
 _MOST_ITERATIONS = 5_000_000
@@ -43,45 +46,121 @@ class Match(enum.Enum):
     """It is the one, and its hash is not as we make them: hash it anew."""
 
 
+class _Job:
+    """Work that waits for its turn, and what comes of it."""
+
+    def __init__(self, work: Callable[[], Any], loop: asyncio.AbstractEventLoop) -> None:
+        self.work, self.loop = work, loop
+        self.result: asyncio.Future[Any] = loop.create_future()
+
+    def settle(self, done: Future[Any]) -> None:
+        """Pass the outcome on, unless nobody waits for it any more."""
+        if self.result.done():
+            return
+        if done.cancelled():
+            self.result.cancel()
+        elif error := done.exception():
+            self.result.set_exception(error)
+        else:
+            self.result.set_result(done.result())
+
+
 class Hasher:
-    """Hashes and verifies in `threads` threads behind a bounded queue."""
+    """Hashes and verifies in `threads` threads, behind a bounded line that is shared fairly.
+
+    The line has a lane for each network, and the lanes take turns. So a network waits behind as many hashes as there
+    are networks, however many requests one of them has sent. When the line is full, the newest request of the longest
+    lane is refused.
+    """
 
     def __init__(self, *, threads: int) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="argon2")
-        self._most = threads * _LONGEST_QUEUE_A_THREAD
+        self._most = threads * _LONGEST_LINE_A_THREAD
+        self._free = threads
         self._waiting = 0
+        self._lanes: OrderedDict[str, deque[_Job]] = OrderedDict()  # none is empty; the first is next
         # Verified against when there is nothing of ours to verify, so that every failure costs one argon2.
         self._nobody = _ARGON2.hash("nobody")
 
     @property
     def most(self) -> int:
-        """How many requests may be here at once."""
+        """How many requests may wait at once."""
         return self._most
 
-    async def hash(self, password: str) -> str:
+    async def hash(self, password: str, *, lane: str = "") -> str:
         """Return the argon2id hash of a password. Raises Unavailable when too many wait."""
-        return await self._run(_ARGON2.hash, password)
+        return await self._run(lane, _ARGON2.hash, password)
 
-    async def check(self, password_hash: str | None, password: str, *, decoy: str | None = None) -> Match:
+    async def check(
+        self, password_hash: str | None, password: str, *, decoy: str | None = None, lane: str = ""
+    ) -> Match:
         """Return what the password is to the hash; None and what cannot be verified are WRONG. Raises Unavailable.
 
         WRONG takes the same time for everybody among whom `decoy` stands: it is any pbkdf2 hash of theirs, None where
         they have none. So the time does not tell who exists, nor who came with a hash from elsewhere.
         """
-        return await self._run(_check, password_hash or "", password, decoy or "", self._nobody)
+        return await self._run(lane, _check, password_hash or "", password, decoy or "", self._nobody)
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads, and what waits for them."""
+        for job in chain.from_iterable(self._lanes.values()):
+            job.result.cancel()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _run(self, work: Callable[[*Ts], R], *args: *Ts) -> R:
-        if self._waiting >= self._most:
-            raise Unavailable
-        self._waiting += 1
+    async def _run(self, lane: str, work: Callable[[*Ts], R], *args: *Ts) -> R:
+        job = _Job(partial(work, *args), asyncio.get_running_loop())
+        if self._free > 0:
+            self._start(job)
+        else:
+            self._make_room(lane)
+            self._lanes.setdefault(lane, deque()).append(job)
+            self._waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
-        finally:
+            result: R = await job.result
+        except asyncio.CancelledError:
+            self._leave(lane, job)
+            raise
+        return result
+
+    def _make_room(self, lane: str) -> None:
+        """Refuse the newest of the longest lane if the line is full. Raises Unavailable where that is this lane."""
+        if self._waiting < self._most:
+            return
+        longest = max(self._lanes, key=lambda name: len(self._lanes[name]))
+        if len(self._lanes[longest]) < len(self._lanes.get(lane, ())) + 2:  # else the two would only change places
+            raise Unavailable
+        refused = self._lanes[longest][-1]
+        self._leave(longest, refused)
+        if not refused.result.done():
+            refused.result.set_exception(Unavailable())
+
+    def _leave(self, lane: str, job: _Job) -> None:
+        with suppress(KeyError, ValueError):  # it is being done, or was
+            self._lanes[lane].remove(job)
             self._waiting -= 1
+            if not self._lanes[lane]:
+                del self._lanes[lane]
+
+    def _start(self, job: _Job) -> None:
+        def end(done: Future[Any]) -> None:
+            with suppress(RuntimeError):  # the loop is closed: the process ends
+                job.loop.call_soon_threadsafe(self._end, job, done)
+
+        self._free -= 1
+        # The thread is free when the work is done, also where the client has hung up before.
+        self._pool.submit(job.work).add_done_callback(end)
+
+    def _end(self, job: _Job, done: Future[Any]) -> None:
+        self._free += 1
+        job.settle(done)
+        while self._free > 0 and self._lanes:
+            lane, jobs = self._lanes.popitem(last=False)
+            self._waiting -= 1
+            following = jobs.popleft()
+            if jobs:
+                self._lanes[lane] = jobs  # behind the others
+            if not following.result.done():
+                self._start(following)
 
 
 def is_verifiable(password_hash: str) -> bool:

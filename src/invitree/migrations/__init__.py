@@ -3,7 +3,7 @@
 HEAD stands here so that a warm start can compare it with the database without loading Alembic; a test keeps it true.
 """
 
-HEAD = "0006"
+HEAD = "0008"
 LOCK = 0x696E7669  # "invi"
 """The advisory lock of whoever changes the schema; any number that no one else on this database takes."""
 SESSION = {

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import structlog
@@ -18,6 +18,7 @@ from invitree.kit.keys import Keyring, new_token
 from invitree.kit.listen import announce
 from invitree.kit.origin import Origin
 from invitree.kit.resources import Resources
+from invitree.kit.throttle import limit
 from invitree.mails.actions import send_notice
 from invitree.programs.store import Program
 from invitree.sessions import store
@@ -203,8 +204,11 @@ async def verify(here: Resources, token: str) -> None:
     raise TokenNotValid
 
 
-async def refresh(here: Resources, token: str, *, origin: Origin) -> Pair:
-    """Return the pair that follows a refresh token. Raises TokenNotValid; a stolen token's family dies."""
+async def refresh(here: Resources, token: str, *, origin: Origin, scope: Any) -> Pair:
+    """Return the pair that follows a refresh token, counted for the request of this ASGI scope.
+
+    Raises TokenNotValid, and a stolen token's family dies; or TooManyRequests.
+    """
     program_id = program_of(token)
     if program_id is None:
         raise TokenNotValid
@@ -212,6 +216,9 @@ async def refresh(here: Resources, token: str, *, origin: Origin) -> Pair:
     # The death of a family must be committed, so the refusal is raised only after the transaction.
     async with here.db.transaction() as tx:
         family = await store.lock_family(tx, program_id=program_id, hashes=hashes)
+        if family:
+            most = limit("refresh", here.settings.limit_refresh, str(family.session_id))
+            here.tally.count(scope, program_id, most)
         found = family and await store.find_refresh_token(tx, program_id=program_id, hashes=hashes)
         following = family and found and await _follow(tx, here.keys, program_id, family, found, token, origin)
     if not (family and following):

@@ -13,7 +13,7 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 from litestar.types import Guard
 from msgspec import Meta, Struct, structs
 
-from invitree.base.problems import InvalidInput, NotFound, TokenNotValid, Unauthenticated
+from invitree.base.problems import InvalidInput, NotFound, TokenNotValid, TooManyRequests, Unauthenticated
 from invitree.events.store import Actor, Author
 from invitree.kit.body import takes
 from invitree.kit.origin import origin_of
@@ -216,7 +216,7 @@ async def end_session(
     summary="Refresh",
     response_description="The next pair.",
     tags=["Sessions"],
-    responses=answers(TokenNotValid, *BODY),
+    responses=answers(TokenNotValid, TooManyRequests, *BODY),
     **UNGUARDED,
 )
 async def refresh(request: Request[Any, Any, Any], data: JSONBody[RefreshIn]) -> Pair:
@@ -226,7 +226,7 @@ async def refresh(request: Request[Any, Any, Any], data: JSONBody[RefreshIn]) ->
     successor, so a lost answer can be asked for again; later, it means that somebody else has it, and the whole session
     ends.
     """
-    return await actions.refresh(resources(request), data.refresh, origin=origin_of(request))
+    return await actions.refresh(resources(request), data.refresh, origin=origin_of(request), scope=request.scope)
 
 
 @post(

@@ -95,8 +95,13 @@ async def register(
     here, program, origin = resources(request), await program_of(request), origin_of(request)
     await here.throttle.charge(request, program.id, limit("register", here.settings.limit_register, origin.network))
     if program.activation == "required" and (address := parse_email(data.email)):
-        target = limit("mail_by_target", here.settings.limit_mail_by_target, address.identity)
-        await here.throttle.charge(request, program.id, target)
+        # A count apart from resets: whoever signs up with variants of an address must not stop its owner's.
+        await here.throttle.charge(
+            request,
+            program.id,
+            limit("signup_mail", here.settings.limit_mail_by_target, origin.network, address.identity),
+            limit("signup_mail_to_target", here.settings.limit_mail_to_target, address.identity),
+        )
     applicant = await admit(
         here.hasher,
         email=data.email,
@@ -104,6 +109,7 @@ async def register(
         password=data.password,
         program=program,
         takes_local_email=here.settings.allow_local_email,
+        lane=origin.lane,
     )
     user = await sign_up(here, program=program, applicant=applicant, referral_code=data.referral_code, origin=origin)
     return UserOut(email=user.email, id=user.id, username=user.username)

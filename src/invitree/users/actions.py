@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from invitree.base.emails import Email, parse_email
 from invitree.base.problems import InvalidInput, NotFound, Text, Unavailable
-from invitree.events.store import Author, insert_event
+from invitree.events.store import Author, insert_event, was_there
 from invitree.kit.db import Database, Queryable
 from invitree.kit.passwords import Hasher, Match
 from invitree.kit.resources import Resources
@@ -67,7 +67,14 @@ class Applicant(Struct, frozen=True, kw_only=True):
 
 
 async def admit(
-    hasher: Hasher, *, email: str, username: str, password: str, program: Program, takes_local_email: bool
+    hasher: Hasher,
+    *,
+    email: str,
+    username: str,
+    password: str,
+    program: Program,
+    takes_local_email: bool,
+    lane: str = "",
 ) -> Applicant:
     """Check what a new account is made of and hash its password. Raises InvalidInput with every complaint."""
     address, name, password = parse_email(email), clean_username(username), clean_password(password)
@@ -80,7 +87,7 @@ async def admit(
     }
     if address is None or name is None or any(complaints.values()):
         raise InvalidInput({field: texts for field, texts in complaints.items() if texts})
-    return Applicant(email=address, username=name, password_hash=await hasher.hash(password))
+    return Applicant(email=address, username=name, password_hash=await hasher.hash(password, lane=lane))
 
 
 async def add_user(
@@ -169,7 +176,7 @@ async def hold(tx: Queryable, proof: Proof) -> None:
         raise InvalidInput({"current_password": [INVALID_PASSWORD]})
 
 
-async def try_password(here: Resources, *, program_id: int, login: Login, password: str) -> Proof | Failure:
+async def try_password(here: Resources, *, program_id: int, login: Login, password: str, lane: str) -> Proof | Failure:
     """Say whether this is the password of the active user of this name.
 
     Wrong, unknown, inactive and malformed all take the same time and look the same.
@@ -181,20 +188,20 @@ async def try_password(here: Resources, *, program_id: int, login: Login, passwo
     for attempt in attempts:
         # What is longer than any password can be is not worth hashing.
         tried = attempt[: LONGEST_PASSWORD + 1]
-        match = await here.hasher.check(known.password_hash if known else None, tried, decoy=claim.decoy)
+        match = await here.hasher.check(known.password_hash if known else None, tried, decoy=claim.decoy, lane=lane)
         if match is not Match.WRONG:
             break
     if known is None or match is Match.WRONG:
         return Failure(claim.known.user_id if claim.known else None)
     is_stale = match is Match.RIGHT_BUT_STALE or attempt != attempts[0]
-    fresh = await _freshen(here, program_id, known, attempts[0]) if is_stale else None
+    fresh = await _freshen(here, program_id, known, attempts[0], lane) if is_stale else None
     return Proof(program_id=program_id, user_id=known.user_id, password_hash=fresh or known.password_hash)
 
 
-async def _freshen(here: Resources, program_id: int, known: Credentials, password: str) -> str | None:
+async def _freshen(here: Resources, program_id: int, known: Credentials, password: str, lane: str) -> str | None:
     """Store the hash of a good password as we make them and return it, unless the password was changed meanwhile."""
     try:
-        new_hash = await here.hasher.hash(password)
+        new_hash = await here.hasher.hash(password, lane=lane)
     except Unavailable:  # the next login will do
         return None
     replaced = await store.replace_hash(
@@ -205,6 +212,12 @@ async def _freshen(here: Resources, program_id: int, known: Credentials, passwor
         new_hash=new_hash,
     )
     return new_hash if replaced else None
+
+
+async def has_come_from(db: Queryable, *, program_id: int, login: Login, ip_prefix: str) -> bool:
+    """Return whether somebody has logged in from this network to the account that is meant, or made it there."""
+    known = (await _claim(db, program_id, login)).known
+    return known is not None and await was_there(db, program_id=program_id, user_id=known.user_id, ip_prefix=ip_prefix)
 
 
 async def _claim(db: Queryable, program_id: int, login: Login) -> Claim:

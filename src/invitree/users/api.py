@@ -27,13 +27,14 @@ from invitree.kit.body import REQUIRED, VERBATIM, json_body, takes
 from invitree.kit.origin import origin_of
 from invitree.kit.paging import LARGEST_ID, LINK, After, AfterIfAny, Limit, is_plain_id, next_page, refuse_other_paging
 from invitree.kit.resources import resources
-from invitree.kit.throttle import limit as limited
+from invitree.kit.throttle import Limit as Budget
+from invitree.kit.throttle import limit as budget
 from invitree.kit.web import BODY, answers
 from invitree.sessions.actions import Pair, evict_sessions, open_jwt_session, open_token_session
 from invitree.sessions.api import MEMBERS, UNGUARDED, author_of, caller_of, program_of
 from invitree.sessions.store import Caller
 from invitree.users import store
-from invitree.users.actions import Login, Proof, rename, try_password
+from invitree.users.actions import Login, Proof, has_come_from, rename, try_password
 from invitree.users.rules import INVALID_PASSWORD
 from invitree.users.store import User
 
@@ -280,36 +281,75 @@ async def _log_in(request: Request[Any, Any, Any], data: LoginIn) -> Proof | Non
 async def prove_password(request: Request[Any, Any, Any], password: str) -> Proof:
     """Let through whoever knows the password of the account that this request is made with.
 
-    Raises InvalidInput on `current_password`, and TooManyRequests: a stolen token must not help to guess.
+    Raises InvalidInput on `current_password`, and TooManyRequests: a stolen token must not help to guess. What others
+    fail at with the account's name does not count here.
     """
-    caller = caller_of(request)
+    caller, here = caller_of(request), resources(request)
+    own = budget("password", here.settings.limit_login, str(caller.user_id))
+    await here.throttle.charge(request, caller.program_id, own)
     login = Login(user_id=caller.user_id, email=caller.email)
-    proof = await _prove(request, caller.program_id, login, password)
+    proof = await _try(request, caller.program_id, login, password, own)
     if proof is None:
         raise InvalidInput({"current_password": [INVALID_PASSWORD]})
     return proof
 
 
 async def _prove(request: Request[Any, Any, Any], program_id: int, login: Login, password: str) -> Proof | None:
-    """Try a password, counting the attempt before it is made, and not at all where it succeeds."""
+    """Try a password, counting the attempt before it is made, and as a failure not at all where it succeeds."""
     here, origin, name = resources(request), origin_of(request), login.name
-    both = limited("login", here.settings.limit_login, origin.network, name)
-    each = (
-        limited("login_by_ip", here.settings.limit_login_by_ip, origin.network),
-        limited("login_by_name", here.settings.limit_login_by_name, name),
+    here.tally.count(
+        request.scope,
+        program_id,
+        budget("logins", here.settings.limit_logins, origin.network, name),
+        budget("logins_by_ip", here.settings.limit_logins_by_ip, origin.network),
     )
-    await here.throttle.charge(request, program_id, both, *each)
+    charged = await charge(
+        request,
+        program_id,
+        login,
+        budget("login", here.settings.limit_login, origin.network, name),
+        budget("login_by_ip", here.settings.limit_login_by_ip, origin.network),
+        anywhere=budget("login_by_name", here.settings.limit_login_by_name, name),
+    )
+    return await _try(request, program_id, login, password, *charged)
+
+
+async def charge(
+    request: Request[Any, Any, Any], program_id: int, login: Login, *own: Budget, anywhere: Budget
+) -> Sequence[Budget]:
+    """Count something that concerns an account: `own` limits are of who asks, `anywhere` of all who do.
+
+    A network from which somebody has logged in to the account before has an `anywhere` of its own, so that strangers
+    cannot use it up for the owner. Return what was charged. Raises TooManyRequests.
+    """
+    here, ip_prefix = resources(request), origin_of(request).ip_prefix
     try:
-        attempt = await try_password(here, program_id=program_id, login=login, password=password)
+        await here.throttle.charge(request, program_id, *own, anywhere)
+    except TooManyRequests:
+        if not await has_come_from(here.db, program_id=program_id, login=login, ip_prefix=ip_prefix):
+            raise
+    else:
+        return [*own, anywhere]
+    familiar = Budget(scope=f"{anywhere.scope}_here", key=f"{anywhere.key}\n{ip_prefix}", rate=anywhere.rate)
+    await here.throttle.charge(request, program_id, *own, familiar)
+    return [*own, familiar]
+
+
+async def _try(
+    request: Request[Any, Any, Any], program_id: int, login: Login, password: str, first: Budget, *others: Budget
+) -> Proof | None:
+    here, origin = resources(request), origin_of(request)
+    try:
+        attempt = await try_password(here, program_id=program_id, login=login, password=password, lane=origin.lane)
     except Unavailable:
-        await here.throttle.refund(program_id, both, *each)
+        await here.throttle.refund(program_id, first, *others)
         raise
     if isinstance(attempt, Proof):
         # Whoever has a plus variant of somebody's address must not clear what they failed at with that one.
         if login.is_plain:
-            await here.throttle.clear(request, program_id, both, *each)
+            await here.throttle.clear(request, program_id, first, *others)
         else:
-            await here.throttle.refund(program_id, both, *each)
+            await here.throttle.refund(program_id, first, *others)
         return attempt
     by = Author(actor="unknown", ip_prefix=origin.ip_prefix)
     await insert_event(here.db, program_id=program_id, kind="login.failed", user_id=attempt.user_id, by=by)
