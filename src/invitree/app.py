@@ -26,11 +26,12 @@ from invitree.kit.apidocs import docs_handlers
 from invitree.kit.body import BodyRequest
 from invitree.kit.cache import Cache
 from invitree.kit.clock import Clock
+from invitree.kit.cors import Origins
 from invitree.kit.db import Database
 from invitree.kit.edge import Edge
 from invitree.kit.hidden import hidden
 from invitree.kit.keys import Keyring
-from invitree.kit.listen import Listener
+from invitree.kit.listen import Hear, Listener
 from invitree.kit.log import configure_logging
 from invitree.kit.passwords import Hasher
 from invitree.kit.resources import Resources
@@ -39,6 +40,7 @@ from invitree.kit.throttle import Throttle
 from invitree.kit.web import BODY_LIMIT_BYTES, EXCEPTION_HANDLERS, answer_options
 from invitree.manual import MANUAL
 from invitree.programs import actions as programs
+from invitree.programs.store import list_origins
 from invitree.referrals import api as referrals_api
 from invitree.sessions import actions as sessions
 from invitree.sessions import api as sessions_api
@@ -60,7 +62,12 @@ def serve() -> ASGIApp:
 
 def front(app: Litestar, *, access_log: bool) -> ASGIApp:
     """Return the application behind what every request passes first."""
-    return Edge(Express(app), access_log=access_log, is_full=lambda in_hand: _is_full(app.state["resources"], in_hand))
+    return Edge(
+        Express(app),
+        access_log=access_log,
+        is_full=lambda in_hand: _is_full(app.state["resources"], in_hand),
+        origins=lambda: app.state["resources"].origins.known,
+    )
 
 
 def _is_full(here: Resources, in_hand: int) -> bool:
@@ -128,8 +135,18 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         programs.TOPIC: partial(programs.forget, caches[programs.TOPIC]),
         sessions.TOPIC: partial(sessions.forget, caches[sessions.TOPIC]),
     }
-    hears = {**forgets, codes.TOPIC: partial(codes.heard, caches[codes.TOPIC])}
     db, keys = Database.at(settings.database_url, size=settings.pool_size), Keyring(settings.secret_keys)
+    origins = Origins(settings.origins, read=partial(list_origins, db))
+
+    def heard_of_programs(news: bytes) -> None:
+        forgets[programs.TOPIC](news)
+        origins.look_again()
+
+    hears: dict[str, Hear] = {
+        **forgets,
+        codes.TOPIC: partial(codes.heard, caches[codes.TOPIC]),
+        programs.TOPIC: heard_of_programs,
+    }
     here = Resources(
         settings=settings,
         db=db,
@@ -139,15 +156,20 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         throttle=Throttle(db, keys, on=settings.throttle == "on"),
         tally=Tally(db, keys, on=settings.throttle == "on"),
         caches=caches,
+        origins=origins,
     )
     db.forgets = forgets
-    listener = Listener(settings.database_url, clock=here.clock, caches=caches, hears=hears)
+    listener = Listener(
+        settings.database_url, clock=here.clock, caches=caches, hears=hears, on_hearing=origins.look_again
+    )
     await listener.start()
+    await origins.start()
     await here.tally.start()
     try:
         yield here
     finally:
         await listener.stop()
+        await origins.stop()
         await here.tally.stop()
         here.hasher.close()
         await here.db.close()

@@ -49,6 +49,7 @@ def program(zone: ZoneInfo) -> Program:
         referral_list="masked",
         activation="off",
         host=None,
+        origins=(),
     )
 
 

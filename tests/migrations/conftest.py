@@ -8,9 +8,10 @@ from invitree.migrations import HEAD
 from invitree.migrations.upgrade import upgrade
 from tests.conftest import New
 from tests.databases import fill
+from tests.migrations.test_lint import scripts
 
 USERS = 10_000
-EARLIER = [f"{number:04}" for number in range(1, int(HEAD))]
+EARLIER = sorted(script.revision for script in scripts() if script.revision != HEAD)
 
 
 @pytest.fixture(params=EARLIER)

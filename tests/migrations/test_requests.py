@@ -17,8 +17,8 @@ from tests.migrations.load import Load
 async def database_url(postgres: str) -> AsyncIterator[str]:
     """The URL of a database of the revision before."""
     async with database(postgres) as url:
-        await asyncio.to_thread(upgrade, url, to="0002")
-        await fill(url, users=10_000, at="0002")
+        await asyncio.to_thread(upgrade, url, to="0007")
+        await fill(url, users=10_000, at="0007")
         yield url
 
 

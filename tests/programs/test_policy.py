@@ -139,6 +139,7 @@ GOOD: dict[str, Any] = {
     "referral_list": "masked",
     "activation": "off",
     "host": None,
+    "origins": [],
 }
 
 
@@ -169,6 +170,10 @@ GOOD: dict[str, Any] = {
         ({"host": "*"}, "'\\*' is not a host name"),
         ({"host": "*.example.com"}, "'\\*.example.com' is not a host name"),
         ({"host": "example.com:8000"}, "'example.com:8000' is not a host name"),
+        ({"origins": ["https://app.example.com", "http://localhost:3000"]}, None),
+        ({"origins": ["HTTPS://App.example.com:443", "https://app.example.com"]}, None),
+        ({"origins": ["*"]}, "'\\*' is a wildcard"),
+        ({"origins": [f"https://app{number}.example.com" for number in range(51)]}, "51 origins are too many"),
     ],
 )
 async def test_a_policy_is_within_its_limits(

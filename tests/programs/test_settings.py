@@ -99,6 +99,8 @@ def test_a_setting_is_read_from_a_file_and_not_from_two_places(tmp_path: Path) -
         ("INVITREE_SMTP_URL", "smtp://user:canary-password@mail.example.com:25x"),
         ("INVITREE_MAIL_FROM", "nobody"),
         ("INVITREE_MAIL_FROM", "a@example.com\nBcc: b@example.com"),
+        ("INVITREE_CORS_ORIGINS", "*"),
+        ("INVITREE_CORS_ORIGINS", "https://app.example.com,https://other.example/path"),
         ("INVITREE_PRODUCTION", "perhaps"),
         ("INVITREE_HOST_FILE", "/nowhere/at/all"),
         ("INVITREE_HOST_FILE", "/"),

@@ -64,6 +64,7 @@ _POLICY = {
     "longest_code_life_days": 9,
     "referral_list": "masked",
     "activation": "off",
+    "origins": ["https://app.example.com"],
 }
 _COME = seed.User(
     old_id=10**9, email=_EMAIL, username="new", password_hash="!", is_active=True, is_staff=False, created_at=_NOW
@@ -77,6 +78,7 @@ ROWS: Mapping[str, Arguments] = {
     "programs.find_program_by_slug": {},
     "programs.find_program_of_host": {},
     "programs.insert_program": {"slug": "fourth"},
+    "programs.list_origins": {},
     "programs.list_program_ids": {},
     "programs.lock_program": {},
     "programs.update_program": _POLICY,

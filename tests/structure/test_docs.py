@@ -68,6 +68,7 @@ def _commands(text: str) -> list[list[str]]:
         "CONTRIBUTING.md",
         "docs/coming-from-django.md",
         "docs/decisions/README.md",
+        "docs/deploying.md",
         "docs/performance.md",
         "docs/problems.md",
         "docs/safety.md",

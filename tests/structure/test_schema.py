@@ -113,7 +113,7 @@ async def test_types_are_the_house_types(db: Any) -> None:
         """,
         list(NOT_OURS),
     )
-    allowed = {"bigint", "integer", "text", "boolean", "bytea", "timestamp with time zone"}
+    allowed = {"bigint", "integer", "text", "boolean", "bytea", "timestamp with time zone", "ARRAY"}
     assert {row["data_type"] for row in columns} <= allowed
     for row in columns:
         if row["column_name"] == "id":

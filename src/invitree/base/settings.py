@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
+from invitree.base.origins import parse_origins
 from invitree.base.rates import parse_rate
 
 _SHORTEST_SECRET = 32
@@ -61,6 +62,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     listened on."""
     trusted_proxies: int = 0
     """How many proxies stand in front, each adding to `X-Forwarded-For`. 0: the peer is the client."""
+    cors_origins: str = ""
+    """Origins whose pages may call the service from a browser, separated by commas: `https://app.example.com`. Those of
+    the programs' policies come on top."""
     smtp_url: str = ""
     """`smtp://user:password@host:587` (STARTTLS) or `smtps://user:password@host:465`. Empty: mail is written to
     `outbox` in the data directory."""
@@ -102,6 +106,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     def secret_keys(self) -> tuple[str, ...]:
         """The secrets in order: the first signs, all verify."""
         return tuple(filter(None, (key.strip() for key in self.secret_key.split(","))))
+
+    @property
+    def origins(self) -> list[str]:
+        """Whose pages may call the service from a browser, whatever the program. Raises ValueError."""
+        return parse_origins(self.cors_origins.split(","))
 
     @property
     def public_base(self) -> str:
@@ -154,6 +163,10 @@ def check_settings(settings: Settings) -> None:
     for wrong, message in _complaints(settings):
         if wrong:
             raise SettingsError(message)
+    try:
+        _ = settings.origins
+    except ValueError as error:
+        raise SettingsError(f"INVITREE_CORS_ORIGINS: {error}") from None
     for name in _LIMITS:
         try:
             parse_rate(getattr(settings, name))

@@ -49,6 +49,9 @@ def set_program(
     host: Annotated[
         str | None, Parameter(help="The host name by which requests mean this program; '' gives it up.")
     ] = None,
+    origins: Annotated[
+        str | None, Parameter(help="Whose pages may call it from a browser, separated by commas; '' allows none.")
+    ] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Change a program's policy; running services follow at once."""
@@ -61,6 +64,7 @@ def set_program(
         referral_list=referral_list,
         activation=activation,
         host=host,
+        origins=None if origins is None else origins.split(","),
     )
     if not changes:
         raise Refusal("nothing to set; see invitree program set --help")

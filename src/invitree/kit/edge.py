@@ -7,7 +7,7 @@ Plain ASGI around the framework, so that it costs microseconds and nothing escap
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache
 from typing import Any
 
@@ -16,6 +16,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from prometheus_client import Histogram
 
 from invitree.base.problems import Unavailable
+from invitree.kit.cors import answer_preflight, is_preflight, readable
 from invitree.kit.log import trace_id
 from invitree.kit.web import tell
 
@@ -37,15 +38,21 @@ class Edge:
     """Wraps an ASGI app; `access_log` adds a line a request.
 
     `is_full` says whether that many requests in hand are enough: others are refused at once then, before they cost
-    those in hand much.
+    those in hand much. `origins` says which other origins' pages may read the answers.
     """
 
     def __init__(
-        self, app: ASGIApp, *, access_log: bool, is_full: Callable[[int], bool] = lambda _in_hand: False
+        self,
+        app: ASGIApp,
+        *,
+        access_log: bool,
+        is_full: Callable[[int], bool] = lambda _in_hand: False,
+        origins: Callable[[], Collection[bytes]] = tuple,
     ) -> None:
         self._app = app
         self._access_log = access_log
         self._is_full = is_full
+        self._origins = origins
         self._in_hand = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,6 +66,7 @@ class Edge:
         method = request["method"] if request["method"] in _METHODS else "other"
         if method == "HEAD":
             request["method"] = "GET"  # the same answer, of which the server sends the head alone (RFC 9110, 9.3.2)
+        origins = self._origins()
         status = 500
         began = time.perf_counter()
 
@@ -67,7 +75,8 @@ class Edge:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 told = request.get("ratelimit", ())
-                message["headers"] = [*message["headers"], *_headers(message["headers"], trace), *told]
+                headers = [*message["headers"], *_headers(message["headers"], trace), *told]
+                message["headers"] = readable(headers, request, origins) if origins else headers
             await send(message)
 
         async def receive_slowly() -> Any:
@@ -80,7 +89,10 @@ class Edge:
         is_too_much = self._is_full(self._in_hand) and request["path"].rstrip("/") not in _ALWAYS
         self._in_hand += 1
         try:
-            await (_refuse if is_too_much else self._app)(scope, receive_slowly, send_named)
+            if origins and is_preflight(request):
+                await answer_preflight(scope, receive, send_named)
+            else:
+                await (_refuse if is_too_much else self._app)(scope, receive_slowly, send_named)
         finally:
             self._in_hand -= 1
             seconds = time.perf_counter() - began

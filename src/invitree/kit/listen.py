@@ -30,10 +30,22 @@ async def announce(tx: Transaction, *, topic: str, news: Any) -> None:
 
 
 class Listener:
-    """Hears announcements on a connection of its own, keeps the clock set, and opens the caches only while it hears."""
+    """Hears announcements on a connection of its own, keeps the clock set, and opens the caches only while it hears.
 
-    def __init__(self, url: str, *, clock: Clock, caches: Mapping[str, Cache[Any, Any]], hears: Mapping[str, Hear]):
+    `on_hearing` is called whenever it begins to hear: what was announced before that was missed.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: Clock,
+        caches: Mapping[str, Cache[Any, Any]],
+        hears: Mapping[str, Hear],
+        on_hearing: Callable[[], None],
+    ) -> None:
         self._url, self._clock, self._caches, self._hears = url, clock, caches, hears
+        self._on_hearing = on_hearing
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -79,6 +91,7 @@ class Listener:
             raise
         for cache in self._caches.values():
             cache.open()
+        self._on_hearing()
         return connection
 
     async def _stay(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:

@@ -8,6 +8,7 @@ from msgspec import Struct
 from invitree.base.settings import Settings
 from invitree.kit.cache import Cache
 from invitree.kit.clock import Clock
+from invitree.kit.cors import Origins
 from invitree.kit.db import Database
 from invitree.kit.keys import Keyring
 from invitree.kit.passwords import Hasher
@@ -26,6 +27,7 @@ class Resources(Struct, frozen=True, kw_only=True):
     throttle: Throttle
     tally: Tally
     caches: dict[str, Cache[Any, Any]]
+    origins: Origins
 
 
 def resources(connection: ASGIConnection[Any, Any, Any, Any]) -> Resources:

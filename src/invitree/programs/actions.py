@@ -6,6 +6,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
+from invitree.base.origins import parse_origins
 from invitree.base.problems import UnknownProgram
 from invitree.kit.cache import Cache
 from invitree.kit.db import Database
@@ -82,15 +83,17 @@ async def set_policy(db: Database, *, program_id: int, **changes: Any) -> Progra
             "referral_list": changed.referral_list,
             "activation": changed.activation,
             "host": changed.host,
+            "origins": changed.origins,
         }
         if why := complaint(**policy):
             raise BadPolicy(why)
+        policy["origins"] = parse_origins(changed.origins)
         try:
             await store.update_program(tx, program_id=program_id, **policy)
         except asyncpg.UniqueViolationError:
             raise BadPolicy(f"another program claims the host {changed.host}") from None
         await announce(tx, topic=TOPIC, news=program.id)
-    return changed
+    return msgspec.structs.replace(changed, origins=policy["origins"])
 
 
 async def create_program(db: Database, *, slug: str) -> Program:

@@ -1,8 +1,11 @@
 """What a program's policy may be."""
 
 import re
+from collections.abc import Sequence
 from typing import Literal
 from zoneinfo import available_timezones
+
+from invitree.base.origins import parse_origins
 
 DEFAULT_SLUG = "default"
 SHORTEST_CODE, LONGEST_CODE = 8, 20
@@ -31,6 +34,7 @@ def complaint(
     referral_list: str,
     activation: str,
     host: str | None,
+    origins: Sequence[str],
 ) -> str | None:
     """Return why a policy cannot be, in one line for the operator, or None."""
     if time_zone not in available_timezones():
@@ -45,4 +49,8 @@ def complaint(
         return "activation must be off or required"
     if host is not None and not _HOST.fullmatch(host):
         return f"{host!r} is not a host name in lower case, such as invite.example.com"
+    try:
+        parse_origins(origins)
+    except ValueError as error:
+        return str(error)
     return None

@@ -1,6 +1,6 @@
 """Every statement about programs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from zoneinfo import ZoneInfo
 
@@ -21,6 +21,7 @@ class Program(Struct, frozen=True, kw_only=True):
     referral_list: ReferralList
     activation: Activation
     host: str | None
+    origins: Sequence[str]
 
     @property
     def zone(self) -> ZoneInfo:
@@ -34,7 +35,8 @@ class Program(Struct, frozen=True, kw_only=True):
 
 
 _PROGRAM = """
-    SELECT id, slug, time_zone, code_length, longest_code_life_days, referral_list, activation, host FROM programs
+    SELECT id, slug, time_zone, code_length, longest_code_life_days, referral_list, activation, host, origins
+    FROM programs
 """
 
 
@@ -68,13 +70,19 @@ async def list_program_ids(db: Queryable) -> Sequence[int]:
     return [row["id"] for row in await db.fetch("SELECT id FROM programs ORDER BY id")]
 
 
+@unscoped("a browser asks beforehand without saying which program it will mean")
+async def list_origins(db: Queryable) -> Iterable[str]:
+    """Return the origins of every program."""
+    return [origin for row in await db.fetch("SELECT origins FROM programs ORDER BY id") for origin in row["origins"]]
+
+
 @unscoped("makes one")
 async def insert_program(db: Queryable, *, slug: str) -> Program:
     """Write a new program. Raises asyncpg.UniqueViolationError or CheckViolationError naming the constraint."""
     row = await db.fetchrow(
         """
         INSERT INTO programs (slug) VALUES ($1)
-        RETURNING id, slug, time_zone, code_length, longest_code_life_days, referral_list, activation, host
+        RETURNING id, slug, time_zone, code_length, longest_code_life_days, referral_list, activation, host, origins
         """,
         slug,
     )
@@ -97,13 +105,14 @@ async def update_program(
     referral_list: str,
     activation: str,
     host: str | None,
+    origins: Sequence[str],
 ) -> None:
     """Write a program's policy; `programs.rules.complaint` says beforehand whether it can be."""
     await db.execute(
         """
         UPDATE programs
         SET time_zone = $2, code_length = $3, longest_code_life_days = $4, referral_list = $5, activation = $6,
-            host = $7
+            host = $7, origins = $8
         WHERE id = $1
         """,
         program_id,
@@ -113,4 +122,5 @@ async def update_program(
         referral_list,
         activation,
         host,
+        origins,
     )
