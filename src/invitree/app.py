@@ -22,6 +22,8 @@ from invitree.credentials import actions as credentials
 from invitree.credentials import api as credentials_api
 from invitree.credentials import pages as account_pages
 from invitree.express import Express
+from invitree.home import api as home_api
+from invitree.home import pages as home_pages
 from invitree.kit.apidocs import docs_handlers
 from invitree.kit.body import BodyRequest
 from invitree.kit.cache import Cache
@@ -94,7 +96,14 @@ def create_app(settings: Settings) -> Litestar:
     # Litestar loads a plugin for pydantic where it finds it: half a second, 20 MB. PgQueuer brings it, for the worker.
     with hidden("pydantic"):
         return Litestar(
-            route_handlers=[*routes, *account_pages.HANDLERS, *operations.HANDLERS, *docs_handlers],
+            route_handlers=[
+                *routes,
+                *home_api.HANDLERS,
+                *home_pages.HANDLERS,
+                *account_pages.HANDLERS,
+                *operations.HANDLERS,
+                *docs_handlers,
+            ],
             lifespan=[partial(_opened, settings=settings)],
             openapi_config=MANUAL,
             exception_handlers=EXCEPTION_HANDLERS,

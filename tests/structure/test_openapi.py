@@ -16,6 +16,9 @@ APP = create_app(Settings())
 DOCUMENT: dict[str, Any] = APP.openapi_schema.to_schema()
 
 CONTRACT = {
+    ("GET", "/"),
+    ("GET", "/auth"),
+    ("GET", "/api"),
     ("POST", "/auth/users"),
     ("GET", "/auth/users/me"),
     ("GET", "/auth/users"),
@@ -59,6 +62,7 @@ CONTRACT = {
 }
 UNDOCUMENTED = {
     ("GET", "/metrics"),
+    ("GET", "/home/{name}"),
     ("GET", "/account"),
     ("GET", "/account/{name}"),
     ("GET", "/docs"),

@@ -2,6 +2,7 @@
 
 `api_docs` is for `Litestar(openapi_config=...)`, `docs_handlers` for its route handlers. The JavaScript comes from the
 files of the package `offapi`. The pages run under a Content-Security-Policy: no other host, no inline script, no eval.
+Everything is named relatively, the server in the document too, and so works under any path that a proxy serves it at.
 """
 
 import gzip
@@ -19,26 +20,32 @@ from litestar import MediaType, Request, Response, Router, get
 from litestar.exceptions import NotFoundException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.openapi.spec import Components, SecurityRequirement, Tag
+from litestar.openapi.spec import Components, SecurityRequirement, Server, Tag
 from litestar.params import FromPath
 
+from invitree.kit.pages import GUARDS, page
+
 DOCUMENT: Final = "/schema/openapi.json"
-GUARDS: Final = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
-POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'nonce-{nonce}'; img-src 'self' data:; font-src data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 GZIP: Final = re.compile(r"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))")
-REDOC: Final = f'<redoc spec-url="{DOCUMENT}" disable-telemetry="true"></redoc>'
+REDOC: Final = f'<redoc spec-url="..{DOCUMENT}" disable-telemetry="true"></redoc>'
 SCALAR: Final = (
-    f'{{"url":"{DOCUMENT}","agent":{{"disabled":true}},"mcp":{{"disabled":true}},"telemetry":false,'
+    f'{{"url":"../..{DOCUMENT}","agent":{{"disabled":true}},"mcp":{{"disabled":true}},"telemetry":false,'
     '"withDefaultFonts":false,"hideClientButton":true,"showDeveloperTools":"never","documentDownloadType":"direct"}'
 )
 
 # Both bundles probe for eval, which the policy would report: Redoc before it starts a search worker, Scalar before it
-# compiles validators. Both add <style> elements, and Scalar forgets the nonce of <meta> on some of them.
+# compiles validators. Both add <style> elements, and Scalar forgets the nonce of <meta> on some of them. Neither
+# resolves a relative server against the address of the document, as it should be (OpenAPI 3.1, 4.8.5).
 BOOT: Final = b"""\
 (() => {
+  const fetch = globalThis.fetch;
+  globalThis.fetch = async (...args) => {
+    const answer = await fetch(...args);
+    if (!answer.ok || !answer.url.endsWith("%b")) return answer;
+    const description = await answer.json();
+    for (const server of description.servers) server.url = new URL(server.url, answer.url).href.replace(/\\/$/, "");
+    return Response.json(description);
+  };
   const nonce = document.querySelector('meta[property="csp-nonce"]').content, create = document.createElement;
   Object.assign(globalThis, {Worker: undefined, __zod_globalConfig: {jitless: true}});
   document.createElement = (...args) => {
@@ -47,7 +54,7 @@ BOOT: Final = b"""\
     return element;
   };
 })();
-"""
+""" % DOCUMENT.encode()
 
 # Redoc has no option for the maker's logo at the foot of its menu, and the policy refuses the host it is loaded from.
 LOGO: Final = re.compile(rb"https://cdn\.redoc\.ly/redoc/logo-mini(-full)?\.svg")
@@ -80,6 +87,7 @@ def api_docs(
         title=title,
         version=version,
         description=description,
+        servers=[Server(url="../")],  # seen from the document (OpenAPI 3.1, Server Object)
         tags=list(tags) or None,
         components=components or Components(),
         security=list(security) or None,
@@ -90,17 +98,18 @@ def api_docs(
 
 
 @get("/docs", include_in_schema=False, sync_to_thread=True)
-def reading_page(request: Request[Any, Any, Any]) -> Response[str]:
+def reading_page(request: Request[Any, Any, Any]) -> Response[Any]:
     """Serve the reference to read."""
-    return _page(request, f'{REDOC}<script type="module" src="{_url("redoc.js")}"></script>')
+    return _page(request, f'{REDOC}<script type="module" src="{_url("redoc.js")}"></script>', boot=_url("boot.js"))
 
 
 @get("/docs/try", include_in_schema=False, sync_to_thread=True)
-def trying_page(request: Request[Any, Any, Any]) -> Response[str]:
+def trying_page(request: Request[Any, Any, Any]) -> Response[Any]:
     """Serve the reference that sends requests."""
-    scalar = f'<script id="api-reference" src="{_url("scalar.js")}" data-configuration="{escape(SCALAR)}"></script>'
+    script, settings = f"../{_url('scalar.js')}", escape(SCALAR)
+    scalar = f'<script id="api-reference" src="{script}" data-configuration="{settings}"></script>'
     # Scalar sets style attributes while it draws, and no nonce can cover an attribute.
-    return _page(request, scalar, more_policy="; style-src-attr 'unsafe-inline'")
+    return _page(request, scalar, boot=f"../{_url('boot.js')}", style_src_attr="'unsafe-inline'")
 
 
 @get("/docs/assets/{name:str}", include_in_schema=False, sync_to_thread=True)
@@ -133,10 +142,11 @@ def _script(name: str) -> tuple[str, bytes]:
 
 
 def _url(name: str) -> str:
-    return f"/docs/assets/{name}?v={_script(name)[0]}"
+    """Return the address of a script, seen from `/docs/`."""
+    return f"assets/{name}?v={_script(name)[0]}"
 
 
-def _page(request: Request[Any, Any, Any], body: str, *, more_policy: str = "") -> Response[str]:
+def _page(request: Request[Any, Any, Any], body: str, *, boot: str, **policy: str) -> Response[Any]:
     title = escape(request.app.openapi_config.title) if request.app.openapi_config else ""
     nonce = secrets.token_urlsafe(16)
     html = (
@@ -144,7 +154,6 @@ def _page(request: Request[Any, Any, Any], body: str, *, more_policy: str = "") 
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta property="csp-nonce" content="{nonce}"><link rel="icon" href="data:,">'
         f'<style nonce="{nonce}">body{{margin:0}}{HIDDEN}{{display:none!important}}</style>'
-        f'<script src="{_url("boot.js")}"></script></head><body>{body}</body></html>'
+        f'<script src="{boot}"></script></head><body>{body}</body></html>'
     )
-    policy = {"Content-Security-Policy": POLICY.format(nonce=nonce) + more_policy}
-    return Response(html, headers={**GUARDS, **policy, "Cache-Control": "no-store"}, media_type=MediaType.HTML)
+    return page(request, html, style_src=f"'nonce-{nonce}'", font_src="data:", **policy)

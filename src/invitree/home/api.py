@@ -1,0 +1,97 @@
+"""The indexes, and the choice between the front page and its index."""
+
+from typing import Annotated, Any
+
+from litestar import Request, Response, get
+from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, Operation
+from msgspec import Meta, Struct
+
+import invitree
+from invitree.home.pages import front_page
+from invitree.kit.resources import resources
+from invitree.kit.web import JSON_MEDIA_TYPE, answers
+from invitree.sessions.api import UNGUARDED
+
+_HTML = "text/html"
+
+
+class IndexOut(Struct):
+    """Where things are."""
+
+    name: Annotated[str, Meta(examples=["Invitree"])]
+    version: Annotated[str, Meta(examples=["0.1.0"])]
+    docs: Annotated[str, Meta(description="The API reference, to read in a browser.")]
+    try_it: Annotated[str, Meta(description="The API reference that sends requests, in a browser.")]
+    openapi: Annotated[str, Meta(description="The OpenAPI document.")]
+    auth: Annotated[str, Meta(description="The index of accounts and sessions.")]
+    api: Annotated[str, Meta(description="The index of referral codes.")]
+    health: Annotated[str, Meta(description="Whether the service is alive.")]
+    ready: Annotated[str, Meta(description="Whether the service is ready.")]
+
+
+class AuthIndexOut(Struct):
+    """Where accounts are."""
+
+    users: Annotated[str, Meta(examples=["https://example.com/auth/users/"])]
+
+
+class ApiIndexOut(Struct):
+    """Where referral codes are."""
+
+    referral_codes: Annotated[str, Meta(examples=["https://example.com/api/referral_codes/"])]
+
+
+class _PageOrJson(Operation):
+    """An operation whose answer is also a page."""
+
+    def __post_init__(self) -> None:
+        response = (self.responses or {})["200"]
+        if isinstance(response, OpenAPIResponse) and response.content:
+            response.content[_HTML] = OpenAPIMediaType()
+
+
+@get(
+    "/",
+    operation_class=_PageOrJson,
+    security=[{}],
+    summary="Where things are",
+    response_description="The links of this service.",
+    tags=["Operations"],
+    responses=answers(),
+    sync_to_thread=False,
+)
+def index(request: Request[Any, Any, Any]) -> Response[IndexOut]:
+    """Return the links of this service, below its public URL. Whoever prefers `text/html` gets a page for people."""
+    if request.accept.best_match([JSON_MEDIA_TYPE, _HTML]) == _HTML:
+        return front_page(request)
+    links = IndexOut(
+        name="Invitree",
+        version=invitree.__version__,
+        docs=_link(request, "docs/"),
+        try_it=_link(request, "docs/try/"),
+        openapi=_link(request, "schema/openapi.json"),
+        auth=_link(request, "auth/"),
+        api=_link(request, "api/"),
+        health=_link(request, "healthz"),
+        ready=_link(request, "readyz"),
+    )
+    return Response(links, headers={"Vary": "Accept, Accept-Language"})
+
+
+@get("/auth", **UNGUARDED, summary="Where accounts are", tags=["Users"], responses=answers(), sync_to_thread=False)
+def auth_index(request: Request[Any, Any, Any]) -> AuthIndexOut:
+    """Return the address of the accounts, as djoser does. It is below the public URL of the service."""
+    return AuthIndexOut(users=_link(request, "auth/users/"))
+
+
+@get("/api", **UNGUARDED, summary="Where codes are", tags=["Referral codes"], responses=answers(), sync_to_thread=False)
+def api_index(request: Request[Any, Any, Any]) -> ApiIndexOut:
+    """Return the address of the referral codes. It is below the public URL of the service."""
+    return ApiIndexOut(referral_codes=_link(request, "api/referral_codes/"))
+
+
+def _link(request: Request[Any, Any, Any], path: str) -> str:
+    return f"{resources(request).settings.public_base}/{path}"
+
+
+HANDLERS = [index, auth_index, api_index]
