@@ -1,21 +1,36 @@
 """What the documents for people say, compared with the code."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cyclopts import App
 
 from invitree.base.problems import catalog
 from invitree.base.settings import Settings
+from invitree.cli import app
 
 ROOT = Path(__file__).parents[2]
 PROBLEMS = (ROOT / "docs/problems.md").read_text(encoding="utf-8")
-READMES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.ru.md")}
+READMES = ("README.md", "README.ru.md")
+PAGES = sorted(
+    str(page.relative_to(ROOT))
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs/ru").glob("*.md")]
+)
+TRANSLATED = [
+    ("README.md", "README.ru.md"),
+    *((f"docs/{page.name}", f"docs/ru/{page.name}") for page in (ROOT / "docs/ru").glob("*.md")),
+]
 # How a default that cannot be written as itself is written in each language.
 IN_WORDS = {
-    "README.md": {"": "empty", "workers": "one a core"},
-    "README.ru.md": {"": "пусто", "workers": "по одному на ядро"},
+    "docs/settings.md": {"": "empty", "workers": "one a core"},
+    "docs/ru/settings.md": {"": "пусто", "workers": "по одному на ядро"},
 }
+
+
+def _text(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
 
 
 def _sections() -> dict[str, str]:
@@ -39,10 +54,15 @@ def test_a_problem_is_described_as_it_is(code: str) -> None:
 
 
 @pytest.mark.parametrize("readme", READMES)
-def test_every_setting_is_in_the_table_with_its_default(readme: str) -> None:
-    rows = re.findall(r"^\| `(INVITREE_\w+)` \| ([^|]*) \| [^|]+ \|$", READMES[readme], flags=re.MULTILINE)
+def test_a_readme_is_read_in_one_sitting(readme: str) -> None:
+    assert len(_text(readme).splitlines()) <= 200
+
+
+@pytest.mark.parametrize("page", IN_WORDS)
+def test_every_setting_is_in_the_table_with_its_default(page: str) -> None:
+    rows = re.findall(r"^\| `(INVITREE_\w+)` \| ([^|]*) \| [^|]+ \|$", _text(page), flags=re.MULTILINE)
     defaults = Settings()
-    words = IN_WORDS[readme]
+    words = IN_WORDS[page]
     expected = []
     for field in Settings.__struct_fields__:
         default = str(getattr(defaults, field))
@@ -51,10 +71,25 @@ def test_every_setting_is_in_the_table_with_its_default(readme: str) -> None:
     assert rows == expected
 
 
-def test_the_two_readmes_have_the_same_commands() -> None:
-    english, russian = (_commands(READMES[name]) for name in ("README.md", "README.ru.md"))
-    assert english
-    assert english == russian
+@pytest.mark.parametrize("page", ["docs/operating.md", "docs/ru/operating.md"])
+def test_every_command_is_in_the_table(page: str) -> None:
+    named = set(
+        re.findall(r"`invitree ([a-z ]+?)`", "".join(re.findall(r"^\| (`invitree[^|]*) \|", _text(page), re.MULTILINE)))
+    )
+    assert named == set(_commands_of(app))
+
+
+def _commands_of(parent: App, prefix: str = "") -> Iterator[str]:
+    for name in parent:
+        if not name.startswith("-"):
+            child = parent[name]
+            below = list(_commands_of(child, f"{prefix}{name} "))
+            yield from below or [f"{prefix}{name}"]
+
+
+@pytest.mark.parametrize(("english", "russian"), TRANSLATED)
+def test_a_page_has_the_same_commands_in_both_languages(english: str, russian: str) -> None:
+    assert _commands(_text(english)) == _commands(_text(russian))
 
 
 def _commands(text: str) -> list[list[str]]:
@@ -62,24 +97,22 @@ def _commands(text: str) -> list[list[str]]:
     return [[line for line in block.splitlines() if not line.startswith("#")] for block in blocks]
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "CONTRIBUTING.md",
-        "docs/coming-from-django.md",
-        "docs/decisions/README.md",
-        "docs/deploying.md",
-        "docs/performance.md",
-        "docs/problems.md",
-        "docs/safety.md",
-        *READMES,
-    ],
-)
-def test_links_lead_to_files(path: str) -> None:
+@pytest.mark.parametrize("path", [*PAGES, "docs/decisions/README.md"])
+def test_links_lead_to_files_and_to_headings(path: str) -> None:
     document = ROOT / path
-    targets = re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text(encoding="utf-8"))
-    missing = [target for target in targets if not (document.parent / target).exists()]
+    targets = re.findall(r"\]\((?!https?://)([^)#]*)(?:#([^)]+))?\)", document.read_text(encoding="utf-8"))
+    missing = []
+    for target, anchor in targets:
+        file = document.parent / target if target else document
+        if not file.exists() or (anchor and anchor not in _anchors(file.read_text(encoding="utf-8"))):
+            missing.append(f"{target}#{anchor}")
     assert missing == []
+
+
+def _anchors(text: str) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    named = re.findall(r'<a id="([^"]+)">', text)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings} | set(named)
 
 
 def test_every_decision_is_in_the_index() -> None:

@@ -20,7 +20,7 @@ from invitree.server import CannotServe
 
 app = App(
     name="invitree",
-    help="The referral engine that companies run themselves. The README lists the settings, INVITREE_*.",
+    help="The referral engine that companies run themselves. docs/settings.md lists the settings, INVITREE_*.",
     version=invitree.__version__,
     result_action="return_value",
 )
