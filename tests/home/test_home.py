@@ -15,7 +15,16 @@ AXIOS = "application/json, text/plain, */*"
 
 
 class TestTheFrontPage:
-    @pytest.mark.parametrize("accept", [CHROME, FIREFOX, "text/html", "application/json;q=0.5, text/html"])
+    @pytest.mark.parametrize(
+        "accept",
+        [
+            CHROME,
+            FIREFOX,
+            "text/html",
+            "application/json;q=0.5, text/html",
+            "Text/HTML; charset=utf-8; q=0.9, */*;q=0.8",
+        ],
+    )
     async def test_browsers_get_html(self, client: httpx.AsyncClient, accept: str) -> None:
         answer = await client.get("/", headers={"Accept": accept})
         assert answer.status_code == 200
@@ -23,7 +32,22 @@ class TestTheFrontPage:
         assert answer.headers["vary"] == "Accept, Accept-Language"
         assert answer.headers["cache-control"] == "no-store"
 
-    @pytest.mark.parametrize("accept", ["*/*", "", AXIOS, "application/json", "application/*", "image/png", ";;,/"])
+    @pytest.mark.parametrize(
+        "accept",
+        [
+            "*/*",
+            "",
+            AXIOS,
+            "application/json",
+            "application/*",
+            "image/png",
+            ";;,/",
+            "text/html;q=inf",
+            "text/html;q=1e999",
+            "text/html;q=0",
+            "text/html, application/json",
+        ],
+    )
     async def test_everybody_else_gets_json(self, client: httpx.AsyncClient, here: Resources, accept: str) -> None:
         answer = await client.get("/", headers={"Accept": accept})
         assert answer.status_code == 200

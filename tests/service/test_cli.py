@@ -144,12 +144,16 @@ def test_program_set_changes_what_is_named(database_url: str) -> None:
     before = json.loads(run("program", "show", env=environment).stdout)
     after = json.loads(run("program", "set", "--time-zone", "Europe/Riga", env=environment).stdout)
     assert after == {**before, "time_zone": "Europe/Riga"}
+    origins = "HTTPS://App.example.com, http://localhost:3000"
+    after = json.loads(run("program", "set", "--origins", origins, env=environment).stdout)
+    assert after["origins"] == ["https://app.example.com", "http://localhost:3000"]
     assert json.loads(run("program", "show", env=environment).stdout) == after
     for flag, value, expected in (
         ("--time-zone", "Mars/Olympus", "time zone"),
         ("--code-length", "7", "code length"),
         ("--longest-code-life-days", "0", "longest code life"),
         ("--referral-list", "open", "referral list"),
+        ("--origins", "https://app.example.com/", "write https://app.example.com"),
     ):
         assert expected in one_line("program", "set", flag, value, env=environment)
     assert json.loads(run("program", "show", env=environment).stdout) == after

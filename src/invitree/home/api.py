@@ -1,5 +1,6 @@
 """The indexes, and the choice between the front page and its index."""
 
+import re
 from typing import Annotated, Any
 
 from litestar import Request, Response, get
@@ -13,6 +14,9 @@ from invitree.kit.web import JSON_MEDIA_TYPE, answers
 from invitree.sessions.api import UNGUARDED
 
 _HTML = "text/html"
+_WEIGHED = re.compile(
+    r"\s*(text/html|application/json)\s*(?:;(?!\s*q\s*=)[^;]*)*(?:;\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*)?", re.IGNORECASE
+)
 
 
 class IndexOut(Struct):
@@ -62,7 +66,7 @@ class _PageOrJson(Operation):
 )
 def index(request: Request[Any, Any, Any]) -> Response[IndexOut]:
     """Return the links of this service, below its public URL. Whoever prefers `text/html` gets a page for people."""
-    if request.accept.best_match([JSON_MEDIA_TYPE, _HTML]) == _HTML:
+    if _prefers_html(request.headers.get("accept", "")):
         return front_page(request)
     links = IndexOut(
         name="Invitree",
@@ -88,6 +92,13 @@ def auth_index(request: Request[Any, Any, Any]) -> AuthIndexOut:
 def api_index(request: Request[Any, Any, Any]) -> ApiIndexOut:
     """Return the address of the referral codes. It is below the public URL of the service."""
     return ApiIndexOut(referral_codes=_link(request, "api/referral_codes/"))
+
+
+def _prefers_html(accept: str) -> bool:
+    """Return whether HTML is named with a greater weight than JSON (RFC 9110, 12.5.1). A weight that is none is 0."""
+    named = filter(None, map(_WEIGHED.fullmatch, accept[:1000].split(",")))
+    weights = {match[1].lower(): float(match[2] or 1) for match in named}
+    return weights.get(_HTML, 0) > weights.get(JSON_MEDIA_TYPE, 0)
 
 
 def _link(request: Request[Any, Any, Any], path: str) -> str:
