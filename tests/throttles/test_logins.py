@@ -222,6 +222,9 @@ async def test_strangers_cannot_keep_an_owner_from_resetting_the_password(
         pass
     assert await reset(ann.email, next(_addresses)) == 429
     assert await reset(ann.email, ip) == 204, "from where she has logged in"
+    headers = {**ann.headers, **come_from(flood)}
+    answer = await client.post("/auth/users/reset_password/", json={"email": ann.email}, headers=headers)
+    assert answer.status_code == 204, "signed in, from anywhere"
     body = {"current_password": PASSWORD, "new_password": "staple battery horse correct"}
     answer = await client.post("/auth/users/set_password/", json=body, headers={**ann.headers, **come_from(flood)})
     assert answer.status_code == 204, "signed in, from anywhere"
@@ -248,6 +251,10 @@ async def test_the_current_password_cannot_be_guessed_with_a_stolen_token(
     assert seen == [400] * BOTH + [429]
     gone = await client.request("DELETE", "/auth/users/me/", json={"current_password": PASSWORD}, headers=headers)
     refused(gone, 429, "too_many_requests")
+    other = await client.post("/auth/token/login/", json={"email": ann.email, "password": PASSWORD})
+    body = {"current_password": PASSWORD, "new_password": "staple battery horse correct"}
+    own = {"Authorization": f"Token {other.json()['auth_token']}"}
+    assert (await client.post("/auth/users/set_password/", json=body, headers=own)).status_code == 204
 
 
 @pytest.mark.parametrize(

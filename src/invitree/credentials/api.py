@@ -29,6 +29,7 @@ from invitree.mails.actions import ResetKind, send_link_to_whoever_has
 from invitree.mails.rules import LinkKind, decode_uid
 from invitree.programs.actions import get_program
 from invitree.sessions.api import ANYONE, MEMBERS, author_of, caller_of, program_of
+from invitree.sessions.store import Caller
 from invitree.users.actions import Login, rename
 from invitree.users.api import charge, prove_password
 from invitree.users.rules import BAD_EMAIL, BAD_USERNAME, PASSWORDS_DIFFER, clean_username, email_complaints
@@ -120,6 +121,10 @@ def _parsed(email: str, *, field: str) -> Email:
 
 async def _charge_mail(request: Request[Any, Any, Any], program_id: int, address: Email) -> None:
     """Count a mail to an address that anybody may ask for. Raises TooManyRequests."""
+    caller: Caller | None = request.scope["user"]
+    if caller and caller.program_id == program_id and _parsed(caller.email, field="email").key == address.key:
+        await _charge_own_mail(request)
+        return
     settings, network = resources(request).settings, origin_of(request).network
     await charge(
         request,

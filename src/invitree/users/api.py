@@ -282,10 +282,10 @@ async def prove_password(request: Request[Any, Any, Any], password: str) -> Proo
     """Let through whoever knows the password of the account that this request is made with.
 
     Raises InvalidInput on `current_password`, and TooManyRequests: a stolen token must not help to guess. What others
-    fail at with the account's name does not count here.
+    fail at with the account's name does not count here, nor what a thief does in another session.
     """
     caller, here = caller_of(request), resources(request)
-    own = budget("password", here.settings.limit_login, str(caller.user_id))
+    own = budget("password", here.settings.limit_login, str(caller.user_id), str(caller.session_id))
     await here.throttle.charge(request, caller.program_id, own)
     login = Login(user_id=caller.user_id, email=caller.email)
     proof = await _try(request, caller.program_id, login, password, own)
