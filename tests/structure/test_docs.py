@@ -9,27 +9,25 @@ from cyclopts import App
 
 from invitree.base.problems import catalog
 from invitree.base.settings import Settings
-from invitree.cli import app
+from invitree.cli import app as command
 
 ROOT = Path(__file__).parents[2]
 PROBLEMS = (ROOT / "docs/problems.md").read_text(encoding="utf-8")
 READMES = ("README.md", "README.ru.md")
-PAGES = sorted(
-    str(page.relative_to(ROOT))
-    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs/ru").glob("*.md")]
-)
-TRANSLATED = [
-    ("README.md", "README.ru.md"),
-    *((f"docs/{page.name}", f"docs/ru/{page.name}") for page in (ROOT / "docs/ru").glob("*.md")),
-]
+# Pages that are in English and in Russian.
+PAIRS = {
+    "README.md": "README.ru.md",
+    **{f"docs/{page.name}": f"docs/ru/{page.name}" for page in ROOT.glob("docs/ru/*.md")},
+}
 # How a default that cannot be written as itself is written in each language.
 IN_WORDS = {
     "docs/settings.md": {"": "empty", "workers": "one a core"},
     "docs/ru/settings.md": {"": "пусто", "workers": "по одному на ядро"},
 }
+PAGES = sorted(str(page.relative_to(ROOT)) for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")))
 
 
-def _text(page: str) -> str:
+def _read(page: str) -> str:
     return (ROOT / page).read_text(encoding="utf-8")
 
 
@@ -53,14 +51,9 @@ def test_a_problem_is_described_as_it_is(code: str) -> None:
     assert ("`Retry-After`" in section) == (problem.retry_after_s is not None)
 
 
-@pytest.mark.parametrize("readme", READMES)
-def test_a_readme_is_read_in_one_sitting(readme: str) -> None:
-    assert len(_text(readme).splitlines()) <= 200
-
-
 @pytest.mark.parametrize("page", IN_WORDS)
 def test_every_setting_is_in_the_table_with_its_default(page: str) -> None:
-    rows = re.findall(r"^\| `(INVITREE_\w+)` \| ([^|]*) \| [^|]+ \|$", _text(page), flags=re.MULTILINE)
+    rows = re.findall(r"^\| `(INVITREE_\w+)` \| ([^|]*) \| [^|]+ \|$", _read(page), flags=re.MULTILINE)
     defaults = Settings()
     words = IN_WORDS[page]
     expected = []
@@ -73,23 +66,30 @@ def test_every_setting_is_in_the_table_with_its_default(page: str) -> None:
 
 @pytest.mark.parametrize("page", ["docs/operating.md", "docs/ru/operating.md"])
 def test_every_command_is_in_the_table(page: str) -> None:
-    named = set(
-        re.findall(r"`invitree ([a-z ]+?)`", "".join(re.findall(r"^\| (`invitree[^|]*) \|", _text(page), re.MULTILINE)))
-    )
-    assert named == set(_commands_of(app))
+    rows = re.findall(r"^\| (`invitree [^|]*) \|", _read(page), flags=re.MULTILINE)
+    assert sorted(re.findall(r"`invitree ([^`]+)`", " ".join(rows))) == sorted(_names(command))
 
 
-def _commands_of(parent: App, prefix: str = "") -> Iterator[str]:
-    for name in parent:
-        if not name.startswith("-"):
-            child = parent[name]
-            below = list(_commands_of(child, f"{prefix}{name} "))
-            yield from below or [f"{prefix}{name}"]
+def _names(group: App) -> Iterator[str]:
+    for name in group:
+        if name.startswith("-"):
+            continue
+        inner = [f"{name} {rest}" for rest in _names(group[name])]
+        yield from inner or [name]
 
 
-@pytest.mark.parametrize(("english", "russian"), TRANSLATED)
-def test_a_page_has_the_same_commands_in_both_languages(english: str, russian: str) -> None:
-    assert _commands(_text(english)) == _commands(_text(russian))
+@pytest.mark.parametrize("page", READMES)
+def test_a_readme_is_an_introduction(page: str) -> None:
+    assert len(_read(page).splitlines()) <= 200
+
+
+@pytest.mark.parametrize("page", PAIRS)
+def test_both_languages_have_the_same_commands(page: str) -> None:
+    assert _commands(_read(page)) == _commands(_read(PAIRS[page]))
+
+
+def test_the_readme_has_commands_to_paste() -> None:
+    assert _commands(_read("README.md"))
 
 
 def _commands(text: str) -> list[list[str]]:
@@ -97,22 +97,22 @@ def _commands(text: str) -> list[list[str]]:
     return [[line for line in block.splitlines() if not line.startswith("#")] for block in blocks]
 
 
-@pytest.mark.parametrize("path", [*PAGES, "docs/decisions/README.md"])
-def test_links_lead_to_files_and_to_headings(path: str) -> None:
-    document = ROOT / path
-    targets = re.findall(r"\]\((?!https?://)([^)#]*)(?:#([^)]+))?\)", document.read_text(encoding="utf-8"))
-    missing = []
-    for target, anchor in targets:
-        file = document.parent / target if target else document
-        if not file.exists() or (anchor and anchor not in _anchors(file.read_text(encoding="utf-8"))):
-            missing.append(f"{target}#{anchor}")
-    assert missing == []
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_pages_and_headings(page: str) -> None:
+    assert [link for link in re.findall(r"\]\((?!https?://)([^)]+)\)", _read(page)) if not _leads(page, link)] == []
+
+
+def _leads(page: str, link: str) -> bool:
+    path, _, anchor = link.partition("#")
+    target = (ROOT / page).parent / path if path else ROOT / page
+    return target.exists() and (not anchor or anchor in _anchors(target.read_text(encoding="utf-8")))
 
 
 def _anchors(text: str) -> set[str]:
-    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    """Return the anchors that GitHub gives to headings, and those that the page names itself."""
+    headings = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
     named = re.findall(r'<a id="([^"]+)">', text)
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings} | set(named)
+    return {*named, *(re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings)}
 
 
 def test_every_decision_is_in_the_index() -> None:

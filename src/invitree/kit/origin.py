@@ -32,16 +32,6 @@ class Origin(Struct, frozen=True, kw_only=True):
         """What shares one turn at hashing: an IPv4 address or an IPv6 /48, of which one site may have all the /64s."""
         return self.ip_prefix if ":" in self.network else self.network
 
-    @property
-    def lane(self) -> str:
-        """What shares one turn at hashing: an IPv4 address or an IPv6 /48, of which one site may have all the /64s."""
-        return self.ip_prefix if ":" in self.network else self.network
-
-    @property
-    def lane(self) -> str:
-        """What shares one turn at hashing: an IPv4 address or an IPv6 /48, of which one site may have all the /64s."""
-        return self.ip_prefix if ":" in self.network else self.network
-
 
 def origin_of(connection: ASGIConnection[Any, Any, Any, Any]) -> Origin:
     """Return where a request comes from, past as many proxies as `INVITREE_TRUSTED_PROXIES` says."""

@@ -16,8 +16,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from itertools import chain
-from itertools import chain
-from itertools import chain
 from typing import Any, NamedTuple, TypeVar, TypeVarTuple
 
 from argon2 import PasswordHasher, extract_parameters
