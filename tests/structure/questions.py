@@ -121,6 +121,7 @@ ROWS: Mapping[str, Arguments] = {
     "users.find_claim_by_both": {},
     "users.find_claim_by_email": {},
     "users.find_claim_by_username": {},
+    "users.find_taken": {},
     "users.find_user": {},
     "users.hold_password": {},
     "users.insert_user": {
@@ -129,9 +130,9 @@ ROWS: Mapping[str, Arguments] = {
         "is_staff": False,
         "is_active": True,
         "is_confirmed": False,
+        "quietly": True,
     },
     "users.is_email_taken": {},
-    "users.is_username_taken": {},
     "users.list_users": {},
     "users.lock_account": {},
     "users.pseudonymize": {},

@@ -1,12 +1,13 @@
 """Making an account and proving that one is yours."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import asyncpg
 from msgspec import Struct
 
 from invitree.base.emails import Email, parse_email
-from invitree.base.problems import InvalidInput, NotFound, Text, Unavailable
+from invitree.base.problems import Internal, InvalidInput, NotFound, Text, Unavailable
 from invitree.events.store import Author, insert_event, was_there
 from invitree.kit.db import Database, Queryable
 from invitree.kit.passwords import Hasher, Match
@@ -101,26 +102,35 @@ async def add_user(
     is_confirmed: bool = False,
 ) -> User:
     """Write a new user. Raises InvalidInput where the e-mail address or the username is taken."""
-    try:
-        user = await store.insert_user(
-            db,
-            program_id=program_id,
-            email=applicant.email,
-            username=applicant.username,
-            password_hash=applicant.password_hash,
-            is_staff=is_staff,
-            is_active=is_active,
-            is_confirmed=is_confirmed,
-        )
-    except asyncpg.UniqueViolationError as error:
-        raise taken(error, email="email", username="username") from None
+    insert = partial(
+        store.insert_user,
+        db,
+        program_id=program_id,
+        email=applicant.email,
+        username=applicant.username,
+        password_hash=applicant.password_hash,
+        is_staff=is_staff,
+        is_active=is_active,
+        is_confirmed=is_confirmed,
+    )
+    user = await insert(quietly=True)
     if user is None:
-        complaints: dict[str, Sequence[Text]] = {"email": [EMAIL_TAKEN]}
-        if await store.is_username_taken(db, program_id=program_id, username=applicant.username):
-            complaints["username"] = [USERNAME_TAKEN]
-        raise InvalidInput(complaints)
+        await _refuse_taken(db, program_id, applicant)
+        user = await insert(quietly=False)  # which names whatever else it was
+    if user is None:
+        raise Internal  # not without a conflict
     await insert_event(db, program_id=program_id, kind="account.created", user_id=user.id, by=by)
     return user
+
+
+async def _refuse_taken(db: Queryable, program_id: int, applicant: Applicant) -> None:
+    """Raise InvalidInput for what somebody else has: the address, the username, or both."""
+    email, username = await store.find_taken(
+        db, program_id=program_id, email_key=applicant.email.key, username=applicant.username
+    )
+    complaints = {"email": [EMAIL_TAKEN] if email else [], "username": [USERNAME_TAKEN] if username else []}
+    if email or username:
+        raise InvalidInput({field: texts for field, texts in complaints.items() if texts})
 
 
 def taken(error: asyncpg.UniqueViolationError, *, email: str, username: str) -> Exception:

@@ -51,19 +51,20 @@ async def insert_user(
     is_staff: bool,
     is_active: bool,
     is_confirmed: bool,
+    quietly: bool,
 ) -> User | None:
-    """Write a new user; return None where somebody in the program has the address.
+    """Write a new user; `quietly`, return None where somebody in the program has the address or the username.
 
-    Raises asyncpg.UniqueViolationError naming any other constraint.
+    Else raises asyncpg.UniqueViolationError naming the constraint, which ends the transaction.
     """
     row = await db.fetchrow(
-        """
+        f"""
         INSERT INTO users (program_id, email, email_key, email_identity, username, password_hash, is_staff, is_active,
                            confirmed_at)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, CASE WHEN $9 THEN clock_timestamp() END)
-        ON CONFLICT (program_id, email_key) DO NOTHING
+        {"ON CONFLICT DO NOTHING" if quietly else ""}
         RETURNING id, email, username
-        """,
+        """,  # noqa: S608  two constants
         program_id,
         email.typed,
         email.key,
@@ -77,12 +78,18 @@ async def insert_user(
     return User(**row) if row else None
 
 
-async def is_username_taken(db: Queryable, *, program_id: int, username: str) -> bool:
-    """Return whether somebody has this username."""
-    taken: bool = await db.fetchval(
-        "SELECT EXISTS (SELECT FROM users WHERE program_id = $1 AND username = $2)", program_id, username
+async def find_taken(db: Queryable, *, program_id: int, email_key: str, username: str) -> tuple[bool, bool]:
+    """Return whether somebody has this address, and whether somebody has this username."""
+    email, name = await db.fetchrow(
+        """
+        SELECT EXISTS (SELECT FROM users WHERE program_id = $1 AND email_key = $2),
+               EXISTS (SELECT FROM users WHERE program_id = $1 AND username = $3)
+        """,
+        program_id,
+        email_key,
+        username,
     )
-    return taken
+    return email, name
 
 
 async def find_user(db: Queryable, *, program_id: int, user_id: int) -> User | None:
