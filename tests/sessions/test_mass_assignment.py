@@ -27,7 +27,7 @@ def bodies() -> Iterator[type[Any]]:
                     yield handler.dto.model_type
 
 
-KINDS = {kind.__name__: kind for kind in bodies()}
+KINDS = dict(sorted((kind.__name__, kind) for kind in bodies()))
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)

@@ -151,6 +151,7 @@ async def test_a_wrong_method_without_a_login_is_401(client: httpx.AsyncClient, 
     alice = await cast.member()
     refused(await client.get("/auth/users/set_password/"), 401, "unauthenticated")
     refused(await client.get("/auth/users/set_password/", headers=alice.headers), 405, "method_not_allowed")
+    refused(await client.put("/auth/users/"), 401, "unauthenticated")
     refused(await client.get(LOGIN), 405, "method_not_allowed")
 
 

@@ -198,22 +198,20 @@ def _on_http_exception(request: Request[Any, Any, Any], error: HTTPException) ->
     if kind is not problems.MethodNotAllowed:
         return respond(request, kind())
     methods = (error.headers or {}).get("allow", "").split(", ")
-    if _is_for_members(request, {*methods} - {"OPTIONS"}):
+    if _asks_for_a_login(request, {*methods} - {"OPTIONS"}):
         return respond(request, problems.Unauthenticated())  # as Django REST framework, which asks who before what
     response = respond(request, kind())
     response.headers["Allow"] = _allowed(methods)
     return response
 
 
-def _is_for_members(request: Request[Any, Any, Any], methods: Iterable[str]) -> bool:
-    """Return whether nobody has logged in for this request, and all that its address does is for those who have."""
+def _asks_for_a_login(request: Request[Any, Any, Any], methods: Iterable[str]) -> bool:
+    """Return whether nobody has logged in for this request, and its address does something for those who have."""
     if request.headers.get("authorization"):
         return False
     find, path = request.app.asgi_router.handle_routing, request.scope["path"].rstrip("/") or "/"
     handlers = [find(path=path, method=method)[1] for method in methods]
-    return bool(handlers) and all(
-        isinstance(one, HTTPRouteHandler) and {} not in (one.security or [{}]) for one in handlers
-    )
+    return any(isinstance(one, HTTPRouteHandler) and {} not in (one.security or [{}]) for one in handlers)
 
 
 async def answer_options(request: Request[Any, Any, Any]) -> Response[None] | None:
