@@ -31,7 +31,7 @@ from invitree.programs.actions import get_program
 from invitree.sessions.api import ANYONE, MEMBERS, author_of, caller_of, program_of
 from invitree.sessions.store import Caller
 from invitree.users.actions import Login, rename
-from invitree.users.api import charge, prove_password
+from invitree.users.api import charge, prove_password, same_address
 from invitree.users.rules import BAD_EMAIL, BAD_USERNAME, PASSWORDS_DIFFER, clean_username, email_complaints
 
 _USERNAMES_DIFFER = Text("The two username fields didn't match.", "Введённые имена пользователя не совпадают.")
@@ -122,7 +122,7 @@ def _parsed(email: str, *, field: str) -> Email:
 async def _charge_mail(request: Request[Any, Any, Any], program_id: int, address: Email) -> None:
     """Count a mail to an address that anybody may ask for. Raises TooManyRequests."""
     caller: Caller | None = request.scope["user"]
-    if caller and caller.program_id == program_id and _parsed(caller.email, field="email").key == address.key:
+    if caller and caller.program_id == program_id and same_address(caller.email, address.typed):
         await _charge_own_mail(request)
         return
     settings, network = resources(request).settings, origin_of(request).network
@@ -296,11 +296,10 @@ async def set_email(request: Request[Any, Any, Any], data: JSONBody[SetEmailIn])
     """
     _compare(data.new_email, data.re_new_email, _EMAILS_DIFFER)
     proof = await prove_password(request, data.current_password)
-    takes_local = resources(request).settings.allow_local_email
-    if complaints := email_complaints(parse_email(data.new_email), takes_local=takes_local):
+    address, settings = _parsed(data.new_email, field="new_email"), resources(request).settings
+    if complaints := email_complaints(address, takes_local=settings.allow_local_email):
         raise InvalidInput({"new_email": complaints})
-    address, most = _parsed(data.new_email, field="new_email"), resources(request).settings.limit_mail_to_target
-    await _charge_own_mail(request, limit("new_address", most, address.identity))
+    await _charge_own_mail(request, limit("new_address", settings.limit_mail_to_target, address.identity))
     await actions.ask_for_email(resources(request), proof, address=address, origin=origin_of(request))
 
 

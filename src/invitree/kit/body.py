@@ -214,7 +214,8 @@ def build(kind: Any, given: Mapping[str, Any], *, is_form: bool = False) -> Any:
                 values[name] = msgspec.convert(value, field.type, strict=not is_form)
             except msgspec.ValidationError as error:
                 complaints[name] = [NULL if value is None else _text(str(error))]
-    unknown = {name: value for name, value in given.items() if name not in {field.encode_name for field, _ in known}}
+    names = {field.encode_name for field, _ in known}
+    unknown = {name: value for name, value in given.items() if name not in names}
     if kind.__struct_config__.forbid_unknown_fields:
         complaints |= {name[:100]: [UNKNOWN] for name in unknown}
     if check := getattr(kind, "check", None):

@@ -157,7 +157,7 @@ async def write_user(request: Request[Any, Any, Any], user_id: UserId, data: JSO
 async def _write(request: Request[Any, Any, Any], user_id: int, data: UserIn) -> UserOut:
     user = await _find(request, user_id)
     complaints: dict[str, Sequence[Text]] = {}
-    if data.email is not UNSET and not _same_address(data.email, user.email):
+    if data.email is not UNSET and not same_address(data.email, user.email):
         complaints["email"] = [_SET_EMAIL]
     if data.id is not UNSET and data.id != user_id:
         complaints["id"] = [_READ_ONLY]
@@ -168,7 +168,8 @@ async def _write(request: Request[Any, Any, Any], user_id: int, data: UserIn) ->
     return await _rename(request, user_id, data.username)
 
 
-def _same_address(one: str, other: str) -> bool:
+def same_address(one: str, other: str) -> bool:
+    """Return whether two texts are one address, however it is spelled."""
     first, second = parse_email(one), parse_email(other)
     return one == other or (first is not None and second is not None and first.key == second.key)
 
