@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from invitree.base.problems import NotFound, Unavailable
 from invitree.invariants import last_checks
 from invitree.kit.db import OUTAGES, Database
+from invitree.kit.dbcheck import find_fault
 from invitree.kit.resources import resources
 from invitree.kit.web import answers
 from invitree.migrations import HEAD
@@ -47,12 +48,16 @@ def healthz() -> StatusOut:
 
 @get("/readyz", summary="Ready?", response_description="Ready to serve.", tags=["Operations"], responses=answers())
 async def readyz(request: Request[Any, Any, Any]) -> StatusOut:
-    """Answer 200 when the database answers and its schema is the one this version needs, else 503."""
+    """Answer 200 when the database answers, can be written to, and has the schema this version needs, else 503."""
     try:
+        fault = await find_fault(resources(request).db)
         found = await revision(resources(request).db)
     except (*OUTAGES, asyncpg.PostgresError) as error:
         _log.warning("not_ready", reason=f"{type(error).__name__}: {error}")
         raise Unavailable from None
+    if fault:
+        _log.warning("not_ready", reason=fault)
+        raise Unavailable
     if found != HEAD:
         _log.warning("not_ready", reason="schema", found=found, needed=HEAD)
         raise Unavailable

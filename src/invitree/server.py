@@ -24,13 +24,12 @@ from msgspec import structs
 
 import invitree
 from invitree.base.settings import Settings, SettingsError, check_settings
-from invitree.kit.db import OUTAGES
+from invitree.kit.dbcheck import check_reachable, check_usable
 from invitree.kit.embedded import EmbeddedError, embedded_postgres, is_running
 from invitree.kit.hidden import hidden, put_off
 from invitree.migrations import HEAD
 from invitree.migrations.upgrade import revision, upgrade
 
-_OLDEST_POSTGRES = 15
 _SPARE_CONNECTIONS = 45  # for a worker (16), commands and psql, and PostgreSQL's own reserve
 _MOST_CONNECTIONS = 8_192  # of clients, to a web process
 _BACKLOG = 4_096  # of clients who are not connected yet
@@ -49,10 +48,10 @@ class CannotServe(Exception):
 def database(settings: Settings, *, keep: bool = False) -> Iterator[Settings]:
     """Yield the settings with the URL of a database that answers: the given one, or the embedded one, started here.
 
-    `keep` has the embedded one started again whenever it ends by itself. Raises CannotServe or EmbeddedError.
+    `keep` has the embedded one started again whenever it ends by itself. Raises UnusableDatabase or EmbeddedError.
     """
     if settings.database_url:
-        asyncio.run(_check_server(settings.database_url))
+        asyncio.run(check_reachable(settings.database_url))
         yield settings
     else:
         connections = settings.workers * (settings.pool_size + 1) + _SPARE_CONNECTIONS
@@ -91,25 +90,11 @@ def _tell(line: str) -> None:
     print(f"invitree: {line}", file=sys.stderr, flush=True)
 
 
-async def _check_server(url: str) -> None:
-    try:
-        connection = await asyncpg.connect(url, timeout=5)
-    except (*OUTAGES, asyncpg.PostgresError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0] or type(error).__name__
-        raise CannotServe(f"the database at INVITREE_DATABASE_URL cannot be reached: {reason}") from None
-    version, encoding = connection.get_server_version().major, connection.get_settings().server_encoding
-    await connection.close()
-    if version < _OLDEST_POSTGRES:
-        raise CannotServe(f"the database is PostgreSQL {version}; {_OLDEST_POSTGRES} or newer is needed")
-    if encoding != "UTF8":
-        raise CannotServe(f"the database's encoding is {encoding}; UTF8 is needed")
-
-
 def migrate(url: str) -> bool:
     """Bring the database at `url` to this version's schema; return whether there was anything to do.
 
-    Raises NewerSchema where a newer Invitree has been there, SchemaBusy where others keep using the tables, and what
-    asyncpg raises where the database refuses.
+    Raises UnusableDatabase, NewerSchema where a newer Invitree has been there, SchemaBusy where others keep using the
+    tables, and what asyncpg raises where the database refuses.
     """
 
     async def current() -> str | None:
@@ -119,6 +104,7 @@ def migrate(url: str) -> bool:
         finally:
             await connection.close()
 
+    asyncio.run(check_usable(url))
     if asyncio.run(current()) == HEAD:
         return False
     upgrade(url, tell=_tell)

@@ -49,6 +49,15 @@ async def test_without_the_database_it_is_alive_but_not_ready(here: Resources, c
         assert answer.headers["content-language"] == "ru"
 
 
+async def test_with_a_database_that_only_reads_it_is_not_ready(here: Resources) -> None:
+    database = Database.at(here.settings.database_url, size=1)
+    async with client_of(structs.replace(here, db=database)) as client:
+        assert (await client.get("/readyz")).status_code == 200
+        await database.execute("SET default_transaction_read_only = on")
+        refused(await client.get("/readyz"), 503, "unavailable")
+    await database.close()
+
+
 @pytest.mark.parametrize(
     "statement", ["UPDATE alembic_version SET version_num = '9999'", "DELETE FROM alembic_version"]
 )

@@ -13,6 +13,7 @@ from invitree.base.settings import SettingsError
 from invitree.cli import accounts, letters, policy, running, saving, seeding
 from invitree.cli.common import Refusal
 from invitree.kit.db import OUTAGES
+from invitree.kit.dbcheck import UnusableDatabase
 from invitree.kit.embedded import EmbeddedError
 from invitree.kit.pgtools import NoPrograms
 from invitree.migrations.upgrade import NewerSchema, SchemaBusy
@@ -33,6 +34,16 @@ _COMMANDS: tuple[Callable[..., object], ...] = (
     saving.backup,
     saving.restore,
 )
+_MISTAKES = (
+    Refusal,
+    SettingsError,
+    CannotServe,
+    UnusableDatabase,
+    EmbeddedError,
+    NoPrograms,
+    NewerSchema,
+    SchemaBusy,
+)
 for command in _COMMANDS:
     app.command(command)
 for part in (accounts.user, policy.program, letters.mail, seeding.importing, running.db):
@@ -46,7 +57,7 @@ def main() -> NoReturn:
     except CycloptsError as error:
         print(f"invitree: {' '.join(str(error).split()).rstrip('.')} (see invitree --help)", file=sys.stderr)
         sys.exit(2)
-    except (Refusal, SettingsError, CannotServe, EmbeddedError, NoPrograms, NewerSchema, SchemaBusy) as error:
+    except _MISTAKES as error:
         print(f"invitree: {error}", file=sys.stderr)
         sys.exit(1)
     except BrokenPipeError:

@@ -1,5 +1,7 @@
 """Running the service, and looking at how it is."""
 
+import asyncio
+from contextlib import suppress
 from typing import Annotated
 
 import msgspec
@@ -9,6 +11,7 @@ from invitree import server
 from invitree.base.settings import Settings
 from invitree.cli.common import DataDir, settings_of, with_database
 from invitree.kit.db import Database
+from invitree.kit.dbcheck import UnreachableDatabase, check_usable
 
 db = App(name="db", help="Look at the database.")
 
@@ -31,7 +34,9 @@ def worker(*, parent: Annotated[int | None, Parameter(show=False)] = None, data_
 
     settings = server.with_secret(settings_of(data_dir=data_dir))
     if settings.database_url:
-        work(settings, parent=parent)  # it waits for a database that is away, and for its schema
+        with suppress(UnreachableDatabase):  # it waits for a database that is away, and for its schema
+            asyncio.run(check_usable(settings.database_url))
+        work(settings, parent=parent)
         return
     with server.database(settings) as ready:
         server.migrate(ready.database_url)

@@ -13,11 +13,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _CONNECT_S = 1.0
 _STATEMENTS = 500  # more than there are
-_SESSION = {
+PINNED = {
+    # A promise such as "one of two registrations wins" is proved for this isolation, and others fail where it waits.
+    "default_transaction_isolation": "read committed",
+    "default_transaction_deferrable": "off",
+    "idle_session_timeout": "0",
+    "timezone": "UTC",
+}
+"""What every connection asks for, since the database or its role may have another default."""
+SESSION = {
+    **PINNED,
     "application_name": "invitree",
     "lock_timeout": "2s",
     "idle_in_transaction_session_timeout": "10s",
-    "timezone": "UTC",
 }
 
 # What a request may meet while the database is away, full, restarting or slow: told as 503, to be tried again.
@@ -37,7 +45,8 @@ OUTAGES = (
 )
 
 
-# A statement may still be running, and its answer come when nobody waits for it; or the connection is about to end.
+# A statement may still be running, and its answer come when nobody waits for it; or the connection is about to end, or
+# leads to a server that has become a standby.
 _CUT_OFF = (
     asyncio.CancelledError,
     GeneratorExit,
@@ -45,6 +54,7 @@ _CUT_OFF = (
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
     asyncpg.AdminShutdownError,
+    asyncpg.ReadOnlySQLTransactionError,
 )
 
 
@@ -97,7 +107,7 @@ class Database:
                 command_timeout=statement_timeout_s - 0.5,
                 max_cached_statement_lifetime=0,  # they are few, and good as long as the connection is
                 statement_cache_size=_STATEMENTS,
-                server_settings={**_SESSION, "statement_timeout": f"{statement_timeout_s:.0f}s"},
+                server_settings={**SESSION, "statement_timeout": f"{statement_timeout_s:.0f}s"},
             )
         )
 

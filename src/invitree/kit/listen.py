@@ -12,7 +12,7 @@ import structlog
 
 from invitree.kit.cache import Cache
 from invitree.kit.clock import Clock
-from invitree.kit.db import OUTAGES, Transaction
+from invitree.kit.db import OUTAGES, PINNED, Transaction
 
 _HEARTBEAT_S = 0.25
 _SILENCE_S = 0.5  # with the heartbeat 0.75 s, under the second within which processes must agree
@@ -80,7 +80,7 @@ class Listener:
 
     async def _connect(self) -> "asyncpg.Connection[asyncpg.Record]":
         connection = await asyncpg.connect(
-            self._url, timeout=1, command_timeout=1, server_settings={"application_name": "invitree listener"}
+            self._url, timeout=1, command_timeout=1, server_settings={**PINNED, "application_name": "invitree listener"}
         )
         try:
             for topic, hear in self._hears.items():
