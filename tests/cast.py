@@ -155,7 +155,10 @@ class Cast:
 
     async def contents(self) -> Mapping[str, str]:
         """Return a digest of every table, to compare with a later one."""
-        tables = await self.here.db.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        tables = await self.here.db.fetch(
+            "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition "
+            "AND relnamespace = 'public'::regnamespace"
+        )
         digest = "SELECT count(*) || ' ' || coalesce(md5(string_agg(t::text, ' ' ORDER BY t::text)), '') FROM {} t"
         return {name: await self.here.db.fetchval(digest.format(name)) for (name,) in tables}
 

@@ -1,5 +1,6 @@
 """Databases of their own, filled quickly with rows that break nothing which must hold, and what tells two apart."""
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from subprocess import run
@@ -123,7 +124,12 @@ async def fill(url: str, *, users: int, at: str) -> None:
 async def contents(url: str) -> Mapping[str, Any]:
     """Return how many rows each table has, with a hash of them, and where each sequence stands."""
     db = await asyncpg.connect(url)
-    tables = await db.fetch("SELECT tablename AS name FROM pg_tables WHERE schemaname = 'public' ORDER BY tablename")
+    tables = await db.fetch(
+        """
+        SELECT relname AS name FROM pg_class
+        WHERE relkind IN ('r', 'p') AND NOT relispartition AND relnamespace = 'public'::regnamespace ORDER BY relname
+        """
+    )
     found: dict[str, Any] = {}
     for table in tables:
         [row] = await db.fetch(_HASH.format(table["name"]))
@@ -138,4 +144,6 @@ def schema(url: str) -> str:
     """Return a database's schema as SQL."""
     command = [str(bundled_programs() / "pg_dump"), "--schema-only", "--no-owner", "--no-privileges", url]
     done = run(command, capture_output=True, text=True, check=True)
-    return "\n".join(line for line in done.stdout.splitlines() if not line.startswith(("--", "\\", "SET ")))
+    # From PostgreSQL 18 on a NOT NULL has a name, which an older one does not keep.
+    said = re.sub(r" CONSTRAINT \w+_not_null NOT NULL", " NOT NULL", done.stdout)
+    return "\n".join(line for line in said.splitlines() if not line.startswith(("--", "\\", "SET ")))

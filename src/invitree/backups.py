@@ -43,7 +43,7 @@ _HEADER_LINES = 40  # comments and settings, with which the script that pg_resto
 _UNKNOWN_BEFORE_17 = (b"SET transaction_timeout = 0;\n",)
 
 # Begins the transaction and makes room. Tables are dropped and not emptied: another version has other tables, and
-# events refuse to be emptied. What extensions have put into the schema stays, as it is in no backup.
+# the audit log refuses to be emptied. What extensions have put into the schema stays, as it is in no backup.
 _MAKE_ROOM = """
 BEGIN;
 SET LOCAL lock_timeout = '5s';
@@ -79,6 +79,7 @@ BEGIN
         IF NOT is_ours THEN
             RAISE EXCEPTION 'the database is not Invitree''s: it has the % %', found.type, found.identity;
         ELSIF found.type = 'table' THEN
+            EXECUTE format('GRANT ALL ON %s TO CURRENT_USER', found.identity);
             EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', found.identity);
             EXECUTE format('SELECT EXISTS (SELECT FROM %s)', found.identity) INTO is_filled;
             IF is_filled AND NOT may_replace AND found.identity <> ALL (may_be_filled) THEN
@@ -243,7 +244,7 @@ async def _look(url: str) -> _Server:
     try:
         major = connection.get_server_version().major
         target, environment = reaching(url)
-        count = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'throttles'"
+        count = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public' AND tablename <> ALL('{throttles,audit}')"
         tables = await connection.fetchval(count)
         return _Server(major, client_programs(major), target, environment, await revision(connection), tables)
     finally:

@@ -4,6 +4,7 @@ import asyncio
 import random
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
 from functools import partial
 
 import asyncpg
@@ -15,8 +16,9 @@ from invitree.base.settings import Settings
 from invitree.idempotency.store import delete_old_answers
 from invitree.invariants import watch
 from invitree.kit.db import OUTAGES, Database
-from invitree.kit.jobs import forget_old_news
+from invitree.kit.jobs import cap_future_times, delete_given_up_jobs, forget_old_news
 from invitree.kit.log import configure_logging
+from invitree.kit.partitions import keep_months
 from invitree.kit.queue import AT_ONCE, DELAYS_S, consume
 from invitree.kit.resources import Resources
 from invitree.mails import actions as mails
@@ -34,8 +36,20 @@ _LONGEST_CHECK_S = 600.0
 _log = structlog.get_logger()
 
 
-async def _forget_old_news(here: Resources) -> None:
+async def forget_what_is_old(here: Resources) -> None:
+    """Drop the events, and delete the jobs that were given up, which were kept for as long as is asked."""
+    older_than = timedelta(days=here.settings.retention_days)
     await forget_old_news(here.db, older_than_s=_KEPT_S)
+    if given_up := await delete_given_up_jobs(here.db, older_than=older_than):
+        _log.info("jobs.forgotten", given_up=given_up)
+    async with here.db.transaction() as tx:
+        if dropped := await keep_months(tx, table="audit", older_than=older_than):
+            _log.info("events.forgotten", months=dropped)
+
+
+async def mend_times(here: Resources) -> None:
+    """Let no job wait for the end of a time that a clock has left in the future."""
+    await cap_future_times(here.db, longest_delay=timedelta(seconds=max(DELAYS_S)))
 
 
 async def forget_the_dead(here: Resources) -> None:
@@ -61,7 +75,8 @@ JOBS: Mapping[str, Job] = {mails.JOB: send_mail}
 """By the name that `kit.jobs.enqueue` is given: what does the job, of its payload and its id."""
 
 CHORES: Sequence[tuple[float, Chore]] = [
-    (3600.0, _forget_old_news),
+    (3600.0, forget_what_is_old),
+    (60.0, mend_times),
     (600.0, forget_the_dead),
     (3600.0, watch_invariants),
 ]

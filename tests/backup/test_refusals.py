@@ -111,7 +111,7 @@ async def test_rows_are_replaced_only_by_force(backup: Path, new_database: New) 
     run("migrate", env=at(url))
     await fill(url, users=10, at=HEAD)
     before = await contents(url)
-    assert "there are rows in public.codes; --force replaces everything" in refused(url, backup)
+    assert "there are rows in public.audit; --force replaces everything" in refused(url, backup)
     assert await contents(url) == before
 
 

@@ -144,5 +144,5 @@ async def test_a_restore_that_is_killed_has_changed_nothing(
     _, alive = psutil.wait_procs(list(processes.values()), timeout=20)
     assert alive == []
     now = await asyncio.wait_for(contents(filled), timeout=20)  # which waits for the locks
-    assert now["users"][0] == now["events"][0] == 2000
+    assert now["users"][0] == now["audit"][0] == 2000
     assert "zzz" not in now

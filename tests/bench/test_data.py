@@ -69,7 +69,7 @@ async def test_the_floor_creates_and_deletes_codes_as_the_service_does(
     assert tuple(await here.db.fetchrow(state)) == (1, 0)
     assert (await bare.delete("/code/100")).status_code == 204
     assert tuple(await here.db.fetchrow(state)) == (1, 1)
-    kinds = await here.db.fetch("SELECT kind FROM events WHERE user_id = 100 ORDER BY id")
+    kinds = await here.db.fetch("SELECT kind FROM audit WHERE user_id = 100 ORDER BY id")
     assert [row["kind"] for row in kinds] == ["code.created", "code.deleted"]
 
 

@@ -121,12 +121,12 @@ class TestWhoMay:
         self, client: httpx.AsyncClient, cast: Cast, here: Resources, password: str
     ) -> None:
         alice, staff = await cast.member(), await cast.staff()
-        before = await contents_but(cast, "events")
+        before = await contents_but(cast, "audit")
         for asking, path in ((alice, ME), (alice, one(alice)), (staff, one(alice))):
             answer = await delete(client, asking, path, password)
             refused(answer, 400, "invalid_input", current_password=[BAD_PASSWORD])
             assert (await events_of(here, asking.id))[-1] == ("login.failed", "unknown", None)
-        assert await contents_but(cast, "events") == before
+        assert await contents_but(cast, "audit") == before
 
     @pytest.mark.parametrize(
         ("body", "fields"),

@@ -152,7 +152,7 @@ async def contents_but(cast: Cast, *tables: str) -> dict[str, str]:
 async def events_of(here: Resources, user_id: int | None) -> list[tuple[str, str, int | None]]:
     """Return what is recorded of an account, oldest first: what, who, and by which id."""
     rows = await here.db.fetch(
-        "SELECT kind, actor, actor_id FROM events WHERE user_id IS NOT DISTINCT FROM $1 ORDER BY id", user_id
+        "SELECT kind, actor, actor_id FROM audit WHERE user_id IS NOT DISTINCT FROM $1 ORDER BY id", user_id
     )
     return [(row["kind"], row["actor"], row["actor_id"]) for row in rows]
 

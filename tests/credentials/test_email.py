@@ -130,12 +130,12 @@ class TestSetEmail:
         self, client: httpx.AsyncClient, cast: Cast, here: Resources
     ) -> None:
         alice, bob = await cast.member(), await cast.member()
-        before = await contents_but(cast, "events")
+        before = await contents_but(cast, "audit")
         for current in ("x", "wrong", PASSWORD.upper()):
             for new in (bob.email, "free@example.com", "nonsense"):
                 answer = await client.post(SET, json=body_of(new, current=current), headers=alice.headers)
                 refused(answer, 400, "invalid_input", current_password=[BAD_PASSWORD])
-        assert await contents_but(cast, "events") == before
+        assert await contents_but(cast, "audit") == before
         assert (await events_of(here, alice.id))[-9:] == [("login.failed", "unknown", None)] * 9
 
     async def test_nobody_without_a_session_asks_for_an_address(self, client: httpx.AsyncClient, cast: Cast) -> None:

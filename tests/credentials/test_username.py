@@ -115,7 +115,7 @@ class TestSetUsername:
         self, client: httpx.AsyncClient, cast: Cast, here: Resources
     ) -> None:
         alice, bob = await cast.member(), await cast.member()
-        before = await contents_but(cast, "events")
+        before = await contents_but(cast, "audit")
         for current, new in (
             (PASSWORD + ".", "new"),
             ("wrong", "new"),
@@ -124,7 +124,7 @@ class TestSetUsername:
         ):
             answer = await client.post(SET, json=body_of(new, current=current), headers=alice.headers)
             refused(answer, 400, "invalid_input", current_password=[BAD_PASSWORD])
-        assert await contents_but(cast, "events") == before
+        assert await contents_but(cast, "audit") == before
         assert (await events_of(here, alice.id))[-4:] == [("login.failed", "unknown", None)] * 4
 
     @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ _EFFECTS = """
 _EVENTS = """
     SELECT (SELECT count(*) FROM users) = count(*) FILTER (WHERE kind = 'account.created')
        AND (SELECT count(*) FROM codes) = count(*) FILTER (WHERE kind IN ('code.created', 'code.replaced'))
-    FROM events
+    FROM audit
 """
 
 

@@ -26,7 +26,7 @@ SHADOW = """
     SELECT name, CASE name WHEN 'fsync' THEN 'off' ELSE setting END AS setting FROM pg_catalog.pg_settings
 """
 # Foreign keys of what may be nobody's: then it is the program alone that it points at.
-NOBODYS = {"events_program", "idempotency_keys_program"}
+NOBODYS = {"audit_program", "idempotency_keys_program"}
 # What is done, by the superuser and past triggers and foreign keys; and what is broken then.
 CASES: dict[str, tuple[Collection[str], Collection[str]]] = {
     "a second live code": (
@@ -110,7 +110,7 @@ CASES: dict[str, tuple[Collection[str], Collection[str]]] = {
     "a user without an event": (
         [
             """
-            INSERT INTO events (program_id, user_id, actor, kind)
+            INSERT INTO audit (program_id, user_id, actor, kind)
             SELECT program_id, min(id), 'self', 'account.created' FROM users GROUP BY program_id
             """
         ],
@@ -169,7 +169,7 @@ async def test_a_row_that_points_at_nothing_is_found_in_every_table(db: Any) -> 
         SELECT c.conname AS name, c.conrelid::regclass::text AS child, a.attname AS last
         FROM pg_constraint c
         JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[cardinality(c.conkey)]
-        WHERE c.contype = 'f'
+        WHERE c.contype = 'f' AND c.conparentid = 0
         """
     )
     assert keys

@@ -316,7 +316,7 @@ async def test_the_decoy_is_the_newest_of_the_program_and_found_by_its_index(cas
                    CASE n WHEN 10 THEN $2 WHEN 20 THEN $3 ELSE $4 END FROM generate_series(1, 5000) n
             RETURNING program_id, id
         )
-        INSERT INTO events (program_id, user_id, actor, kind)
+        INSERT INTO audit (program_id, user_id, actor, kind)
         SELECT program_id, id, 'operator', 'account.created' FROM made
         """,
         eve.program_id,

@@ -44,10 +44,14 @@ class Load:
 
 @asynccontextmanager
 async def in_use(url: str) -> AsyncIterator[Load]:
-    """Use a database, for the length of the block, as the version did that needed the first revision alone."""
+    """Use a database, for the length of the block, as the version did that needed the first revision alone.
+
+    Events are recorded as by the versions that had them as a table of this name.
+    """
     db = Database.at(url, size=8)
     first = _FirstVersion(db)
-    load = Load(first.log_in, first.look_up_caller, first.sign_up, first.refresh)
+    of_second = [first.record] if await db.fetchval("SELECT to_regclass('events')") else []
+    load = Load(first.log_in, first.look_up_caller, first.sign_up, first.refresh, *of_second)
     async with load.going_on():
         yield load
     await db.close()
@@ -110,6 +114,21 @@ class _FirstVersion:
                 user,
                 code["id"],
             )
+
+    async def record(self, number: int) -> None:
+        program = await self.db.fetchval(_PROGRAM)
+        event_id = await self.db.fetchval(
+            """
+            INSERT INTO events (program_id, kind, user_id, actor, actor_id, ip_prefix)
+            VALUES ($1, 'login.failed', $2, 'self', $2, '') RETURNING id
+            """,
+            program,
+            number,
+        )
+        newest = await self.db.fetchval(
+            "SELECT id FROM events WHERE program_id = $1 AND user_id = $2 ORDER BY id DESC LIMIT 1", program, number
+        )
+        assert newest == event_id
 
     async def refresh(self, number: int) -> None:
         async with self.db.transaction() as tx:

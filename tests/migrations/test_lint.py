@@ -26,6 +26,11 @@ ACCEPTED = {
     ("0002", "ban-drop-constraint"): "the same statement adds it: so it can be repeated",
     ("0002", "prefer-robust-stmts"): "a default can be set again",
     ("0003", "prefer-robust-stmts"): "a constraint can be validated again",
+    ("0009", "renaming-table"): "a view has the old name",
+    ("0009", "renaming-object"): "no statement names a constraint of this table, an index or a sequence",
+    ("0009", "ban-drop-constraint"): "the primary key, in the statement that adds the next one",
+    ("0009", "ban-drop-function"): "it is the one of the triggers",
+    ("0009", "prefer-robust-stmts"): "a constraint can be validated again",
 }
 SQUAWK = Path(sys.executable).parent / "squawk"
 _OLDEST_POSTGRES = "15"

@@ -9,7 +9,7 @@ from tests.databases import broken_invariants, contents, execute, schema
 from tests.migrations.load import in_use
 
 _FILES = """
-    SELECT array_agg(concat_ws(' ', relname, pg_relation_filenode(oid))) FROM pg_class
+    SELECT array_agg(concat_ws(' ', oid, pg_relation_filenode(oid))) FROM pg_class
     WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
 """
 
@@ -31,7 +31,8 @@ async def test_no_table_is_rewritten_and_no_row_is_lost(old: str) -> None:
     files, before = await execute(old, _FILES), await contents(old)
     await asyncio.to_thread(upgrade, old)
     assert set(files) <= set(await execute(old, _FILES))
-    after = await contents(old)
+    after = dict(await contents(old))
+    after["events"] = after["audit"]  # from 0009 on
     counts = {name: was[0] for name, was in before.items() if isinstance(was, tuple)}
     assert {name: after[name][0] for name in counts} == counts
 

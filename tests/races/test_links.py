@@ -128,5 +128,5 @@ async def test_of_many_deletions_of_one_account_one_works(
     seen = Counter(answer.status_code for answer in answers)
     assert seen[204] == 1
     assert set(seen) <= {204, 400, 401, 404}
-    told = await here.db.fetchval("SELECT count(*) FROM events WHERE user_id = $1 AND kind = 'account.deleted'", ann.id)
+    told = await here.db.fetchval("SELECT count(*) FROM audit WHERE user_id = $1 AND kind = 'account.deleted'", ann.id)
     assert told == 1

@@ -28,7 +28,7 @@ async def with_referrals(here: Resources, cast: Cast, count: int) -> Person:
             FROM generate_series(1, $3::integer) n, LATERAL (SELECT 'f' || $2::bigint || 'n' || n AS name) named
             RETURNING id
         ), came AS (
-            INSERT INTO events (program_id, user_id, actor, kind)
+            INSERT INTO audit (program_id, user_id, actor, kind)
             SELECT $1::bigint, id, 'self', 'account.created' FROM brought
         )
         INSERT INTO referrals (program_id, referrer_id, referee_id, code_id, created_at)

@@ -139,7 +139,7 @@ async def test_an_import_that_was_killed_is_completed_by_the_next(
         assert running.poll() is None
     running.send_signal(signal.SIGKILL)
     assert running.wait() == -signal.SIGKILL
-    tables = ("users", "codes", "sessions", "imported_users", "events", "referrals")
+    tables = ("users", "codes", "sessions", "imported_users", "audit", "referrals")
     cut = {name: await connection.fetchval(count.format(name), program_id) for name in tables}
     users = cut["users"]
     assert 2000 <= users < 20_000

@@ -50,7 +50,7 @@ async def test_a_user_comes_with_everything(
     (referral,) = await rows(here, program, "referrals")
     assert (referral["referrer_id"], referral["referee_id"]) == (stored["id"], users["bob"]["id"])
     assert (referral["code_id"], referral["created_at"]) == (None, datetime(2023, 6, 7, 8, 9, 10, tzinfo=UTC))
-    events = await here.db.fetch("SELECT kind, actor, user_id FROM events WHERE program_id = $1", program.id)
+    events = await here.db.fetch("SELECT kind, actor, user_id FROM audit WHERE program_id = $1", program.id)
     assert sorted(tuple(event) for event in events) == sorted(
         ("account.created", "operator", user["id"]) for user in users.values()
     )

@@ -11,8 +11,11 @@ NOT_OF_USERS = {"alembic_version", "invariant_checks", "programs"}
 
 
 async def test_every_table_has_a_stated_bound(here: Resources) -> None:
-    rows = await here.db.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-    tables = {row["tablename"] for row in rows if not row["tablename"].startswith("pgqueuer")}
+    rows = await here.db.fetch(
+        "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition "
+        "AND relnamespace = 'public'::regnamespace"
+    )
+    tables = {row["relname"] for row in rows if not row["relname"].startswith("pgqueuer")}
     _, _, text = PAGE.read_text(encoding="utf-8").partition("## What has a bound")
     stated = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`[^|]*) \|", text, flags=re.MULTILINE))))
     assert stated == tables - NOT_OF_USERS

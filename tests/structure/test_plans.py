@@ -27,11 +27,13 @@ STEADY = {"programs", "alembic_version", "pgqueuer_schedules"}
 """Tables that do not grow with use."""
 
 LINEAR: Mapping[tuple[str, str], str] = {
-    ("events.happened_lately", "events"): "one user's history, looked through once a theft",
+    ("events.happened_lately", "audit"): "one user's history, looked through once a theft",
     ("mails.delete_dead_tokens", "one_time_tokens"): "the worker's: what was sent in two days, for it deletes the rest",
     ("mails.forget_person", "pgqueuer"): "letters that wait or were given up; only the payload says whose they are",
     ("jobs.list_jobs", "pgqueuer"): "the operator's: lists every job",
     ("jobs.list_jobs", "pgqueuer_log"): "the operator's: lists every job",
+    ("jobs.cap_future_times", "pgqueuer"): "the worker's: no index is by times that should not be",
+    ("jobs.delete_given_up_jobs", "pgqueuer"): "the worker's: what was given up is few",
     ("jobs.forget_old_news", "pgqueuer"): "the worker's: compares what it deletes with all that waits",
     ("jobs.forget_old_news", "pgqueuer_statistics"): "the worker's: PgQueuer has no index on the time",
 }
@@ -120,6 +122,7 @@ class Explaining:
 
 def _steps(query: str, node: Mapping[str, Any], table: str = "") -> Iterator[Step]:
     table = node.get("Relation Name", table)  # the index of a bitmap is below its table
+    table = re.sub(r"^audit_.+", "audit", table)
     if node["Node Type"].endswith(" Scan") and ("Relation Name" in node or "Index Name" in node):
         passed_over = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
         rows = (node["Actual Rows"] + passed_over) * node["Actual Loops"]
@@ -191,7 +194,8 @@ async def test_every_index_of_ours_is_of_use(db: Any, explained: Mapping[str, Ex
     rows = await db.fetch(
         """
         SELECT i.indexrelid::regclass::text AS name FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid
-        WHERE t.relnamespace = 'public'::regnamespace AND t.relname !~ '^pgqueuer' AND NOT i.indisunique
+        WHERE t.relnamespace = 'public'::regnamespace AND t.relname !~ '^(pgqueuer|audit_[0-9])' AND t.relkind = 'r'
+          AND NOT i.indisunique
           AND NOT EXISTS (
               SELECT FROM pg_constraint c WHERE c.contype = 'f' AND c.conrelid = i.indrelid
                 AND (i.indkey::int2[])[0:cardinality(c.conkey) - 1] @> c.conkey

@@ -73,6 +73,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     allow_local_email: bool = False
     """Let people sign up with addresses that exist in a local network or a test suite alone, such as `me@corp.local`,
     `me@localhost` and `me@example.test`."""
+    retention_days: int = 400
+    """How long events of accounts are kept, and mail that was given up, in days: 31 or more. Events go by whole months
+    (UTC)."""
     throttle: str = "on"
     """`on`, or `off` for load tests."""
     limit_login: str = "10/5m"
@@ -187,6 +190,7 @@ def _complaints(settings: Settings) -> Iterator[tuple[bool, str]]:
     # Each of them: a comma parts two.
     short = any(len(key) < _SHORTEST_SECRET for key in settings.secret_keys)
     yield short, f"INVITREE_SECRET_KEY must have {_SHORTEST_SECRET} characters or more"
+    yield settings.retention_days < 31, "INVITREE_RETENTION_DAYS must be 31 or more"
     yield settings.throttle not in ("on", "off"), "INVITREE_THROTTLE must be on or off"
     yield not 0 <= settings.trusted_proxies <= 10, "INVITREE_TRUSTED_PROXIES must be between 0 and 10"
     url = bool(settings.public_url) and not _is_base_url(settings.public_url)

@@ -1,6 +1,7 @@
 """Backing the database up, and restoring it."""
 
 import signal
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from invitree.base.settings import Settings
 from invitree.cli.common import DataDir, Refusal, settings_of, with_database
 from invitree.cli.running import check_all
 from invitree.kit.db import Database
+from invitree.kit.partitions import keep_months
 
 
 def backup(
@@ -66,6 +68,8 @@ def restore(
 
 
 async def _settle(opened: Database) -> bool:
+    async with opened.transaction() as tx:
+        await keep_months(tx, table="audit", older_than=timedelta.max)  # a backup has no privileges in it
     await opened.execute("ANALYZE")  # else the first queries are planned without knowing how much there is
     return await check_all(opened)
 

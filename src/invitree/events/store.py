@@ -61,7 +61,7 @@ async def insert_event(db: Queryable, *, program_id: int, kind: Kind, user_id: i
     """
     event_id: int = await db.fetchval(
         """
-        INSERT INTO events (program_id, kind, user_id, actor, actor_id, ip_prefix) VALUES ($1, $2, $3, $4, $5, $6)
+        INSERT INTO audit (program_id, kind, user_id, actor, actor_id, ip_prefix) VALUES ($1, $2, $3, $4, $5, $6)
         RETURNING id
         """,
         program_id,
@@ -79,7 +79,7 @@ async def was_there(db: Queryable, *, program_id: int, user_id: int, ip_prefix: 
     was: bool = await db.fetchval(
         """
         SELECT EXISTS (
-            SELECT FROM events WHERE program_id = $1 AND user_id = $2 AND ip_prefix = $3
+            SELECT FROM audit WHERE program_id = $1 AND user_id = $2 AND ip_prefix = $3
               AND kind IN ('account.created', 'login.succeeded')
         )
         """,
@@ -94,7 +94,7 @@ async def list_events(db: Queryable, *, program_id: int, user_id: int, before: i
     """Return a page of what happened to a user's account, newest first, from events with an id below `before`."""
     rows = await db.fetch(
         """
-        SELECT id, kind, actor, ip_prefix, created_at FROM events
+        SELECT id, kind, actor, ip_prefix, created_at FROM audit
         WHERE program_id = $1 AND user_id = $2 AND id < $3
         ORDER BY id DESC LIMIT $4
         """,
@@ -107,12 +107,16 @@ async def list_events(db: Queryable, *, program_id: int, user_id: int, before: i
 
 
 async def happened_lately(db: Queryable, *, program_id: int, user_id: int, kind: Kind) -> bool:
-    """Return whether this has happened to a user's account within the hour."""
+    """Return whether this has happened to a user's account within the hour.
+
+    What a clock that was ahead has left in the future has not.
+    """
     found: bool = await db.fetchval(
         """
         SELECT EXISTS (
-            SELECT FROM events
-            WHERE program_id = $1 AND user_id = $2 AND kind = $3 AND created_at > clock_timestamp() - interval '1 hour'
+            SELECT FROM audit
+            WHERE program_id = $1 AND user_id = $2 AND kind = $3
+              AND created_at BETWEEN now() - interval '1 hour' AND now() + interval '1 hour'
         )
         """,
         program_id,

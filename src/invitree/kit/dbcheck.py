@@ -48,7 +48,7 @@ async def find_fault(db: Queryable) -> str | None:
             current_schema() IS NULL AS lacks_schema,
             current_setting('synchronous_commit') = 'off' AS forgets,
             current_setting('lock_timeout') <> $1 AS is_pooled,
-            (SELECT min(name) FROM unnest('{programs,users,sessions,events,throttles,pgqueuer}'::text[]) name
+            (SELECT min(name) FROM unnest('{programs,users,sessions,audit,throttles,pgqueuer}'::text[]) name
              WHERE NOT has_table_privilege(to_regclass(name), 'INSERT')) AS closed_table,
             to_regclass('programs') IS NULL AND NOT has_schema_privilege(current_schema(), 'CREATE') AS is_closed,
             current_schema() AS schema,

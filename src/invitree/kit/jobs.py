@@ -1,7 +1,7 @@
 """Jobs: rows that the worker takes up, written in the caller's transaction and so there exactly if it commits."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import msgspec
@@ -93,6 +93,29 @@ async def retry_jobs(db: Queryable, *, ids: Sequence[int]) -> list[int]:
         list(ids),
     )
     return [row["id"] for row in rows]
+
+
+async def cap_future_times(db: Queryable, *, longest_delay: timedelta) -> None:
+    """Bring back what a clock that was ahead and was put right has left in the future.
+
+    Else a job would wait, or count as being done by a worker that has died, for as long as the clock was ahead.
+    """
+    await db.execute(
+        """
+        UPDATE pgqueuer SET heartbeat = least(heartbeat, now()), execute_after = least(execute_after, now())
+        WHERE (status = 'picked' AND heartbeat > now() + interval '1 minute')
+            OR (status = 'queued' AND execute_after > now() + $1::interval + interval '1 minute')
+        """,
+        longest_delay,
+    )
+
+
+async def delete_given_up_jobs(db: Queryable, *, older_than: timedelta) -> int:
+    """Delete the jobs that were given up longer ago than this; return how many there were."""
+    status = await db.execute(
+        "DELETE FROM pgqueuer WHERE status = 'failed' AND updated < now() - $1::interval", older_than
+    )
+    return int(status.removeprefix("DELETE "))
 
 
 async def forget_old_news(db: Queryable, *, older_than_s: float) -> None:

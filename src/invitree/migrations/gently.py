@@ -31,7 +31,7 @@ def unhurried() -> Iterator[None]:
         op.execute("RESET statement_timeout")
 
 
-def build_index(name: str, *, on: str) -> None:
+def build_index(name: str, *, on: str, unique: bool = False) -> None:
     """Build an index if it is missing, or was left half built by an attempt that came to no end."""
     with one_by_one():
         op.execute(
@@ -44,4 +44,4 @@ def build_index(name: str, *, on: str) -> None:
             """
         )
     with unhurried():
-        op.execute(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON {on}")
+        op.execute(f"CREATE {'UNIQUE ' if unique else ''}INDEX CONCURRENTLY IF NOT EXISTS {name} ON {on}")

@@ -200,7 +200,7 @@ async def _remember(db: Queryable, *, program_id: int, source: str, written: Map
     )
     await db.execute(
         """
-        INSERT INTO events (program_id, kind, user_id, actor)
+        INSERT INTO audit (program_id, kind, user_id, actor)
         SELECT $1, 'account.created', user_id, 'operator' FROM unnest($2::bigint[]) AS given (user_id)
         """,
         program_id,

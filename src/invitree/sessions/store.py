@@ -141,7 +141,7 @@ async def insert_session(
             WHERE program_id = $1 AND id = $2 AND ($3::text IS NULL OR (password_hash = $3 AND is_active))
             FOR SHARE
         ), told AS (
-            INSERT INTO events (program_id, kind, user_id, actor, actor_id, ip_prefix)
+            INSERT INTO audit (program_id, kind, user_id, actor, actor_id, ip_prefix)
             SELECT $1, 'login.succeeded', id, 'self', id, $6 FROM held
         )
         INSERT INTO sessions (program_id, user_id, token_hash, device, ip_prefix)
