@@ -50,6 +50,7 @@ class Tally:
     def __init__(self, db: Database, keys: Keyring, *, on: bool, now: Callable[[], float] = time.monotonic) -> None:
         self._db, self._keys, self._on, self._now = db, keys, on, now
         self._counts: dict[_Key, _Count] = {}
+        self._longest_s = 0.0  # of the periods
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._adding_up = asyncio.Lock()
@@ -77,6 +78,8 @@ class Tally:
             clear_at = max(count.clear_at, now) + limit.step_s if count else now + limit.step_s
             if clear_at > now + limit.rate.period_s + _HAIR_S:
                 waits.append(clear_at - now - limit.rate.period_s)
+            if count is None:
+                self._longest_s = max(self._longest_s, limit.rate.period_s)
             moved.append((key, count, clear_at, limit.step_s))
         tell(scope, first, ahead_s=moved[0][2] - now - (first.step_s if waits else 0.0))
         if waits:
@@ -109,13 +112,16 @@ class Tally:
             FROM unnest($1::bigint[], $2::text[], $3::bytea[], $4::interval[]) AS asked (program_id, scope, key, moved)
             ORDER BY asked.program_id, asked.scope, asked.key
             ON CONFLICT (program_id, scope, key) DO UPDATE
-            SET clear_at = greatest(t.clear_at, statement_timestamp()) + (EXCLUDED.clear_at - statement_timestamp())
+            -- What is further ahead than any period was written by a clock that was itself ahead.
+            SET clear_at = greatest(least(t.clear_at, statement_timestamp() + $5::interval), statement_timestamp())
+                           + (EXCLUDED.clear_at - statement_timestamp())
             RETURNING t.program_id, t.scope, t.key, t.clear_at - statement_timestamp() AS ahead
             """,
             [program_id for program_id, _, _ in keys],
             [scope for _, scope, _ in keys],
             prints := [self._fingerprint(key, count) for (_, _, key), count in zip(keys, counts, strict=True)],
             [timedelta(seconds=told_s) for told_s in told],
+            timedelta(seconds=self._longest_s),
         )
         ahead = {(row["program_id"], row["scope"], row["key"]): row["ahead"].total_seconds() for row in rows}
         for key, untold_s, fingerprint in zip(keys, untold, prints, strict=True):
