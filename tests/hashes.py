@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from itertools import count
 
 import argon2
+from django.contrib.auth import hashers
 
 from invitree.kit.passwords import Hasher
 
@@ -20,6 +21,20 @@ def pbkdf2(password: str, *, iterations: int = 1000, salt: str = "") -> str:
     salt = salt or f"Salt{next(_salts)}"
     digest = hashlib.pbkdf2_hmac("sha256", password.encode(), salt.encode(), iterations)
     return f"pbkdf2_sha256${iterations}${salt}${base64.b64encode(digest).decode()}"
+
+
+def by_django(scheme: str, password: str) -> str:
+    """Return a hash that Django itself has made, at little cost."""
+    hasher = {
+        "pbkdf2_sha256": hashers.PBKDF2PasswordHasher,
+        "pbkdf2_sha1": hashers.PBKDF2SHA1PasswordHasher,
+        "scrypt": hashers.ScryptPasswordHasher,
+        "bcrypt_sha256": hashers.BCryptSHA256PasswordHasher,
+        "argon2": hashers.Argon2PasswordHasher,
+    }[scheme]()
+    hasher.iterations, hasher.work_factor, hasher.rounds, hasher.memory_cost = 1000, 2**10, 4, 1024
+    made: str = hasher.encode(password, hasher.salt())
+    return made
 
 
 def phc(password: str, *, kib: int = 1024, passes: int = 2, lanes: int = 8) -> str:

@@ -5,19 +5,22 @@ import hashlib
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack
+from typing import Any
 
 import argon2
+import bcrypt
 import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from invitree.kit.db import Queryable
+from invitree.kit.django_hashes import SCHEMES
 from invitree.kit.passwords import Hasher, Match, is_verifiable
 from invitree.kit.resources import Resources
 from invitree.users.store import find_claim_by_email, replace_hash
 from tests.cast import PASSWORD, Cast, Person
-from tests.hashes import busy, pbkdf2, phc
+from tests.hashes import busy, by_django, pbkdf2, phc
 
 LOGIN = "/auth/token/login/"
 OURS = "$argon2id$v=19$m=19456,t=2,p=1$"
@@ -62,7 +65,17 @@ MALFORMED = [
     "pbkdf2_sha256",
     "pbkdf2_sha256$",
     "pbkdf2_sha256$$$",
-    "pbkdf2_sha1$1000$salt$XXXXXXXXXXXXXXXXXXXXXXXXXXX=",
+    "pbkdf2_sha1$1000$salt$" + GOOD[-44:],
+    "pbkdf2_sha256$1000$salt$" + "A" * 27 + "=",
+    "pbkdf2_sha256$1000$salt$" + "A" * 45,
+    "pbkdf2_md5$1000$salt$" + GOOD[-44:],
+    "scrypt$1000$salt$8$5$" + "A" * 86 + "==",
+    "scrypt$1048576$salt$8$5$" + "A" * 86 + "==",
+    "scrypt$16384$salt$8$99$" + "A" * 86 + "==",
+    "scrypt$16384$salt$8$5$" + "A" * 43 + "=",
+    "bcrypt_sha256$$2b$15$" + "x" * 53,
+    "bcrypt_sha256$$2b$03$" + "x" * 53,
+    "bcrypt_sha256$$2b$12$" + "x" * 52 + "$",
     GOOD.replace("$1000$", "$0$"),
     GOOD.replace("$1000$", "$-1000$"),
     GOOD.replace("$1000$", "$1e3$"),
@@ -83,7 +96,6 @@ MALFORMED = [
     GOOD_ARGON2 + "é",
     GOOD_ARGON2 + "A" * 1000,
     "$argon2id$v=19$m=,t=,p=$$",
-    "bcrypt_sha256$$2b$12$" + "x" * 53,
     "md5$salt$" + "0" * 32,
     PASSWORD,
 ]
@@ -93,7 +105,7 @@ MALFORMED = [
 async def test_what_cannot_be_verified_is_wrong(hasher: Hasher, password_hash: str) -> None:
     assert not is_verifiable(password_hash)
     assert await hasher.check(password_hash, PASSWORD) is Match.WRONG
-    assert await hasher.check(None, PASSWORD, decoy=password_hash) is Match.WRONG
+    assert await hasher.check(None, PASSWORD, decoys=[password_hash]) is Match.WRONG
 
 
 _parts = st.sampled_from(
@@ -113,7 +125,7 @@ def lasting_hasher() -> Iterator[Hasher]:
 @given(st.one_of(st.text(), st.lists(_parts).map("".join), st.lists(_parts).map("$".join)), st.text())
 def test_no_hash_and_no_password_make_it_fail(lasting_hasher: Hasher, password_hash: str, password: str) -> None:
     if not is_verifiable(password_hash):
-        found = asyncio.run(lasting_hasher.check(password_hash, password, decoy=password_hash))
+        found = asyncio.run(lasting_hasher.check(password_hash, password, decoys=[password_hash]))
         assert found is Match.WRONG
 
 
@@ -153,9 +165,9 @@ async def test_every_failure_is_the_same_work(
     broken = OURS + "!" * 22 + "$" + "!" * 43
     work = Work(monkeypatch)
     for password_hash in (None, "", "!", native, broken, foreign, older, *MALFORMED):
-        given = pbkdf2(PASSWORD, iterations=decoy) if decoy else None
+        decoys = [pbkdf2(PASSWORD, iterations=decoy)] if decoy else []
         work.done()
-        assert await hasher.check(password_hash, PASSWORD, decoy=given) is Match.WRONG
+        assert await hasher.check(password_hash, PASSWORD, decoys=decoys) is Match.WRONG
         # Without a decoy there are no such hashes in the program; were there one, it would cost itself.
         own = int(password_hash.split("$")[1]) if password_hash in (foreign, older) else 0
         assert work.done() == (1, max(decoy or 0, own)), password_hash
@@ -168,7 +180,7 @@ async def test_a_failure_takes_as_long_for_nobody_as_for_who_came_from_elsewhere
     for _ in range(5):
         for kind, password_hash in kinds.items():
             began = time.process_time()
-            assert await hasher.check(password_hash, PASSWORD, decoy=decoy) is Match.WRONG
+            assert await hasher.check(password_hash, PASSWORD, decoys=[decoy]) is Match.WRONG
             took[kind] = min(took.get(kind, 9), time.process_time() - began)
     assert max(took.values()) < 1.5 * min(took.values()), took
 
@@ -189,14 +201,42 @@ async def _hash_of(db: Queryable, person: Person) -> str:
     return stored
 
 
-@pytest.mark.parametrize("kind", ["pbkdf2", "argon2"])
+@pytest.mark.parametrize("scheme", SCHEMES)
+async def test_what_django_makes_of_a_password_opens_to_it_alone(hasher: Hasher, scheme: str) -> None:
+    for password in (PASSWORD, "пароль", " x ", "p" * 100):
+        password_hash = by_django(scheme, password)
+        assert is_verifiable(password_hash)
+        assert await hasher.check(password_hash, password) is Match.RIGHT_BUT_STALE
+        assert await hasher.check(password_hash, password + "x") is Match.WRONG
+
+
+async def test_a_failure_costs_one_of_each_scheme_that_the_program_has(
+    hasher: Hasher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoys = [by_django(scheme, "other") for scheme in SCHEMES]
+    done: list[str] = []
+    for module, name in ((hashlib, "pbkdf2_hmac"), (hashlib, "scrypt"), (bcrypt, "hashpw")):
+        work = getattr(module, name)
+
+        def working(*args: Any, name: str = name, work: Any = work, **how: Any) -> Any:
+            done.append(f"{name} {args[0]}" if name == "pbkdf2_hmac" else name)
+            return work(*args, **how)
+
+        monkeypatch.setattr(module, name, working)
+    for password_hash in (None, await hasher.hash("other"), *(by_django(scheme, "else") for scheme in SCHEMES)):
+        done.clear()
+        assert await hasher.check(password_hash, PASSWORD, decoys=decoys) is Match.WRONG
+        assert sorted(done) == ["hashpw", "pbkdf2_hmac sha1", "pbkdf2_hmac sha256", "scrypt"]
+
+
+@pytest.mark.parametrize("scheme", [*SCHEMES, "argon2"])
 @pytest.mark.parametrize("path", [LOGIN, "/auth/jwt/create/"])
 async def test_a_password_from_django_logs_in_and_is_hashed_anew(
-    client: httpx.AsyncClient, cast: Cast, here: Resources, kind: str, path: str
+    client: httpx.AsyncClient, cast: Cast, here: Resources, scheme: str, path: str
 ) -> None:
     alice = await cast.member()
     password = "p1"  # shorter than a new one may be
-    old = pbkdf2(password) if kind == "pbkdf2" else "argon2" + phc(password)
+    old = by_django(scheme, password)
     await _with_hash(here, alice, old)
     wrong = await client.post(path, json={"email": alice.email, "password": "p2"})
     assert wrong.status_code in (400, 401)
@@ -299,21 +339,22 @@ async def test_a_hash_is_replaced_only_where_it_is_still_the_one(cast: Cast, her
 async def test_the_decoy_is_the_newest_of_the_program_and_found_by_its_index(cast: Cast, here: Resources) -> None:
     eve, fay = await cast.stranger(), await cast.stranger()
 
-    async def decoys_of(one: Person) -> set[str | None]:
+    async def decoys_of(one: Person) -> Sequence[str]:
         claims = [
             await find_claim_by_email(here.db, program_id=one.program_id, email_key=email) for email in (one.email, "")
         ]
         assert [claim.known and claim.known.user_id for claim in claims] == [one.id, None]
-        return {claim.decoy for claim in claims}
+        assert claims[0].decoys == claims[1].decoys
+        return claims[0].decoys
 
-    assert await decoys_of(eve) == {None}
+    assert await decoys_of(eve) == []
     older, newest = pbkdf2("older"), pbkdf2("newest")
     await here.db.execute(
         """
         WITH made AS (
             INSERT INTO users (program_id, email, email_key, email_identity, username, password_hash)
             SELECT $1, 'd' || n, 'd' || n, 'd' || n, 'd' || n,
-                   CASE n WHEN 10 THEN $2 WHEN 20 THEN $3 ELSE $4 END FROM generate_series(1, 5000) n
+                   CASE n WHEN 10 THEN $2 WHEN 20 THEN $3 WHEN 30 THEN $5 ELSE $4 END FROM generate_series(1, 5000) n
             RETURNING program_id, id
         )
         INSERT INTO audit (program_id, user_id, actor, kind)
@@ -323,10 +364,11 @@ async def test_the_decoy_is_the_newest_of_the_program_and_found_by_its_index(cas
         older,
         newest,
         "argon2" + phc("x"),
+        scrypt := by_django("scrypt", "x"),
     )
     await here.db.execute("ANALYZE users")
-    assert await decoys_of(eve) == {newest}
-    assert await decoys_of(fay) == {None}
+    assert await decoys_of(eve) == [newest, scrypt]
+    assert await decoys_of(fay) == []
     plans: list[str] = []
 
     class Explaining:
@@ -337,5 +379,5 @@ async def test_the_decoy_is_the_newest_of_the_program_and_found_by_its_index(cas
             return [None] * 4
 
     await find_claim_by_email(Explaining(), program_id=eve.program_id, email_key=eve.email)  # type: ignore[arg-type]
-    assert any("users_with_foreign_hashes" in line for line in plans), plans
+    assert any("users_by_django_hash" in line for line in plans), plans
     assert not any("Sort" in line or "Seq Scan" in line for line in plans), plans

@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from invitree.codes.rules import last_day_of
 from invitree.seed.rules import OldCode, OldReferral, OldToken, OldUser, Reason, Seed, end_of, moment_of, plan
@@ -115,3 +116,15 @@ def test_the_lowest_id_keeps_what_several_want_and_the_refused_keep_nothing() ->
     planned = plan(seed, now=NOW, zone=ZoneInfo("UTC"), is_verifiable=bool)
     assert [one.user.old_id for one in planned.arrivals] == [0, 3]
     assert [refusal.reason for refusal in planned.refusals] == [Reason.SAME_EMAIL, Reason.SAME_USERNAME]
+
+
+def test_an_administrator_without_an_address_is_told_how_to_make_one_here() -> None:
+    bare = [structs.replace(_named(number, f"u{number}", " "), is_staff=number == 0) for number in range(2)]
+    planned = plan(
+        Seed(users=bare, codes=[], tokens=[], referrals=[]), now=NOW, zone=ZoneInfo("UTC"), is_verifiable=bool
+    )
+    assert [(refusal.reason, refusal.detail) for refusal in planned.refusals] == [
+        (Reason.NO_EMAIL, "u0"),
+        (Reason.BAD_EMAIL, " "),
+    ]
+    assert "invitree user create --staff" in Reason.NO_EMAIL

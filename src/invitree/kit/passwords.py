@@ -1,37 +1,32 @@
 """Password hashing: argon2id in threads, never on the event loop, never more at once than the machine can do.
 
-Passwords that came with their users from Django verify in its forms: `pbkdf2_sha256$<iterations>$<salt>$<base64>` and
-`argon2$argon2id$v=19$m=…,t=…,p=…$<salt>$<hash>`.
+Passwords that came with their users from Django verify in its forms: `argon2$argon2id$v=19$m=…,t=…,p=…$<salt>$<hash>`,
+and those of `kit.django_hashes`.
 """
 
 import asyncio
-import base64
 import enum
-import hashlib
-import hmac
-import re
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from itertools import chain
-from typing import Any, NamedTuple, TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 
 from argon2 import PasswordHasher, extract_parameters
 from argon2.exceptions import VerificationError, VerifyMismatchError
 
 from invitree.base.problems import Unavailable
+from invitree.kit.django_hashes import read_django_hash
 
 # OWASP's second choice for argon2id: m=19 MiB, t=2, p=1; about 19 ms a hash.
 _ARGON2 = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
 _LONGEST_LINE_A_THREAD = 50  # about a second's worth of ours; of Django's pbkdf2, ten
 
-# What a hash of elsewhere may cost to verify. Django 6.0 makes pbkdf2 with 1,200,000 iterations, argon2 with 100 MiB.
-_MOST_ITERATIONS = 5_000_000
+# What an argon2 of elsewhere may cost to verify. Django 6.0 makes it with 100 MiB.
 _MOST_KIB, _MOST_PASSES, _MOST_LANES = 262_144, 16, 16
 _LONGEST_HASH = 512
-_PBKDF2 = re.compile(r"pbkdf2_sha256\$([1-9][0-9]{0,6})\$([^$\x00]+)\$([A-Za-z0-9+/]{43}=)")
 
 Ts = TypeVarTuple("Ts")
 R = TypeVar("R")
@@ -92,14 +87,14 @@ class Hasher:
         return await self._run(lane, _ARGON2.hash, password)
 
     async def check(
-        self, password_hash: str | None, password: str, *, decoy: str | None = None, lane: str = ""
+        self, password_hash: str | None, password: str, *, decoys: Sequence[str] = (), lane: str = ""
     ) -> Match:
         """Return what the password is to the hash; None and what cannot be verified are WRONG. Raises Unavailable.
 
-        WRONG takes the same time for everybody among whom `decoy` stands: it is any pbkdf2 hash of theirs, None where
-        they have none. So the time does not tell who exists, nor who came with a hash from elsewhere.
+        WRONG takes the same time for everybody among whom the `decoys` stand: a hash of theirs of each scheme of
+        `kit.django_hashes` that they have. So the time does not tell who exists, nor who came with a hash from there.
         """
-        return await self._run(lane, _check, password_hash or "", password, decoy or "", self._nobody)
+        return await self._run(lane, _check, password_hash or "", password, decoys, self._nobody)
 
     def close(self) -> None:
         """End the threads, and what waits for them."""
@@ -165,13 +160,13 @@ class Hasher:
 
 def is_verifiable(password_hash: str) -> bool:
     """Return whether some password may match the hash: its form is known and it does not cost too much."""
-    return _read_pbkdf2(password_hash) is not None or _read_argon2(password_hash) is not None
+    return read_django_hash(password_hash) is not None or _read_argon2(password_hash) is not None
 
 
-def _check(password_hash: str, password: str, decoy: str, nobody: str) -> Match:
+def _check(password_hash: str, password: str, decoys: Sequence[str], nobody: str) -> Match:
     secret = password.encode("utf-8", "surrogatepass")
-    theirs, phc = _read_pbkdf2(password_hash), _read_argon2(password_hash)
-    if theirs and hmac.compare_digest(_derive(secret, theirs.salt, theirs.iterations), theirs.digest):
+    theirs, phc = read_django_hash(password_hash), _read_argon2(password_hash)
+    if theirs and theirs.matches(secret):
         return Match.RIGHT_BUT_STALE
     # One of Django's goes by another name, so it is stale whatever its parameters.
     is_ours = phc is not None and phc == password_hash and not _ARGON2.check_needs_rehash(phc)
@@ -183,39 +178,13 @@ def _check(password_hash: str, password: str, decoy: str, nobody: str) -> Match:
         has_cost = is_ours
     except (VerificationError, ValueError):
         has_cost = False  # it looked like a hash and is none
-    _waste(secret, theirs, _read_pbkdf2(decoy), nobody=None if has_cost else nobody)
-    return Match.WRONG
-
-
-class _Pbkdf2(NamedTuple):
-    iterations: int
-    salt: bytes
-    digest: bytes
-
-
-def _waste(secret: bytes, theirs: _Pbkdf2 | None, decoy: _Pbkdf2 | None, *, nobody: str | None) -> None:
-    """Do what is still missing of what every failure does: one argon2 and the decoy's pbkdf2."""
-    if nobody:
+    # What is still missing of what every failure costs: one argon2, and one of each of Django's.
+    if not has_cost:
         with suppress(VerifyMismatchError):
             _ARGON2.verify(nobody, secret)
-    # Django raises its iterations with every version, so hashes differ in them.
-    missing = (decoy.iterations if decoy else 0) - (theirs.iterations if theirs else 0)
-    if missing > 0:
-        _derive(secret, b"nobody", missing)
-
-
-def _derive(secret: bytes, salt: bytes, iterations: int) -> bytes:
-    return hashlib.pbkdf2_hmac("sha256", secret, salt, iterations)
-
-
-def _read_pbkdf2(password_hash: str) -> _Pbkdf2 | None:
-    found = len(password_hash) <= _LONGEST_HASH and _PBKDF2.fullmatch(password_hash)
-    if not found or int(found[1]) > _MOST_ITERATIONS:
-        return None
-    try:
-        return _Pbkdf2(int(found[1]), found[2].encode(), base64.b64decode(found[3]))
-    except UnicodeEncodeError:
-        return None
+    for decoy in filter(None, map(read_django_hash, decoys)):
+        decoy.waste(secret, after=theirs)
+    return Match.WRONG
 
 
 def _read_argon2(password_hash: str) -> str | None:

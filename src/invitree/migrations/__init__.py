@@ -5,7 +5,7 @@ HEAD stands here so that a warm start can compare it with the database without l
 
 from invitree.kit.db import PINNED
 
-HEAD = "0009"
+HEAD = "0010"
 LOCK = 0x696E7669  # "invi"
 """The advisory lock of whoever changes the schema; any number that no one else on this database takes."""
 SESSION = {

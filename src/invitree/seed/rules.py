@@ -70,6 +70,7 @@ class Reason(enum.StrEnum):
     """Why something stays behind."""
 
     BAD_EMAIL = "the e-mail address is missing or malformed"
+    NO_EMAIL = "an administrator without an e-mail address: invitree user create --staff --email … makes one here"
     BAD_USERNAME = "the username is not one"
     SAME_EMAIL = "a user with a lower id has this e-mail address"
     SAME_USERNAME = "a user with a lower id has this username"
@@ -181,7 +182,10 @@ def _users(
     for row in rows:
         email, username = parse_email(row.email), clean_username(row.username)
         if email is None:
-            refusals.append(Refusal("user", row.id, Reason.BAD_EMAIL, row.email))
+            # `createsuperuser` asks for no address; whoever runs the service should hear how to go on.
+            is_bare = row.is_staff and not row.email.strip()
+            reason, shown = (Reason.NO_EMAIL, row.username) if is_bare else (Reason.BAD_EMAIL, row.email)
+            refusals.append(Refusal("user", row.id, reason, shown))
         elif username is None:
             refusals.append(Refusal("user", row.id, Reason.BAD_USERNAME, row.username))
         elif email.key in emails:

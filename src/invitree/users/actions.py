@@ -198,7 +198,7 @@ async def try_password(here: Resources, *, program_id: int, login: Login, passwo
     for attempt in attempts:
         # What is longer than any password can be is not worth hashing.
         tried = attempt[: LONGEST_PASSWORD + 1]
-        match = await here.hasher.check(known.password_hash if known else None, tried, decoy=claim.decoy, lane=lane)
+        match = await here.hasher.check(known.password_hash if known else None, tried, decoys=claim.decoys, lane=lane)
         if match is not Match.WRONG:
             break
     if known is None or match is Match.WRONG:

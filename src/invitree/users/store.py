@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from invitree.base.emails import Email
 from invitree.kit.db import Queryable
+from invitree.kit.django_hashes import SCHEMES
 
 
 class User(Struct, frozen=True, kw_only=True):
@@ -26,10 +27,13 @@ class Credentials(Struct, frozen=True, kw_only=True):
 
 
 class Claim(Struct, frozen=True, kw_only=True):
-    """Whom a login may be, if anybody, and the newest pbkdf2 hash of the program: what failures have to look like."""
+    """Whom a login may be, if anybody, and what a failure has to look like.
+
+    The decoys are the program's newest hash of each scheme that came from Django.
+    """
 
     known: Credentials | None
-    decoy: str | None
+    decoys: Sequence[str]
 
 
 class Account(Struct, frozen=True, kw_only=True):
@@ -134,14 +138,19 @@ async def lock_account(db: Queryable, *, program_id: int, user_id: int) -> Accou
     return Account(**row) if row else None
 
 
-# One question for the account and the decoy, and one answer also where there is no such account: a question more, or
+# One question for the account and the decoys, and one answer also where there is no such account: a question more, or
 # fewer, would be heard.
-_CLAIM = """
-    SELECT u.id AS user_id, u.password_hash, u.is_active, (
-        SELECT password_hash FROM users WHERE program_id = $1 AND password_hash LIKE 'pbkdf2%' ORDER BY id DESC LIMIT 1
-    ) AS decoy
+_CLAIM = f"""
+    SELECT u.id AS user_id, u.password_hash, u.is_active, ARRAY(
+        SELECT newest.password_hash
+        FROM unnest('{{{",".join(SCHEMES)}}}'::text[]) scheme CROSS JOIN LATERAL (
+            SELECT password_hash FROM users
+            WHERE program_id = $1 AND password_hash NOT LIKE '$%' AND split_part(password_hash, '$', 1) = scheme
+            ORDER BY id DESC LIMIT 1
+        ) newest
+    ) AS decoys
     FROM (VALUES (true)) asked LEFT JOIN users u ON u.program_id = $1 AND
-"""
+"""  # noqa: S608  nobody's text
 
 
 async def find_claim(db: Queryable, *, program_id: int, user_id: int) -> Claim:
@@ -165,11 +174,11 @@ async def find_claim_by_both(db: Queryable, *, program_id: int, email_key: str, 
 
 
 def _claim(row: Any) -> Claim:
-    user_id, password_hash, is_active, decoy = row
+    user_id, password_hash, is_active, decoys = row
     if user_id is None:
-        return Claim(known=None, decoy=decoy)
+        return Claim(known=None, decoys=decoys)
     known = Credentials(user_id=user_id, password_hash=password_hash, is_active=is_active)
-    return Claim(known=known, decoy=decoy)
+    return Claim(known=known, decoys=decoys)
 
 
 async def hold_password(db: Queryable, *, program_id: int, user_id: int, password_hash: str) -> bool:

@@ -1,0 +1,109 @@
+"""Hashes of passwords as Django writes them, other than argon2 (`django.contrib.auth.hashers`, 1.4 to 6.0).
+
+`pbkdf2_sha256$<iterations>$<salt>$<base64>`, the same with `pbkdf2_sha1`, `scrypt$<N>$<salt>$<r>$<p>$<base64>`, and
+`bcrypt_sha256$$2b$<rounds>$<salt and hash>`, which is a bcrypt of the SHA-256 in hexadecimal.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+# What a hash may cost to verify: about 1.5 s. Django 6.0 makes pbkdf2 with 1,200,000 iterations.
+_MOST_ITERATIONS = 5_000_000
+_MOST_SCRYPT = 1 << 22  # N * r * p; Django's own are a sixth of that
+_MOST_SCRYPT_BYTES = 64 << 20
+_MOST_ROUNDS = 14  # two to this power; Django's own are 12
+_LONGEST_HASH = 512
+_SALT = r"([^$\x00\ud800-\udfff]+)"
+_BASE64 = r"([A-Za-z0-9+/]+={0,2})"
+_PBKDF2 = re.compile(rf"pbkdf2_(sha256|sha1)\$([1-9][0-9]{{0,6}})\${_SALT}\${_BASE64}")
+_SCRYPT = re.compile(rf"scrypt\$([1-9][0-9]{{0,7}})\${_SALT}\$([1-9][0-9]?)\$([1-9][0-9]?)\${_BASE64}")
+_BCRYPT = re.compile(r"bcrypt_sha256\$(\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{22})[./A-Za-z0-9]{31}")
+
+
+class DjangoHash(NamedTuple):
+    """A hash that some password may match, at a bearable cost."""
+
+    scheme: str
+    derive: Callable[[bytes, int], bytes]
+    """Does the work, of so many iterations where the scheme has such."""
+    iterations: int
+    digest: bytes
+
+    def matches(self, password: bytes) -> bool:
+        """Return whether this is the password."""
+        return hmac.compare_digest(self.derive(password, self.iterations), self.digest)
+
+    def waste(self, password: bytes, *, after: "DjangoHash | None") -> None:
+        """Do the work that a failure with this hash costs, less that of the failure that was before."""
+        # Django raises its iterations with every version, so hashes of one scheme differ in them.
+        missing = self.iterations - (after.iterations if after and after.scheme == self.scheme else 0)
+        if missing > 0:
+            self.derive(password, missing)
+
+
+def read_django_hash(text: str) -> DjangoHash | None:
+    """Return the hash that this is, or None where it is none or costs too much."""
+    if len(text) > _LONGEST_HASH:
+        return None
+    scheme = text.partition("$")[0]
+    try:
+        return _READERS[scheme](text) if scheme in _READERS else None
+    except binascii.Error:
+        return None
+
+
+def _read_pbkdf2(text: str) -> DjangoHash | None:
+    found = _PBKDF2.fullmatch(text)
+    if found is None or int(found[2]) > _MOST_ITERATIONS:
+        return None
+    name, salt, digest = found[1], found[3].encode(), base64.b64decode(found[4], validate=True)
+
+    def derive(password: bytes, iterations: int) -> bytes:
+        return hashlib.pbkdf2_hmac(name, password, salt, iterations)
+
+    size = hashlib.new(name).digest_size
+    return DjangoHash(f"pbkdf2_{name}", derive, int(found[2]), digest) if len(digest) == size else None
+
+
+def _read_scrypt(text: str) -> DjangoHash | None:
+    found = _SCRYPT.fullmatch(text)
+    if found is None:
+        return None
+    n, r, p = int(found[1]), int(found[3]), int(found[4])
+    salt, digest = found[2].encode(), base64.b64decode(found[5], validate=True)
+    if n < 2 or n & (n - 1) or n * r * p > _MOST_SCRYPT or 128 * n * r > _MOST_SCRYPT_BYTES or len(digest) != 64:
+        return None
+
+    def derive(password: bytes, _: int) -> bytes:
+        return hashlib.scrypt(password, salt=salt, n=n, r=r, p=p, maxmem=2 * _MOST_SCRYPT_BYTES, dklen=64)
+
+    return DjangoHash("scrypt", derive, 1, digest)
+
+
+def _read_bcrypt(text: str) -> DjangoHash | None:
+    found = _BCRYPT.fullmatch(text)
+    if found is None or not 4 <= int(found[2]) <= _MOST_ROUNDS:
+        return None
+    salt = found[1].encode()
+
+    def derive(password: bytes, _: int) -> bytes:
+        import bcrypt  # few need it
+
+        return bcrypt.hashpw(hashlib.sha256(password).hexdigest().encode(), salt)
+
+    return DjangoHash("bcrypt_sha256", derive, 1, text.removeprefix("bcrypt_sha256$").encode())
+
+
+_READERS: dict[str, Callable[[str], DjangoHash | None]] = {
+    "pbkdf2_sha256": _read_pbkdf2,
+    "pbkdf2_sha1": _read_pbkdf2,
+    "scrypt": _read_scrypt,
+    "bcrypt_sha256": _read_bcrypt,
+}
+SCHEMES = tuple(_READERS)
+"""What such hashes begin with, up to the first `$`."""
