@@ -9,6 +9,7 @@ from invitree import server
 from invitree.base.settings import Settings
 from invitree.cli.common import DataDir, settings_of, with_database
 from invitree.kit.db import Database
+from invitree.kit.output import shield_output
 
 db = App(name="db", help="Look at the database.")
 
@@ -22,11 +23,13 @@ def serve(
     data_dir: DataDir = None,
 ) -> None:
     """Start the database if it is the embedded one, migrate it, and serve until Ctrl-C."""
+    shield_output()
     server.serve(settings_of(host=host, port=port, workers=workers, data_dir=data_dir), worker=worker)
 
 
 def worker(*, parent: Annotated[int | None, Parameter(show=False)] = None, data_dir: DataDir = None) -> None:
     """Do jobs and send mail until Ctrl-C. `serve` does it too, unless told otherwise. There can be several workers."""
+    shield_output()
     from invitree.worker import work
 
     settings = server.with_secret(settings_of(data_dir=data_dir))
