@@ -57,6 +57,7 @@ def serve() -> ASGIApp:
     """Return the application for a web server, set up by the environment. The factory that `invitree serve` names."""
     # Ctrl-C reaches everything in the terminal's process group; this process ends when `invitree serve` says so.
     os.setpgrp()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     settings = read_settings(os.environ)
     configure_logging(settings.log_format)
     return front(create_app(settings), access_log=settings.access_log)

@@ -17,6 +17,7 @@ from invitree.invariants import watch
 from invitree.kit.db import OUTAGES, Database
 from invitree.kit.jobs import forget_old_news
 from invitree.kit.log import configure_logging
+from invitree.kit.processes import endings, ignore_endings
 from invitree.kit.queue import AT_ONCE, DELAYS_S, consume
 from invitree.kit.resources import Resources
 from invitree.mails import actions as mails
@@ -69,14 +70,17 @@ CHORES: Sequence[tuple[float, Chore]] = [
 
 
 def work(settings: Settings, *, parent: int | None = None) -> None:
-    """Do jobs until SIGTERM or SIGINT, or until the process `parent` is no longer the one that started this one."""
+    """Do jobs until SIGTERM, SIGINT or SIGHUP, or until the process `parent` is no longer the one that started this one."""
     configure_logging(settings.log_format)
-    asyncio.run(_work_until_told_to_stop(settings, parent))
+    try:
+        asyncio.run(_work_until_told_to_stop(settings, parent))
+    finally:
+        ignore_endings()
 
 
 async def _work_until_told_to_stop(settings: Settings, parent: int | None) -> None:
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in endings():
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     watch = asyncio.create_task(_stop_when_orphaned(parent, stop)) if parent else None
     _log.info("worker.started", jobs=list(JOBS))

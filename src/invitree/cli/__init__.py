@@ -15,6 +15,7 @@ from invitree.cli.common import Refusal
 from invitree.kit.db import OUTAGES
 from invitree.kit.embedded import EmbeddedError
 from invitree.kit.pgtools import NoPrograms
+from invitree.kit.processes import end_in_order
 from invitree.migrations.upgrade import NewerSchema, SchemaBusy
 from invitree.server import CannotServe
 
@@ -41,6 +42,7 @@ for part in (accounts.user, policy.program, letters.mail, seeding.importing, run
 
 def main() -> NoReturn:
     """Run the command line; a mistake is one line and exit code 1 (2 for a wrong flag)."""
+    end_in_order()
     try:
         code = app(exit_on_error=False, print_error=False)
     except CycloptsError as error:
