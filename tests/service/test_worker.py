@@ -74,7 +74,8 @@ async def test_a_worker_may_be_on_its_own(data: str) -> None:
     with service("--data-dir", data, "--workers", "1", "--no-worker") as running:
         url = run("db", "url", "--data-dir", data).stdout.strip()
         connection = await asyncpg.connect(url)
-        assert not await _is_at_work(connection)
+        assert httpx.get(f"{running.url}/readyz").json()["worker"] == "missing"
+        assert "invitree_worker_running 0.0" in _metrics(running.url)
         with subprocess.Popen([INVITREE, "worker", "--data-dir", data], stderr=subprocess.PIPE, text=True) as alone:
             deadline = time.monotonic() + 60
             while not await _is_at_work(connection):

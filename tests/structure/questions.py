@@ -163,6 +163,7 @@ ROWS: Mapping[str, Arguments] = {
     "seed.lock_import": {},
     "jobs.enqueue": {"payload": {}},
     "jobs.forget_old_news": {"older_than_s": 166.5 * 3600},
+    "jobs.has_worker": {},
     "jobs.list_jobs": {"failed": False},
     "jobs.retry_jobs": {"ids": list(range(20, 100, 20))},
     "listen.announce": {"topic": "codes", "news": None},

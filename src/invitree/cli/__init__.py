@@ -1,5 +1,6 @@
 """The command `invitree`."""
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -34,6 +35,8 @@ _COMMANDS: tuple[Callable[..., object], ...] = (
     saving.backup,
     saving.restore,
 )
+_OF_THIS_MACHINE = (errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EROFS)
+
 for command in _COMMANDS:
     app.command(command)
 for part in (accounts.user, policy.program, letters.mail, seeding.importing, running.db):
@@ -56,11 +59,15 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (asyncpg.PostgresError, *OUTAGES) as error:
-        print(
-            f"invitree: the database refused: {str(error).partition(chr(10))[0] or type(error).__name__}",
-            file=sys.stderr,
-        )
+        print(f"invitree: {_cause(error)}", file=sys.stderr)
         sys.exit(1)
     except (KeyboardInterrupt, EOFError):
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _cause(error: Exception) -> str:
+    reason = str(error).partition("\n")[0] or type(error).__name__
+    if isinstance(error, OSError) and (error.filename or error.errno in _OF_THIS_MACHINE or "temporary" in reason):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+    return f"the database refused: {reason}"

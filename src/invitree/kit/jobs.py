@@ -10,6 +10,10 @@ from msgspec import Struct
 from invitree.kit.db import Queryable
 
 
+WORKER = "invitree worker"
+"""What the connections of a worker call themselves."""
+
+
 class GiveUp(Exception):
     """Raised by a job that can never be done. The message is the reason, without secrets and personal data."""
 
@@ -93,6 +97,19 @@ async def retry_jobs(db: Queryable, *, ids: Sequence[int]) -> list[int]:
         list(ids),
     )
     return [row["id"] for row in rows]
+
+
+async def has_worker(db: Queryable) -> bool:
+    """Return whether any worker is connected, on whichever machine."""
+    found: bool = await db.fetchval(
+        """
+        SELECT EXISTS (
+            SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1
+        )
+        """,
+        WORKER,
+    )
+    return found
 
 
 async def forget_old_news(db: Queryable, *, older_than_s: float) -> None:
