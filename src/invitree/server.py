@@ -286,7 +286,8 @@ def _run_workers(settings: Settings, address: str, most: int) -> None:
         backpressure=most,
     )
     # Granian would start the web processes anew, which are forked and so would be as they were.
-    server.signal_handler_reload = server.signal_handler_interrupt if signal.SIGHUP in endings() else signal.SIG_IGN
+    on_hangup: Any = server.signal_handler_interrupt if signal.SIGHUP in endings() else signal.SIG_IGN
+    server.signal_handler_reload = on_hangup  # type: ignore[method-assign]
     server.main_loop_interrupt = LastingInterrupt(server)
     try:
         # A loader of our own: Granian's puts the folder that this was started in before all others.

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
@@ -70,7 +69,7 @@ CHORES: Sequence[tuple[float, Chore]] = [
 
 
 def work(settings: Settings, *, parent: int | None = None) -> None:
-    """Do jobs until SIGTERM, SIGINT or SIGHUP, or until the process `parent` is no longer the one that started this one."""
+    """Do jobs until SIGTERM, SIGINT or SIGHUP, or until `parent` is no longer the process that started this."""
     configure_logging(settings.log_format)
     try:
         asyncio.run(_work_until_told_to_stop(settings, parent))

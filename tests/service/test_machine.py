@@ -14,7 +14,6 @@ import pytest
 
 from tests.kit.postmasters import processes
 from tests.process import INVITREE, Service, run, service
-from tests.service.test_cli import one_line
 from tests.tmpfs import only_with_tmpfs
 from tests.waiting import await_true
 

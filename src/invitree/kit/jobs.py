@@ -9,7 +9,6 @@ from msgspec import Struct
 
 from invitree.kit.db import Queryable
 
-
 WORKER = "invitree worker"
 """What the connections of a worker call themselves."""
 

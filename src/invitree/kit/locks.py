@@ -45,7 +45,7 @@ def locked(lock: int) -> Iterator[None]:
 
 @contextmanager
 def locked_file(path: Path) -> Iterator[int]:
-    """Open a file and lock it, waiting for the lock; a process that inherits it has the lock for as long as it lives."""
+    """Open a file and lock it, waiting for the lock. A process that inherits it holds the lock while it lives."""
     with lock_file(path) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield lock

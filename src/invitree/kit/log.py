@@ -17,7 +17,7 @@ trace_id: ContextVar[str] = ContextVar("trace_id")
 
 def configure_logging(log_format: str) -> None:
     """Set up structlog and the standard library's logging; `log_format` is `json`, `console` or `auto`."""
-    Output.on_drop = _DROPPED.inc  # type: ignore[method-assign]
+    Output.on_drop = _DROPPED.inc
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         _add_trace_id,

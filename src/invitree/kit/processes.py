@@ -1,11 +1,11 @@
-"""What the service's processes ask of the system: to be ended in order, open files, and a child that is kept running."""
+"""What processes ask of the system: to be ended in order, open files, and a child that is kept running."""
 
 import os
 import resource
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -49,7 +49,7 @@ def allow_files(wanted: int) -> int:
 class Keeper:
     """Keeps one child running, from `keep` to the end of the block. One that ends soon rests longer each time."""
 
-    def __init__(self, command: Sequence[str], *, name: str, tell: Callable[[str], None]) -> None:
+    def __init__(self, command: list[str], *, name: str, tell: Callable[[str], None]) -> None:
         self._command, self._name, self._tell = command, name, tell
         self._lock = threading.Lock()  # for what follows
         self._process = 0
