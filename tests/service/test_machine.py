@@ -82,23 +82,16 @@ def test_a_terminal_that_is_closed_before_the_service_is_ready_leaves_nothing(da
     assert "Traceback" not in running.output
 
 
-def test_a_service_under_nohup_and_its_worker_outlive_the_terminal(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what nohup does
-    try:
-        running = Service("--data-dir", str(data), "--workers", "1")
-    finally:
-        signal.signal(signal.SIGHUP, before)
-    running.wait_until_ready()
-    await_true(lambda: "worker.started" in running.output)
-    started = children(running)
-    for process in (
-        psutil.Process(running.process.pid),
-        *(one for one in started if "postgres" not in one.cmdline()[0]),
-    ):
-        process.send_signal(signal.SIGHUP)
-    assert httpx.get(f"{running.url}/readyz").json()["worker"] == "running"
-    assert all(one.is_running() for one in started)
-    assert running.stop() == 0
+def test_a_service_under_nohup_and_its_worker_outlive_the_terminal(data: Path) -> None:
+    with service("--data-dir", str(data), "--workers", "1", prefix=["nohup"]) as running:
+        await_true(lambda: "worker.started" in running.output)
+        started = children(running)
+        for process in (psutil.Process(running.process.pid), *started):
+            if "postgres" not in process.cmdline()[0]:
+                process.send_signal(signal.SIGHUP)
+        assert httpx.get(f"{running.url}/readyz").json()["worker"] == "running"
+        assert all(one.is_running() for one in started)
+        assert running.stop() == 0
     assert running.output.count("worker.started") == 1
 
 
