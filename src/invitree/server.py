@@ -26,6 +26,7 @@ from invitree.base.settings import Settings, SettingsError, check_settings
 from invitree.kit.db import OUTAGES
 from invitree.kit.embedded import EmbeddedError, cluster_identity, embedded_postgres, is_running
 from invitree.kit.hidden import hidden, put_off
+from invitree.kit.metrics import reserve_space
 from invitree.kit.processes import Keeper, allow_files, endings, ignore_endings
 from invitree.migrations import HEAD
 from invitree.migrations.upgrade import revision, upgrade
@@ -202,6 +203,7 @@ def serve(settings: Settings, *, worker: bool = True) -> None:
 
 def _load() -> None:
     """Import what the web processes need, once for all of them."""
+    reserve_space()
     gc.disable()  # nothing of this is garbage, and looking for some takes a tenth of the time
     try:
         # structlog loads rich where it finds it, a fifth of the time, for tracebacks that are not printed with it here;
@@ -311,13 +313,23 @@ def _most_connections(pool_size: int) -> int:
     and slow, or silent, must not keep others out. `kit/edge.py` refuses those who ask for too much. Raises CannotServe.
     """
     own = _OWN_FILES + 2 * pool_size  # to give a query up, PostgreSQL has to be told over another connection
-    allowed = allow_files(own + _MOST_CONNECTIONS)
-    if allowed < own + _FEWEST_CONNECTIONS:
-        raise CannotServe(
-            f"{own + _FEWEST_CONNECTIONS} open files are needed with INVITREE_POOL_SIZE={pool_size}, and the system "
-            f"allows {allowed}: raise the hard limit (ulimit -Hn; LimitNOFILE= of systemd)"
-        )
+    allowed = files_allowed(
+        own + _FEWEST_CONNECTIONS, wanted=own + _MOST_CONNECTIONS, why=f"with INVITREE_POOL_SIZE={pool_size}"
+    )
     return min(_MOST_CONNECTIONS, allowed - own)
+
+
+def files_allowed(needed: int, *, wanted: int, why: str) -> int:
+    """Return how many files a process may open, raised to as many as are wanted if that is possible.
+
+    Raises CannotServe where it may open fewer than are needed.
+    """
+    if (allowed := allow_files(wanted)) < needed:
+        raise CannotServe(
+            f"{needed} open files are needed {why}, and the system allows {allowed}: "
+            "raise the hard limit (ulimit -Hn, or LimitNOFILE= of systemd)"
+        )
+    return allowed
 
 
 class LastingInterrupt(threading.Event):

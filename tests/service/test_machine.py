@@ -14,7 +14,7 @@ import pytest
 
 from tests.kit.postmasters import processes
 from tests.process import INVITREE, Service, run, service
-from tests.tmpfs import only_with_tmpfs
+from tests.tmpfs import only_with_tmpfs, tmpfs
 from tests.waiting import await_true
 
 PERSON = {"email": "anna@example.com", "username": "anna", "password": "correct horse battery staple"}
@@ -134,6 +134,10 @@ def test_too_few_open_files_are_refused_and_few_are_enough(data: Path) -> None:
         r"invitree: 204 open files are needed with INVITREE_POOL_SIZE=20, and the system allows 128: .*\n", done.stderr
     )
     assert not data.exists()
+    alone = [*limited(100), INVITREE, "worker", "--data-dir", str(data)]
+    done = subprocess.run(alone, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("invitree: 128 open files are needed by a worker, and the system allows 100: ")
     with service("--data-dir", str(data), "--workers", "1", prefix=limited(256)) as running:
         clients = [httpx.Client(base_url=running.url, timeout=30) for _ in range(100)]
         assert {client.get("/readyz").status_code for client in clients} == {200}
@@ -148,3 +152,21 @@ def test_without_a_place_for_temporary_files_it_says_so(tmp_path: Path) -> None:
     done = subprocess.run(["unshare", "--mount", "sh", "-c", program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert re.fullmatch(r"invitree: there is no place for temporary files, TMPDIR must name one: [^\n]*\n", done.stderr)
+
+
+@only_with_tmpfs
+@pytest.mark.parametrize("size", ["64k", "4m"], ids=["small from the start", "filled later"])
+def test_a_full_folder_for_temporary_files_ends_no_web_process(data: Path, tmp_path: Path, size: str) -> None:
+    (folder := tmp_path / "temporary").mkdir()
+    environment = {"TMPDIR": str(folder), "INVITREE_METRICS_TOKEN": "let me see"}
+    with tmpfs(folder, size=size), service("--data-dir", str(data), "--workers", "1", env=environment) as running:
+        before = children(running)
+        with pytest.raises(OSError, match="No space left"):
+            (folder / "filler").write_bytes(bytes(8_000_000))
+        for path in ("/healthz", "/", "/docs/", "/auth/users/me/", "/api/referral_codes/", "/schema/openapi.json"):
+            for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):  # each has metrics of its own
+                assert httpx.request(method, running.url + path).status_code < 500
+        metrics = httpx.get(f"{running.url}/metrics", headers={"Authorization": "Bearer let me see"})
+        assert metrics.status_code == 200
+        assert all(one.is_running() for one in before)
+        assert running.stop() == 0

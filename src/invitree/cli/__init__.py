@@ -15,6 +15,7 @@ from invitree.cli import accounts, letters, policy, running, saving, seeding
 from invitree.cli.common import Refusal
 from invitree.kit.db import OUTAGES
 from invitree.kit.embedded import EmbeddedError
+from invitree.kit.output import open_what_is_closed
 from invitree.kit.pgtools import NoPrograms
 from invitree.kit.processes import end_in_order
 from invitree.migrations.upgrade import NewerSchema, SchemaBusy
@@ -45,6 +46,7 @@ for part in (accounts.user, policy.program, letters.mail, seeding.importing, run
 
 def main() -> NoReturn:
     """Run the command line; a mistake is one line and exit code 1 (2 for a wrong flag)."""
+    open_what_is_closed()
     end_in_order()
     try:
         code = app(exit_on_error=False, print_error=False)

@@ -9,7 +9,10 @@ from invitree import server
 from invitree.base.settings import Settings
 from invitree.cli.common import DataDir, settings_of, with_database
 from invitree.kit.db import Database
+from invitree.kit.metrics import reserve_space
 from invitree.kit.output import shield_output
+
+_WORKER_FILES = 128  # ten letters under way, the database's connections, and what the process itself has open
 
 db = App(name="db", help="Look at the database.")
 
@@ -30,8 +33,10 @@ def serve(
 def worker(*, parent: Annotated[int | None, Parameter(show=False)] = None, data_dir: DataDir = None) -> None:
     """Do jobs and send mail until Ctrl-C. `serve` does it too, unless told otherwise. There can be several workers."""
     shield_output()
+    reserve_space()
     from invitree.worker import work
 
+    server.files_allowed(_WORKER_FILES, wanted=4 * _WORKER_FILES, why="by a worker")
     settings = server.with_secret(settings_of(data_dir=data_dir))
     if settings.database_url:
         work(settings, parent=parent)  # it waits for a database that is away, and for its schema

@@ -86,11 +86,10 @@ class Output(io.TextIOBase):
 
 def shield_output() -> None:
     """Put an Output in the place of standard output and standard error, for all that writes to them from now on."""
-    _open_what_is_closed()
     sys.stdout, sys.stderr = Output(1), Output(2)
 
 
-def _open_what_is_closed() -> None:
+def open_what_is_closed() -> None:
     """Lead what the process was started without to nowhere: the next file would take its number, and be written to."""
     for descriptor in range(3):
         try:
