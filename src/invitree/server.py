@@ -39,7 +39,7 @@ _FEWEST_CONNECTIONS = 100  # with which a web process is of use
 _OWN_FILES = 64  # that a web process has open besides connections
 _PATIENCE_S = 60.0
 _LOOK_S = 2.0  # between looks at the embedded database
-_LONGEST_LOOK_S = 16.0  # where it cannot be started
+_LONGEST_LOOK_S = 16.0  # where it ends again and again
 
 
 class CannotServe(Exception):
@@ -72,24 +72,25 @@ def _kept(folder: Path, how: Mapping[str, str]) -> Iterator[None]:
 
     def look_after() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are for the main thread
-        wait_s, said = _LOOK_S, ""
+        wait_s, said, ended_s = _LOOK_S, "", 0.0
         while not leaving.wait(wait_s):
-            if cluster_identity(folder) != began_as:
-                is_lost.set()
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
-            if is_running(folder):
-                wait_s, said = _LOOK_S, ""
-                continue
-            if not said:
-                _tell("the embedded PostgreSQL has ended; starting it again")
             try:
+                if cluster_identity(folder) != began_as:
+                    is_lost.set()
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    return
+                if is_running(folder):
+                    if time.monotonic() - ended_s > _PATIENCE_S:
+                        wait_s, said = _LOOK_S, ""
+                    continue
+                wait_s, ended_s = min(wait_s * 2, _LONGEST_LOOK_S), time.monotonic()
+                if not said:
+                    _tell("the embedded PostgreSQL has ended; starting it again")
                 with embedded_postgres(folder, settings=how):
-                    pass  # whoever yields in `database` goes on using it
-            except EmbeddedError as error:
+                    said = ""  # whoever yields in `database` goes on using it
+            except (EmbeddedError, OSError) as error:
                 if said != str(error):
-                    _tell(str(error))
-                wait_s, said = min(wait_s * 2, _LONGEST_LOOK_S), str(error)
+                    _tell(said := str(error))
 
     keeper = threading.Thread(target=look_after, daemon=True)
     keeper.start()

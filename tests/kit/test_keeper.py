@@ -33,6 +33,12 @@ def test_a_child_that_ends_at_once_rests_twice_as_long_each_time_up_to_a_minute(
     ]
 
 
+def test_a_child_that_cannot_be_started_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_FIRST_REST_S", 0.01)
+    told = keep_for(["/nowhere/at/all"], lines=2)
+    assert told[0] == "the worker has ended (No such file or directory); starting it again in 0.01 s"
+
+
 def test_a_child_that_has_lived_for_a_while_is_started_again_without_a_longer_rest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

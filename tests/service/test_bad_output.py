@@ -3,8 +3,8 @@
 import os
 import re
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -33,6 +33,15 @@ def full_pipe() -> Iterator[int]:
 
 
 @contextmanager
+def dead_pipe() -> Iterator[int]:
+    """The end to write into of a pipe whose reader has gone, as `head` does."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    yield writing
+    os.close(writing)
+
+
+@contextmanager
 def serving(data: Path, redirected: str, output: int) -> Iterator[str]:
     """Run the service with its output where a shell's words lead it; yield its URL."""
     url = f"http://127.0.0.1:{free_port()}"
@@ -51,13 +60,20 @@ def serving(data: Path, redirected: str, output: int) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("redirected", "drops"),
-    [("2>&- >&-", False), (">/dev/full 2>&1", True), ("", True)],
-    ids=["closed", "full", "slow"],
+    ("redirected", "pipe", "drops"),
+    [
+        ("2>&- >&-", full_pipe, False),
+        (">/dev/full 2>&1", full_pipe, True),
+        ("", full_pipe, True),
+        ("", dead_pipe, True),
+    ],
+    ids=["closed", "full", "slow", "gone"],
 )
-def test_the_service_serves_and_sends_mail(tmp_path: Path, redirected: str, drops: bool) -> None:
+def test_the_service_serves_and_sends_mail(
+    tmp_path: Path, redirected: str, pipe: Callable[[], AbstractContextManager[int]], drops: bool
+) -> None:
     tmp_path.chmod(0o755)
-    with full_pipe() as output, serving(tmp_path / "data", redirected, output) as url:
+    with pipe() as output, serving(tmp_path / "data", redirected, output) as url:
         assert httpx.post(f"{url}/auth/users/", json=PERSON).status_code == 201
         asked = httpx.post(f"{url}/auth/users/reset_password/", json={"email": PERSON["email"]})
         assert asked.status_code == 204

@@ -79,7 +79,7 @@ def embedded_postgres(data_dir: Path, *, settings: Mapping[str, str] = {}) -> It
 
 def cluster_identity(data_dir: Path) -> tuple[int, int] | None:
     """Return what tells the database in `data_dir` from another one that is put in its place, None without any."""
-    with suppress(OSError):
+    with suppress(FileNotFoundError, NotADirectoryError):
         found = (data_dir / "postgres").stat()
         return found.st_dev, found.st_ino
     return None

@@ -63,25 +63,34 @@ class Keeper:
     def keep(self) -> None:
         """Start the child, and start it again whenever it ends. Returns when the block ends."""
         rest_s = _FIRST_REST_S
-        while self._start():
+        while not self._ending.is_set():
             began_s = time.monotonic()
-            os.waitid(os.P_PID, self._process, os.WEXITED | os.WNOWAIT)
-            with self._lock:  # its number belongs to nobody else until here
-                _, status = os.waitpid(self._process, 0)
-                self._is_gone.set()
+            try:
+                self._start()
+                how = self._wait()
+            except OSError as error:
+                how = f"{error.strerror}"
             if time.monotonic() - began_s > _GOOD_LIFE_S:
                 rest_s = _FIRST_REST_S
             if not self._ending.is_set():
-                code = os.waitstatus_to_exitcode(status)
-                how = f"exit code {code}" if code >= 0 else f"signal {-code}"
                 self._tell(f"the {self._name} has ended ({how}); starting it again in {rest_s:g} s")
             self._ending.wait(rest_s)
             rest_s = min(rest_s * 2, _LONGEST_REST_S)
 
-    def _start(self) -> bool:
+    def _wait(self) -> str:
+        """Wait for the child's end; return how it ended."""
+        if self._is_gone.is_set():
+            return ""
+        os.waitid(os.P_PID, self._process, os.WEXITED | os.WNOWAIT)
+        with self._lock:  # its number belongs to nobody else until here
+            code = os.waitstatus_to_exitcode(os.waitpid(self._process, 0)[1])
+            self._is_gone.set()
+        return f"exit code {code}" if code >= 0 else f"signal {-code}"
+
+    def _start(self) -> None:
         with self._lock:
             if self._ending.is_set():
-                return False
+                return
             # Not Popen: it waits for a pipe to close, which a web process that is forked meanwhile keeps open.
             self._process = os.posix_spawn(
                 self._command[0],
@@ -93,7 +102,6 @@ class Keeper:
                 setsigdef=[signal.SIGINT, signal.SIGTERM],
             )
             self._is_gone.clear()
-            return True
 
     def __exit__(self, *_: object) -> None:
         self._ending.set()
