@@ -61,14 +61,15 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (asyncpg.PostgresError, *OUTAGES) as error:
-        print(f"invitree: {_cause(error)}", file=sys.stderr)
+        print(f"invitree: {cause_of(error)}", file=sys.stderr)
         sys.exit(1)
     except (KeyboardInterrupt, EOFError):
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _cause(error: Exception) -> str:
+def cause_of(error: Exception) -> str:
+    """Return the line that tells of an error of the database, or of one that this machine has made of its own."""
     reason = str(error).partition("\n")[0] or type(error).__name__
     if isinstance(error, OSError) and (error.filename or error.errno in _OF_THIS_MACHINE or "temporary" in reason):
         return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
