@@ -38,7 +38,16 @@ class Server(Struct, frozen=True):
 def service(*, cores: Sequence[int], workers: int, environment: Mapping[str, str]) -> Iterator[Server]:
     """Run the service for the length of a block, its web processes on these cores."""
     port = free_port()
-    command = ["-m", "invitree.cli", "serve", "--port", str(port), "--workers", str(workers), "--no-worker"]
+    command = [
+        "-c",
+        "from invitree.cli import main; main()",
+        "serve",
+        "--port",
+        str(port),
+        "--workers",
+        str(workers),
+        "--no-worker",
+    ]
     with _running(command, port, cores=cores, environment=environment) as server:
         yield server
 

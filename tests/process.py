@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,12 +31,14 @@ def _environment(more: Mapping[str, str] | None) -> dict[str, str]:
 class Service:
     """A running `invitree serve`."""
 
-    def __init__(self, *args: str, env: Mapping[str, str] | None = None, port: int | None = None) -> None:
+    def __init__(
+        self, *args: str, env: Mapping[str, str] | None = None, port: int | None = None, prefix: Sequence[str] = ()
+    ) -> None:
         port = port or free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.lines: list[str] = []
         self.process = subprocess.Popen(
-            [INVITREE, "serve", "--port", str(port), *args],
+            [*prefix, INVITREE, "serve", "--port", str(port), *args],
             env=_environment(env),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -75,9 +77,9 @@ class Service:
 
 
 @contextmanager
-def service(*args: str, env: Mapping[str, str] | None = None) -> Iterator[Service]:
-    """Run the service for the length of a block."""
-    running = Service(*args, env=env)
+def service(*args: str, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()) -> Iterator[Service]:
+    """Run the service for the length of a block, its command after that of `prefix`."""
+    running = Service(*args, env=env, prefix=prefix)
     try:
         running.wait_until_ready()
         yield running

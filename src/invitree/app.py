@@ -35,6 +35,7 @@ from invitree.kit.hidden import hidden
 from invitree.kit.keys import Keyring
 from invitree.kit.listen import Hear, Listener
 from invitree.kit.log import configure_logging
+from invitree.kit.metrics import reserve_space
 from invitree.kit.passwords import Hasher
 from invitree.kit.resources import Resources
 from invitree.kit.tally import Tally
@@ -57,6 +58,8 @@ def serve() -> ASGIApp:
     """Return the application for a web server, set up by the environment. The factory that `invitree serve` names."""
     # Ctrl-C reaches everything in the terminal's process group; this process ends when `invitree serve` says so.
     os.setpgrp()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    reserve_space()
     settings = read_settings(os.environ)
     configure_logging(settings.log_format)
     return front(create_app(settings), access_log=settings.access_log)

@@ -4,10 +4,9 @@ import hmac
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 import asyncpg
-import structlog
 from litestar import MediaType, Request, Response, get
 from msgspec import Struct
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Metric, generate_latest
@@ -19,18 +18,27 @@ from invitree.base.problems import NotFound, Unavailable
 from invitree.invariants import last_checks
 from invitree.kit.db import OUTAGES, Database
 from invitree.kit.dbcheck import find_fault
+from invitree.kit.jobs import has_worker
 from invitree.kit.resources import resources
+from invitree.kit.trouble import Trouble
 from invitree.kit.web import answers
 from invitree.migrations import HEAD
 from invitree.migrations.upgrade import revision
 
-_log = structlog.get_logger()
+_trouble = Trouble("not_ready")
 
 
 class StatusOut(Struct):
     """All is well."""
 
     status: str = "ok"
+
+
+class ReadyOut(StatusOut):
+    """Requests can be served."""
+
+    worker: Literal["running", "missing"] = "running"
+    """`missing`: nobody sends mail or does other jobs. What is asked for is kept, and done when there is a worker."""
 
 
 @get(
@@ -47,21 +55,28 @@ def healthz() -> StatusOut:
 
 
 @get("/readyz", summary="Ready?", response_description="Ready to serve.", tags=["Operations"], responses=answers())
-async def readyz(request: Request[Any, Any, Any]) -> StatusOut:
-    """Answer 200 when the database answers, can be written to, and has the schema this version needs, else 503."""
+async def readyz(request: Request[Any, Any, Any]) -> ReadyOut:
+    """Answer 200 when the database answers, can be written to, and has the schema this version needs, else 503.
+
+    A missing worker is told and does not make it 503: it is missed by all instances alike, and taking them out of a
+    load balancer would only end what works.
+    """
+    db = resources(request).db
     try:
-        fault = await find_fault(resources(request).db)
-        found = await revision(resources(request).db)
+        fault = await find_fault(db)
+        found = await revision(db)
+        worker = await has_worker(db)
     except (*OUTAGES, asyncpg.PostgresError) as error:
-        _log.warning("not_ready", reason=f"{type(error).__name__}: {error}")
+        _trouble.failed(f"{type(error).__name__}: {error}")
         raise Unavailable from None
     if fault:
-        _log.warning("not_ready", reason=fault)
+        _trouble.failed(fault)
         raise Unavailable
     if found != HEAD:
-        _log.warning("not_ready", reason="schema", found=found, needed=HEAD)
+        _trouble.failed(f"the schema is {found}, and {HEAD} is needed")
         raise Unavailable
-    return StatusOut()
+    _trouble.over()
+    return ReadyOut(worker="running" if worker else "missing")
 
 
 @get("/metrics", include_in_schema=False)
@@ -71,7 +86,7 @@ async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
     given = request.headers.get("authorization", "")
     if not token or not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
         raise NotFound
-    content = _of_processes() + await _of_invariants(resources(request).db)
+    content = _of_processes() + await _of_database(resources(request).db)
     return Response(content, headers={"Content-Type": CONTENT_TYPE_LATEST}, media_type=MediaType.TEXT)
 
 
@@ -83,8 +98,9 @@ def _of_processes() -> bytes:
     return generate_latest(everyone)
 
 
-async def _of_invariants(db: Database) -> bytes:
-    """Return what the worker found last, whichever machine it runs on; nothing while the database is away."""
+async def _of_database(db: Database) -> bytes:
+    """Return what is known of the workers, whichever machine they run on; nothing while the database is away."""
+    worker = GaugeMetricFamily("invitree_worker_running", "1 if there is a worker, which sends mail, else 0.")
     broken = GaugeMetricFamily(
         "invitree_invariant_broken_rows", "Rows that broke an invariant when it was checked last.", labels=["invariant"]
     )
@@ -92,11 +108,12 @@ async def _of_invariants(db: Database) -> bytes:
         "invitree_invariant_checked_timestamp_seconds", "When it was checked last.", labels=["invariant"]
     )
     with suppress(*OUTAGES):
+        worker.add_metric([], await has_worker(db))
         for found in await last_checks(db):
             broken.add_metric([found.name], found.broken_rows)
             checked.add_metric([found.name], found.checked_at.timestamp())
     registry = CollectorRegistry()
-    registry.register(_Families([broken, checked]))
+    registry.register(_Families([worker, broken, checked]))
     return generate_latest(registry)
 
 

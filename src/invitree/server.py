@@ -5,7 +5,6 @@ import errno
 import gc
 import multiprocessing
 import os
-import resource
 import secrets
 import signal
 import socket
@@ -25,19 +24,21 @@ from msgspec import structs
 import invitree
 from invitree.base.settings import Settings, SettingsError, check_settings
 from invitree.kit.dbcheck import check_reachable, check_usable
-from invitree.kit.embedded import EmbeddedError, embedded_postgres, is_running
+from invitree.kit.embedded import EmbeddedError, cluster_identity, embedded_postgres, is_running
 from invitree.kit.hidden import hidden, put_off
+from invitree.kit.metrics import reserve_space
+from invitree.kit.processes import Keeper, allow_files, endings, ignore_endings
 from invitree.migrations import HEAD
 from invitree.migrations.upgrade import revision, upgrade
 
 _SPARE_CONNECTIONS = 45  # for a worker (16), commands and psql, and PostgreSQL's own reserve
 _MOST_CONNECTIONS = 8_192  # of clients, to a web process
 _BACKLOG = 4_096  # of clients who are not connected yet
-_SPARE_FILES = 512  # for connections to the database, and whatever else is open
+_FEWEST_CONNECTIONS = 100  # with which a web process is of use
+_OWN_FILES = 64  # that a web process has open besides connections
 _PATIENCE_S = 60.0
 _LOOK_S = 2.0  # between looks at the embedded database
-_WORKER_REST_S = 1.0  # between the end of a worker and the next one
-_WORKER_END_S = 20.0  # its jobs have ten seconds, and then a few statements
+_LONGEST_LOOK_S = 16.0  # where it ends again and again
 
 
 class CannotServe(Exception):
@@ -62,20 +63,33 @@ def database(settings: Settings, *, keep: bool = False) -> Iterator[Settings]:
 
 @contextmanager
 def _kept(folder: Path, how: Mapping[str, str]) -> Iterator[None]:
-    """Look after the embedded database for the length of a block: a full disk or a lack of memory may have ended it."""
-    leaving = threading.Event()
+    """Look after the embedded database for the length of a block: a full disk or a lack of memory may have ended it.
+
+    Ends the process where the database's folder is another one by now. Raises CannotServe then.
+    """
+    leaving, began_as, is_lost = threading.Event(), cluster_identity(folder), threading.Event()
 
     def look_after() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are for the main thread
-        while not leaving.wait(_LOOK_S):
-            if is_running(folder):
-                continue
-            _tell("the embedded PostgreSQL has ended; starting it again")
+        wait_s, said, ended_s = _LOOK_S, "", 0.0
+        while not leaving.wait(wait_s):
             try:
+                if cluster_identity(folder) != began_as:
+                    is_lost.set()
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    return
+                if is_running(folder):
+                    if time.monotonic() - ended_s > _PATIENCE_S:
+                        wait_s, said = _LOOK_S, ""
+                    continue
+                wait_s, ended_s = min(wait_s * 2, _LONGEST_LOOK_S), time.monotonic()
+                if not said:
+                    _tell("the embedded PostgreSQL has ended; starting it again")
                 with embedded_postgres(folder, settings=how):
-                    pass  # whoever yields in `database` goes on using it
-            except EmbeddedError as error:
-                _tell(str(error))
+                    said = ""  # whoever yields in `database` goes on using it
+            except (EmbeddedError, OSError) as error:
+                if said != str(error):
+                    _tell(said := str(error))
 
     keeper = threading.Thread(target=look_after, daemon=True)
     keeper.start()
@@ -84,6 +98,8 @@ def _kept(folder: Path, how: Mapping[str, str]) -> Iterator[None]:
     finally:
         leaving.set()
         keeper.join()
+        if is_lost.is_set():
+            raise CannotServe(f"the database in {folder.resolve()} was moved, removed or replaced while it was in use")
 
 
 def _tell(line: str) -> None:
@@ -134,23 +150,24 @@ def with_secret(settings: Settings) -> Settings:
 def _write_once(path: Path, text: str) -> None:
     """Write a file that nobody else can read, whole or not at all. Raises FileExistsError."""
     number, draft = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(number, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
     try:
+        with os.fdopen(number, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         os.link(draft, path)
     finally:
         Path(draft).unlink()
 
 
 def serve(settings: Settings, *, worker: bool = True) -> None:
-    """Run the service until SIGINT or SIGTERM, with a worker beside it unless told otherwise.
+    """Run the service until SIGINT, SIGTERM or SIGHUP, with a worker beside it unless told otherwise.
 
     Raises CannotServe, EmbeddedError or NewerSchema.
     """
-    signal.signal(signal.SIGTERM, interrupt)
-    with tempfile.TemporaryDirectory(prefix="invitree-metrics-") as metrics, ExitStack() as opened:
+    most = _most_connections(settings.pool_size)
+    os.environ["PYTHONSAFEPATH"] = "1"  # no child imports what lies about where this was started
+    with _metrics_folder() as metrics, ExitStack() as opened:
         address = opened.enter_context(_own_port(settings.host, settings.port))
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics  # read when the application is imported
         loading = threading.Thread(target=_load)
@@ -162,19 +179,18 @@ def serve(settings: Settings, *, worker: bool = True) -> None:
         _pass_on(complete)
         loading.join()
         greeting = _greeting(address, given=settings)
-        keeper = opened.enter_context(_WorkerKeeper()) if worker else None
+        keeper = opened.enter_context(_worker_keeper()) if worker else None
         threading.Thread(target=_greet, args=(address, settings.port, greeting, keeper), daemon=True).start()
         try:
-            _run_workers(complete, address)
+            _run_workers(complete, address, most)
         finally:
-            # The database is being stopped from here on; a second Ctrl-C must not cut that short.
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.SIG_IGN)
+            ignore_endings()
     print("Stopped.", flush=True)
 
 
 def _load() -> None:
     """Import what the web processes need, once for all of them."""
+    reserve_space()
     gc.disable()  # nothing of this is garbage, and looking for some takes a tenth of the time
     try:
         # structlog loads rich where it finds it, a fifth of the time, for tracebacks that are not printed with it here;
@@ -189,9 +205,18 @@ def _load() -> None:
         gc.enable()
 
 
-def interrupt(_number: int, _frame: object) -> None:
-    """Handle a signal as Ctrl-C is handled: what was begun is ended in order."""
-    raise KeyboardInterrupt
+def _metrics_folder() -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix="invitree-metrics-")
+    except OSError as error:
+        raise CannotServe(f"there is no place for temporary files, TMPDIR must name one: {error.strerror}") from None
+
+
+def _worker_keeper() -> Keeper:
+    # Not `-m`, which puts the folder that this was started in before all others; -P keeps `-c` from doing so.
+    program = "from invitree.cli import main; main()"
+    command = [sys.executable, "-P", "-c", program, "worker", "--parent", str(os.getpid())]
+    return Keeper(command, name="worker", tell=_tell)
 
 
 @contextmanager
@@ -225,7 +250,7 @@ def _pass_on(settings: Settings) -> None:
         os.environ[name] = str(value)
 
 
-def _run_workers(settings: Settings, address: str) -> None:
+def _run_workers(settings: Settings, address: str, most: int) -> None:
     from granian.constants import Interfaces, Loops
     from granian.log import LogLevels
     from granian.server import Server
@@ -247,30 +272,51 @@ def _run_workers(settings: Settings, address: str) -> None:
         respawn_failed_workers=True,
         workers_kill_timeout=15,
         backlog=_BACKLOG,
-        backpressure=_most_connections(),
+        backpressure=most,
     )
+    # Granian would start the web processes anew, which are forked and so would be as they were.
+    on_hangup: Any = server.signal_handler_interrupt if signal.SIGHUP in endings() else signal.SIG_IGN
+    server.signal_handler_reload = on_hangup  # type: ignore[method-assign]
     server.main_loop_interrupt = LastingInterrupt(server)
     try:
-        server.serve()
+        # A loader of our own: Granian's puts the folder that this was started in before all others.
+        server.serve(target_loader=_application, wrap_loader=False)
     except SystemExit as end:
         # A web process that Ctrl-C ended before it was told to end makes no difference.
         if end.code and not server.interrupt_signal:
             raise CannotServe("the web processes did not start or keep running; see the lines above") from None
 
 
-def _most_connections() -> int:
+def _application() -> Any:
+    from invitree.app import serve as application
+
+    return application()
+
+
+def _most_connections(pool_size: int) -> int:
     """Return how many clients may be connected to a web process; raises what the system allows it, as far as it may.
 
     Those beyond are not even told that they have to wait, so this is far more than can be served: whoever is connected
-    and slow, or silent, must not keep others out. `kit/edge.py` refuses those who ask for too much.
+    and slow, or silent, must not keep others out. `kit/edge.py` refuses those who ask for too much. Raises CannotServe.
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MOST_CONNECTIONS + _SPARE_FILES
-    if soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return max(1, min(_MOST_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARE_FILES))
+    own = _OWN_FILES + 2 * pool_size  # to give a query up, PostgreSQL has to be told over another connection
+    allowed = files_allowed(
+        own + _FEWEST_CONNECTIONS, wanted=own + _MOST_CONNECTIONS, why=f"with INVITREE_POOL_SIZE={pool_size}"
+    )
+    return min(_MOST_CONNECTIONS, allowed - own)
+
+
+def files_allowed(needed: int, *, wanted: int, why: str) -> int:
+    """Return how many files a process may open, raised to as many as are wanted if that is possible.
+
+    Raises CannotServe where it may open fewer than are needed.
+    """
+    if (allowed := allow_files(wanted)) < needed:
+        raise CannotServe(
+            f"{needed} open files are needed {why}, and the system allows {allowed}: "
+            "raise the hard limit (ulimit -Hn, or LimitNOFILE= of systemd)"
+        )
+    return allowed
 
 
 class LastingInterrupt(threading.Event):
@@ -313,7 +359,7 @@ def _greeting(address: str, *, given: Settings) -> str:
     )
 
 
-def _greet(address: str, port: int, greeting: str, keeper: "_WorkerKeeper | None") -> None:
+def _greet(address: str, port: int, greeting: str, keeper: Keeper | None) -> None:
     """Greet once a web process answers; from then on keep the worker running.
 
     Imports and resolves nothing: it runs while web processes are forked.
@@ -331,50 +377,3 @@ def _greet(address: str, port: int, greeting: str, keeper: "_WorkerKeeper | None
                 break
     if keeper is not None:
         keeper.keep()
-
-
-class _WorkerKeeper:
-    """Keeps one worker process running, from `keep` to the end of the block."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()  # for what follows
-        self._process = 0
-        self._is_gone = threading.Event()
-        self._is_gone.set()
-        self._ending = threading.Event()
-
-    def __enter__(self) -> "_WorkerKeeper":
-        return self
-
-    def keep(self) -> None:
-        """Start a worker, and another one whenever it ends. Returns when the block ends."""
-        command = [sys.executable, "-m", "invitree.cli", "worker", "--parent", str(os.getpid())]
-        while True:
-            with self._lock:
-                if self._ending.is_set():
-                    return
-                # Not Popen: it waits for a pipe to close, which a web process that is forked meanwhile keeps open.
-                self._process = os.posix_spawn(
-                    sys.executable,
-                    command,
-                    os.environ,
-                    file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
-                    setpgroup=0,  # Ctrl-C reaches the whole group, and a letter may be under way
-                    setsigmask=[],
-                    setsigdef=[signal.SIGINT, signal.SIGTERM],
-                )
-                self._is_gone.clear()
-            os.waitid(os.P_PID, self._process, os.WEXITED | os.WNOWAIT)
-            with self._lock:  # its number belongs to nobody else until here
-                os.waitpid(self._process, 0)
-                self._is_gone.set()
-            self._ending.wait(_WORKER_REST_S)
-
-    def __exit__(self, *_: object) -> None:
-        self._ending.set()
-        for how in (signal.SIGTERM, signal.SIGKILL):
-            with self._lock:
-                if not self._is_gone.is_set():
-                    os.kill(self._process, how)
-            if self._is_gone.wait(_WORKER_END_S):
-                return

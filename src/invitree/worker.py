@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
@@ -19,6 +18,7 @@ from invitree.kit.db import OUTAGES, Database
 from invitree.kit.jobs import cap_future_times, delete_given_up_jobs, forget_old_news
 from invitree.kit.log import configure_logging
 from invitree.kit.partitions import keep_months
+from invitree.kit.processes import endings, ignore_endings
 from invitree.kit.queue import AT_ONCE, DELAYS_S, consume
 from invitree.kit.resources import Resources
 from invitree.mails import actions as mails
@@ -84,14 +84,17 @@ CHORES: Sequence[tuple[float, Chore]] = [
 
 
 def work(settings: Settings, *, parent: int | None = None) -> None:
-    """Do jobs until SIGTERM or SIGINT, or until the process `parent` is no longer the one that started this one."""
+    """Do jobs until SIGTERM, SIGINT or SIGHUP, or until `parent` is no longer the process that started this."""
     configure_logging(settings.log_format)
-    asyncio.run(_work_until_told_to_stop(settings, parent))
+    try:
+        asyncio.run(_work_until_told_to_stop(settings, parent))
+    finally:
+        ignore_endings()
 
 
 async def _work_until_told_to_stop(settings: Settings, parent: int | None) -> None:
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in endings():
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     watch = asyncio.create_task(_stop_when_orphaned(parent, stop)) if parent else None
     _log.info("worker.started", jobs=list(JOBS))

@@ -29,10 +29,13 @@ async def without_a_database(here: Resources) -> Resources:
     return structs.replace(here, db=database)
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/healthz/", "/readyz/"])
-async def test_a_well_service_says_ok(client: httpx.AsyncClient, path: str) -> None:
-    answer = await client.get(path)
-    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+@pytest.mark.parametrize(
+    ("path", "said"), [("/healthz", {"status": "ok"}), ("/readyz", {"status": "ok", "worker": "missing"})]
+)
+@pytest.mark.parametrize("slash", ["", "/"])
+async def test_a_well_service_says_ok(client: httpx.AsyncClient, path: str, said: dict[str, str], slash: str) -> None:
+    answer = await client.get(path + slash)
+    assert (answer.status_code, answer.json()) == (200, said)
     assert answer.headers["cache-control"] == "no-store"
 
 

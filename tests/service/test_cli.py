@@ -1,5 +1,6 @@
 """The commands, and that every mistake is one clear line."""
 
+import errno
 import json
 import os
 import re
@@ -9,6 +10,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from invitree.cli import cause_of
 from invitree.migrations import HEAD
 from tests.conftest import as_admin
 from tests.process import run
@@ -196,3 +198,25 @@ def test_help_says_what_everything_is_for() -> None:
         done = run(*args, "--help")
         assert done.returncode == 0
         assert "Usage: invitree" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/data/secret_key"),
+            "/data/secret_key: No space left on device",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
+        (
+            FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"),
+            "No usable temporary directory found in ['/tmp']",
+        ),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), "the database refused: [Errno 111] refused"),
+        (TimeoutError(), "the database refused: TimeoutError"),
+        (asyncpg.DiskFullError("could not extend file\nHINT: no"), "the database refused: could not extend file"),
+    ],
+)
+def test_an_error_names_its_own_cause(error: Exception, said: str) -> None:
+    assert cause_of(error) == said

@@ -30,7 +30,8 @@ def data(tmp_path: Path) -> str:
 
 def test_a_first_start_serves_and_says_where(data: str) -> None:
     with service("--data-dir", data, "--workers", "2") as running:
-        assert httpx.get(f"{running.url}/readyz").json() == {"status": "ok"}
+        ready = {"status": "ok", "worker": "running"}
+        await_true(lambda: httpx.get(f"{running.url}/readyz").json() == ready)
         assert f"{running.url}/docs/" in running.output
         assert data in running.output
         assert httpx.get(f"{running.url}/docs/").status_code == 200

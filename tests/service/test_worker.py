@@ -71,10 +71,12 @@ def test_a_worker_ends_with_a_service_that_is_killed(data: str) -> None:
 
 
 async def test_a_worker_may_be_on_its_own(data: str) -> None:
-    with service("--data-dir", data, "--workers", "1", "--no-worker") as running:
+    environment = {"INVITREE_METRICS_TOKEN": "let me see"}
+    with service("--data-dir", data, "--workers", "1", "--no-worker", env=environment) as running:
         url = run("db", "url", "--data-dir", data).stdout.strip()
         connection = await asyncpg.connect(url)
-        assert not await _is_at_work(connection)
+        assert httpx.get(f"{running.url}/readyz").json()["worker"] == "missing"
+        assert "invitree_worker_running 0.0" in _metrics(running.url)
         with subprocess.Popen([INVITREE, "worker", "--data-dir", data], stderr=subprocess.PIPE, text=True) as alone:
             deadline = time.monotonic() + 60
             while not await _is_at_work(connection):
@@ -92,3 +94,7 @@ async def test_a_worker_may_be_on_its_own(data: str) -> None:
 async def _is_at_work(connection: Any) -> bool:
     query = "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'invitree worker'"
     return bool(await connection.fetchval(query))
+
+
+def _metrics(url: str) -> str:
+    return httpx.get(f"{url}/metrics", headers={"Authorization": "Bearer let me see"}).text

@@ -165,6 +165,7 @@ ROWS: Mapping[str, Arguments] = {
     "jobs.delete_given_up_jobs": {"older_than": timedelta(days=400)},
     "jobs.enqueue": {"payload": {}},
     "jobs.forget_old_news": {"older_than_s": 166.5 * 3600},
+    "jobs.has_worker": {},
     "jobs.list_jobs": {"failed": False},
     "jobs.retry_jobs": {"ids": list(range(20, 100, 20))},
     "listen.announce": {"topic": "codes", "news": None},

@@ -1,5 +1,6 @@
 """The command `invitree`."""
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -15,7 +16,9 @@ from invitree.cli.common import Refusal
 from invitree.kit.db import OUTAGES
 from invitree.kit.dbcheck import UnusableDatabase
 from invitree.kit.embedded import EmbeddedError
+from invitree.kit.output import open_what_is_closed
 from invitree.kit.pgtools import NoPrograms
+from invitree.kit.processes import end_in_order
 from invitree.migrations.upgrade import NewerSchema, SchemaBusy
 from invitree.server import CannotServe
 
@@ -44,6 +47,8 @@ _MISTAKES = (
     NewerSchema,
     SchemaBusy,
 )
+_OF_THIS_MACHINE = (errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EROFS)
+
 for command in _COMMANDS:
     app.command(command)
 for part in (accounts.user, policy.program, letters.mail, seeding.importing, running.db):
@@ -52,6 +57,8 @@ for part in (accounts.user, policy.program, letters.mail, seeding.importing, run
 
 def main() -> NoReturn:
     """Run the command line; a mistake is one line and exit code 1 (2 for a wrong flag)."""
+    open_what_is_closed()
+    end_in_order()
     try:
         code = app(exit_on_error=False, print_error=False)
     except CycloptsError as error:
@@ -65,11 +72,16 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (asyncpg.PostgresError, *OUTAGES) as error:
-        print(
-            f"invitree: the database refused: {str(error).partition(chr(10))[0] or type(error).__name__}",
-            file=sys.stderr,
-        )
+        print(f"invitree: {cause_of(error)}", file=sys.stderr)
         sys.exit(1)
     except (KeyboardInterrupt, EOFError):
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def cause_of(error: Exception) -> str:
+    """Return the line that tells of an error of the database, or of one that this machine has made of its own."""
+    reason = str(error).partition("\n")[0] or type(error).__name__
+    if isinstance(error, OSError) and (error.filename or error.errno in _OF_THIS_MACHINE or "temporary" in reason):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+    return f"the database refused: {reason}"

@@ -12,6 +12,10 @@ from invitree.base.settings import Settings
 from invitree.cli.common import DataDir, settings_of, with_database
 from invitree.kit.db import Database
 from invitree.kit.dbcheck import UnreachableDatabase, check_usable
+from invitree.kit.metrics import reserve_space
+from invitree.kit.output import shield_output
+
+_WORKER_FILES = 128  # ten letters under way, the database's connections, and what the process itself has open
 
 db = App(name="db", help="Look at the database.")
 
@@ -25,13 +29,17 @@ def serve(
     data_dir: DataDir = None,
 ) -> None:
     """Start the database if it is the embedded one, migrate it, and serve until Ctrl-C."""
+    shield_output()
     server.serve(settings_of(host=host, port=port, workers=workers, data_dir=data_dir), worker=worker)
 
 
 def worker(*, parent: Annotated[int | None, Parameter(show=False)] = None, data_dir: DataDir = None) -> None:
     """Do jobs and send mail until Ctrl-C. `serve` does it too, unless told otherwise. There can be several workers."""
+    shield_output()
+    reserve_space()
     from invitree.worker import work
 
+    server.files_allowed(_WORKER_FILES, wanted=4 * _WORKER_FILES, why="by a worker")
     settings = server.with_secret(settings_of(data_dir=data_dir))
     if settings.database_url:
         with suppress(UnreachableDatabase):  # it waits for a database that is away, and for its schema

@@ -1,6 +1,5 @@
 """Backing the database up, and restoring it."""
 
-import signal
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -26,7 +25,6 @@ def backup(
     from invitree.backups import BackupError, back_up
     from invitree.cli.progress import progress
 
-    signal.signal(signal.SIGTERM, server.interrupt)
     settings = settings_of(data_dir=data_dir)
     if not settings.database_url and not Path(settings.data_dir, "postgres").exists():
         raise Refusal(f"there is no database in {Path(settings.data_dir).resolve()}")  # and none shall be made
@@ -50,7 +48,6 @@ def restore(
     from invitree import backups
     from invitree.cli.progress import progress
 
-    signal.signal(signal.SIGTERM, server.interrupt)
     settings, file = settings_of(data_dir=data_dir), file.resolve()
     try:
         backups.check_file(file)

@@ -9,10 +9,11 @@ import contextlib
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any
 
-import structlog
 from litestar.types import Receive, Scope, Send
 
-_AGAIN_S = 0.25
+from invitree.kit.trouble import Trouble
+
+_FIRST_REST_S, _LONGEST_REST_S = 0.25, 1.0  # until they are read again
 _METHODS = "DELETE, GET, HEAD, PATCH, POST, PUT"
 _REQUEST_HEADERS = (
     "Accept, Accept-Language, Authorization, Content-Type, Idempotency-Key, If-None-Match, X-CSRFToken, X-Program, "
@@ -27,7 +28,6 @@ _PREFLIGHT = (
     (b"access-control-allow-headers", _REQUEST_HEADERS.encode()),
     (b"access-control-max-age", str(_LASTS_S).encode()),
 )
-_log = structlog.get_logger()
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -43,6 +43,7 @@ class Origins:
         self.known = _encoded(self._given)
         self._is_stale = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._trouble = Trouble("origins.not_read", first_s=_FIRST_REST_S, longest_s=_LONGEST_REST_S)
 
     async def start(self) -> None:
         """Read them, if there is a database to hear of changes from, and begin to follow those."""
@@ -71,9 +72,10 @@ class Origins:
         try:
             self.known = _encoded([*self._given, *await self._read()])
         except Exception as error:
-            _log.warning("origins.not_read", reason=f"{type(error).__name__}: {error}")
-            await asyncio.sleep(_AGAIN_S)
+            await asyncio.sleep(self._trouble.failed(f"{type(error).__name__}: {error}"))
             self._is_stale.set()
+        else:
+            self._trouble.over()
 
 
 def _encoded(origins: Iterable[str]) -> frozenset[bytes]:

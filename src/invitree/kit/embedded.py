@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from invitree.kit.locks import is_free, is_taken, lock_file, locked, locked_file
 from invitree.kit.pgtools import BUNDLED_MAJOR, bundled_programs, telling_line
 
 _PORT = "5432"  # only a part of the socket's name: no TCP port is opened
 _SYSTEM_USER = "invitree"
 _PATIENCE_S = 60.0  # for a start, which may have to recover from a crash, and for a stop
 _TICK_S = 0.01
+_LOCKS = ("users", "start", "alive")
 _LONGEST_SOCKET_PATH = 103  # bytes, sun_path without its final NUL: 107 on Linux, 103 on macOS
 _PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 
@@ -59,25 +61,34 @@ def embedded_postgres(data_dir: Path, *, settings: Mapping[str, str] = {}) -> It
     with ExitStack() as opened:
         with _one_line_errors(data_dir):
             folder = _own_folder(data_dir)
-            server = _Server(folder, _server_account())
-            users = opened.enter_context(_lock_file(folder / "users.lock"))
+            # Opened once: their folder may be moved away or removed while it is in use.
+            users, turn, alive = (opened.enter_context(lock_file(folder / f"{name}.lock")) for name in _LOCKS)
+            server = _Server(folder, _server_account(), alive)
         try:
-            with _one_line_errors(data_dir), _locked(folder / "start.lock"):
+            with _one_line_errors(data_dir), locked(turn):
                 fcntl.flock(users, fcntl.LOCK_SH)
                 url = server.start(settings)
             yield url
         finally:
-            with _one_line_errors(data_dir), _locked(folder / "start.lock"):
-                if _is_free(users):
+            with _one_line_errors(data_dir), locked(turn):
+                if is_free(users):
                     server.stop()
                 elif server.child:
                     server.child.returncode = 0  # its other users will stop it; Popen else complains when collected
 
 
+def cluster_identity(data_dir: Path) -> tuple[int, int] | None:
+    """Return what tells the database in `data_dir` from another one that is put in its place, None without any."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        found = (data_dir / "postgres").stat()
+        return found.st_dev, found.st_ino
+    return None
+
+
 def is_running(data_dir: Path) -> bool:
     """Return whether any process of the PostgreSQL in `data_dir` lives."""
-    with _lock_file(data_dir.resolve() / "alive.lock") as probe:
-        return not _is_free(probe)
+    with lock_file(data_dir.resolve() / "alive.lock") as alive:
+        return is_taken(alive)
 
 
 class _Server:
@@ -87,15 +98,18 @@ class _Server:
     lives, which a process id in a file cannot tell: ids are used again, and mean nothing in another container.
     """
 
-    def __init__(self, folder: Path, account: pwd.struct_passwd) -> None:
+    def __init__(self, folder: Path, account: pwd.struct_passwd, alive: int) -> None:
         self.folder = folder
         self.account = account
+        self.alive = alive
         self.cluster = folder / "postgres"
         self.log = folder / "postgres.log"
         self.bin = bundled_programs()
         self.log_start = 0
         self.socket_dir = ""
         self.child: subprocess.Popen[bytes] | None = None
+        self.identity: tuple[int, int] | None = None
+        self.pid = 0
 
     def start(self, settings: Mapping[str, str]) -> str:
         """Return the URL of the running server, started here unless there is one."""
@@ -138,7 +152,7 @@ class _Server:
         return None
 
     def _is_alive(self) -> bool:
-        return is_running(self.folder)
+        return is_taken(self.alive)
 
     def _is_ready(self) -> bool:
         lines = self._pid_lines()
@@ -149,6 +163,7 @@ class _Server:
         with socket.socket(socket.AF_UNIX) as client, suppress(OSError):
             client.settimeout(1)
             client.connect(f"{self.socket_dir}/.s.PGSQL.{_PORT}")
+            self.pid, self.identity = int(lines[0]), cluster_identity(self.folder)
             return True
         return False
 
@@ -179,7 +194,7 @@ class _Server:
         if self.log.exists() and self.log.stat().st_size > 10_000_000:  # bytes
             self.log.replace(self.log.with_suffix(".log.1"))
         self.log.touch(mode=0o600)
-        with _locked(self.folder / "alive.lock") as alive, self.log.open("ab") as log:
+        with locked_file(self.folder / "alive.lock") as alive, self.log.open("ab") as log:
             self.log_start = log.tell()
             # A session of its own: Ctrl-C in the terminal must not reach the database before the web workers are done.
             how = self._as_account(argv, alive=alive)
@@ -204,7 +219,7 @@ class _Server:
         argv = [str(self.bin / "initdb"), "-D", str(fresh), "--username=postgres", "--encoding=UTF8", "--no-locale"]
         argv += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--auth-local=peer", "--auth-host=reject"]
         argv += [] if sync else ["--no-sync"]
-        with _locked(self.folder / "alive.lock") as alive:
+        with locked_file(self.folder / "alive.lock") as alive:
             done = _run(**self._as_account(argv, alive=alive))
         if done.returncode != 0:
             raise EmbeddedError(f"PostgreSQL could not make a database in {self.folder}: {telling_line(done.stdout)}")
@@ -235,6 +250,8 @@ class _Server:
     def _find_written_process(self) -> tuple[int, bytes | None]:
         """Return the process of the pid file, 0 if none, and its command line: empty if dead, None if unknown."""
         pid = next((int(line) for line in self._pid_lines()[:1] if line.isdecimal()), 0)
+        if self.pid and cluster_identity(self.folder) != self.identity:
+            pid = self.pid  # what is in the file belongs to what was put in the folder's place
         try:
             return pid, Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:
@@ -368,27 +385,3 @@ def _user_name(user: int) -> str:
 
 def _run(**how: Any) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **how)
-
-
-@contextmanager
-def _lock_file(path: Path) -> Iterator[int]:
-    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        yield lock
-    finally:
-        os.close(lock)  # not unlocked: a process that has inherited it keeps it
-
-
-def _is_free(lock: int) -> bool:
-    """Take the lock if nobody else has it, and say so."""
-    with suppress(BlockingIOError):
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    return False
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[int]:
-    with _lock_file(path) as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield lock

@@ -9,6 +9,9 @@ from msgspec import Struct
 
 from invitree.kit.db import Queryable
 
+WORKER = "invitree worker"
+"""What the connections of a worker call themselves."""
+
 
 class GiveUp(Exception):
     """Raised by a job that can never be done. The message is the reason, without secrets and personal data."""
@@ -116,6 +119,19 @@ async def delete_given_up_jobs(db: Queryable, *, older_than: timedelta) -> int:
         "DELETE FROM pgqueuer WHERE status = 'failed' AND updated < now() - $1::interval", older_than
     )
     return int(status.removeprefix("DELETE "))
+
+
+async def has_worker(db: Queryable) -> bool:
+    """Return whether any worker is connected, on whichever machine."""
+    found: bool = await db.fetchval(
+        """
+        SELECT EXISTS (
+            SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1
+        )
+        """,
+        WORKER,
+    )
+    return found
 
 
 async def forget_old_news(db: Queryable, *, older_than_s: float) -> None:

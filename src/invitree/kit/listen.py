@@ -13,10 +13,12 @@ import structlog
 from invitree.kit.cache import Cache
 from invitree.kit.clock import Clock
 from invitree.kit.db import OUTAGES, PINNED, Transaction
+from invitree.kit.trouble import Trouble
 
 _HEARTBEAT_S = 0.25
 _SILENCE_S = 0.5  # with the heartbeat 0.75 s, under the second within which processes must agree
 _TRUST_S = 1.0  # how long memory is shown after the last word from the database
+_LONGEST_REST_S = 1.0  # between attempts to hear again: until then every question goes to the database
 _log = structlog.get_logger()
 
 Hear = Callable[[bytes], None]
@@ -47,6 +49,7 @@ class Listener:
         self._url, self._clock, self._caches, self._hears = url, clock, caches, hears
         self._on_hearing = on_hearing
         self._task: asyncio.Task[None] | None = None
+        self._trouble = Trouble("listener.lost", first_s=_HEARTBEAT_S, longest_s=_LONGEST_REST_S)
 
     async def start(self) -> None:
         """Begin to hear. Without a database the caches stay closed until there is one."""
@@ -65,18 +68,20 @@ class Listener:
 
     async def _listen(self, connection: "asyncpg.Connection[asyncpg.Record] | None") -> None:
         while True:
+            rest_s = 0.0
             try:
                 connection = connection or await self._connect()
+                self._trouble.over()
                 await self._stay(connection)
             except Exception as error:
-                _log.warning("listener.lost", reason=f"{type(error).__name__}: {error}")
+                rest_s = self._trouble.failed(f"{type(error).__name__}: {error}")
             finally:
                 for cache in self._caches.values():
                     cache.close()
                 if connection is not None:
                     connection.terminate()
             connection = None
-            await asyncio.sleep(_HEARTBEAT_S)
+            await asyncio.sleep(rest_s)
 
     async def _connect(self) -> "asyncpg.Connection[asyncpg.Record]":
         connection = await asyncpg.connect(

@@ -5,6 +5,11 @@ import sys
 from contextvars import ContextVar
 
 import structlog
+from prometheus_client import Counter
+
+from invitree.kit.output import Output
+
+_DROPPED = Counter("invitree_log_lines_dropped", "Lines of the log that could not be written.")
 
 trace_id: ContextVar[str] = ContextVar("trace_id")
 """Names the request that is being served."""
@@ -12,6 +17,7 @@ trace_id: ContextVar[str] = ContextVar("trace_id")
 
 def configure_logging(log_format: str) -> None:
     """Set up structlog and the standard library's logging; `log_format` is `json`, `console` or `auto`."""
+    Output.on_drop = _DROPPED.inc
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         _add_trace_id,

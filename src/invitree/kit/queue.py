@@ -27,7 +27,7 @@ from pgqueuer.domain.models import Job
 from pgqueuer.domain.settings import DBSettings
 
 from invitree.kit.db import OUTAGES, PINNED
-from invitree.kit.jobs import GiveUp, TryAgain
+from invitree.kit.jobs import WORKER, GiveUp, TryAgain
 
 Do = Callable[[bytes, int], Awaitable[None]]
 
@@ -109,7 +109,7 @@ class _Desk:
             max_size=4,  # one listens
             timeout=_STATEMENT_S,
             command_timeout=_STATEMENT_S,
-            server_settings={**PINNED, "application_name": "invitree worker"},
+            server_settings={**PINNED, "application_name": WORKER},
         )
         try:
             # The names that the migration and `kit.jobs` use, and not those of variables such as CHANNEL or FUNCTION,

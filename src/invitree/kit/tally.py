@@ -17,18 +17,17 @@ from datetime import timedelta
 from itertools import islice
 from typing import Any
 
-import structlog
 from msgspec import Struct
 
 from invitree.base.problems import TooManyRequests
 from invitree.kit.db import Database
 from invitree.kit.keys import Keyring
 from invitree.kit.throttle import Limit, tell
+from invitree.kit.trouble import Trouble
 
 _EVERY_S = 0.5
 _AT_ONCE = 500  # rows of one statement
 _HAIR_S = 1e-6  # steps do not add up to a period to the last bit
-_log = structlog.get_logger()
 
 _Key = tuple[int, str, str]
 
@@ -54,6 +53,7 @@ class Tally:
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._adding_up = asyncio.Lock()
+        self._trouble = Trouble("tally.not_told")
 
     async def start(self) -> None:
         """Begin to add up."""
@@ -128,6 +128,7 @@ class Tally:
             count = self._counts[key]  # which may have been moved on since
             count.untold_s = round(count.untold_s - untold_s, 6)
             count.clear_at = max(count.clear_at, now + ahead[key[0], key[1], fingerprint] + count.untold_s)
+        self._trouble.over()
 
     def _fingerprint(self, key: str, count: _Count) -> bytes:
         count.fingerprint = count.fingerprint or self._keys.fingerprint(key)
@@ -141,4 +142,4 @@ class Tally:
                 await self.add_up()
             except Exception as error:
                 # What was counted is kept, and told when that is possible.
-                _log.warning("tally.not_told", reason=type(error).__name__)
+                self._trouble.failed(type(error).__name__)

@@ -1,0 +1,118 @@
+"""Standard output and standard error that cannot stop the work.
+
+A process whose log has lost its reader, is on a full disk, or goes into a pipe that nobody empties serves and sends
+mail all the same: a line that cannot be written is dropped and counted.
+"""
+
+import atexit
+import io
+import os
+import select
+import stat
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+_LONGEST_WAIT_S = 0.1  # for a reader who is slow
+_SHARE = 0.1  # of the time, at most, is spent on waiting
+
+
+class Output(io.TextIOBase):
+    """A text stream to a file descriptor that writes whole lines, never raises and waits for no longer than a moment.
+
+    No buffer and no thread: a line that was written has left the process, whatever becomes of that.
+    """
+
+    on_drop: Callable[[], None] = staticmethod(lambda: None)
+    """Called for every piece of text that is dropped."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._target = _without_waiting(descriptor)
+        self._begun = threading.local()  # a line of which only the beginning was given, of each thread
+        self._is_torn = False
+        self._left_s, self._waited_at = _LONGEST_WAIT_S, time.monotonic()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """Always UTF-8."""
+        return "utf-8"
+
+    def fileno(self) -> int:
+        """Return the file descriptor."""
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        """Return whether this is a terminal."""
+        return os.isatty(self._descriptor)
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Write what is a whole line by now."""
+        lines, end, self._begun.text = f"{getattr(self._begun, 'text', '')}{text}".rpartition("\n")
+        if end:
+            self._put(f"{lines}\n".encode("utf-8", "backslashreplace"))
+        return len(text)
+
+    def _put(self, lines: bytes) -> None:
+        rest = b"\n" + lines if self._is_torn else lines
+        try:
+            while rest:
+                try:
+                    rest = rest[os.write(self._target, rest) :]
+                except BlockingIOError:
+                    if not self._wait():
+                        raise
+        except OSError:
+            self._is_torn = self._is_torn or len(rest) < len(lines)
+            self.on_drop()
+        else:
+            self._is_torn = False
+
+    def _wait(self) -> bool:
+        """Wait for the reader, for as long as there is time left for that; return whether they are ready."""
+        began = time.monotonic()
+        left_s = min(_LONGEST_WAIT_S, self._left_s + (began - self._waited_at) * _SHARE)
+        is_ready = bool(select.select([], [self._target], [], max(0.0, left_s))[1])
+        self._waited_at = time.monotonic()
+        self._left_s = left_s - (self._waited_at - began)
+        return is_ready
+
+
+def shield_output() -> None:
+    """Put an Output in the place of standard output and standard error, for all that writes to them from now on."""
+    sys.stdout, sys.stderr = Output(1), Output(2)
+
+
+def open_what_is_closed() -> None:
+    """Lead what the process was started without to nowhere: the next file would take its number, and be written to."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nowhere, descriptor)
+            os.set_inheritable(descriptor, True)  # dup2 leaves it as it is where the two are one
+            if nowhere != descriptor:
+                os.close(nowhere)
+
+
+def _without_waiting(descriptor: int) -> int:
+    """Return a descriptor for the same that raises BlockingIOError instead of waiting, where there is one."""
+    mode, is_terminal = os.fstat(descriptor).st_mode, os.isatty(descriptor)
+    if is_terminal or stat.S_ISFIFO(mode):
+        with suppress(OSError):  # of our own, on Linux: the one we were given is the shell's too
+            own = os.open(f"/dev/fd/{descriptor}", os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
+            if not os.get_blocking(own):
+                return own
+            os.close(own)
+    if (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)) and os.get_blocking(descriptor):
+        os.set_blocking(descriptor, False)
+        # Who writes into it after this process does not expect that. (A child finds it so, and leaves it so.)
+        atexit.register(os.set_blocking, descriptor, True)
+    return descriptor
