@@ -161,6 +161,7 @@ ROWS: Mapping[str, Arguments] = {
     "seed.respell_codes": {"codes": [(n, _CODE) for n in _BATCH]},
     "seed.insert_users": {"users": [_COME]},
     "seed.lock_import": {},
+    "jobs.backlog": {},
     "jobs.enqueue": {"payload": {}},
     "jobs.forget_old_news": {"older_than_s": 166.5 * 3600},
     "jobs.list_jobs": {"failed": False},
