@@ -26,6 +26,7 @@ THE_ADDRESSEES = [
     (551, "User not local; please try somebody else"),
     (553, "mailbox name not allowed"),
     (550, "no"),
+    (550, "<spam-policy@relay.example>: no"),
 ]
 OURS = [
     (554, "5.7.1 <anna@example.com>: Relay access denied"),  # Postfix

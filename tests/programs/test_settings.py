@@ -189,6 +189,7 @@ def test_production_mode_takes_what_is_fit_for_it(more: dict[str, str]) -> None:
         ({"INVITREE_THROTTLE": "off"}, "INVITREE_THROTTLE"),
         ({"INVITREE_PUBLIC_URL": ""}, "INVITREE_PUBLIC_URL"),
         ({"INVITREE_PUBLIC_URL": "http://invite.example.com"}, "INVITREE_PUBLIC_URL"),
+        ({"INVITREE_SMTP_URL": "smtp://mail.example.com"}, "INVITREE_MAIL_FROM"),
         ({"INVITREE_HOST": "0.0.0.0"}, "INVITREE_HOST"),
         ({"INVITREE_HOST": "::"}, "INVITREE_HOST"),
         ({"INVITREE_SECRET_KEY": "short"}, "INVITREE_SECRET_KEY"),

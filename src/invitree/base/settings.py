@@ -235,6 +235,8 @@ def _unfit_for_production(settings: Settings) -> Iterator[tuple[bool, str]]:
     # A key that was repeated or copied from a page: few different characters, or words that say what it is.
     weak = any(len(set(key)) < 10 or _PLACEHOLDER.search(key) for key in settings.secret_keys)
     yield weak, "INVITREE_SECRET_KEY must be random; `openssl rand -base64 48` makes one,"
+    sender = bool(settings.smtp_url) and settings.mail_from == Settings().mail_from
+    yield sender, "INVITREE_MAIL_FROM must be set where INVITREE_SMTP_URL is"
     # Without a proxy in front, everybody would be answered in plain HTTP.
     wild = settings.host in ("0.0.0.0", "::") and settings.trusted_proxies == 0  # noqa: S104
     yield wild, "INVITREE_HOST must not be a wildcard without INVITREE_TRUSTED_PROXIES"

@@ -39,12 +39,11 @@ _ADVICE = {
     "for STARTTLS (587) and smtps:// for TLS at once (465); a server without TLS gets no password",
     "login": "check user and password: INVITREE_SMTP_USER, INVITREE_SMTP_PASSWORD_FILE",
     "sender": "set INVITREE_MAIL_FROM to an address that this server lets you send from",
+    "recipient": "the mail server wants a login, does not relay for this machine, or has a policy against it: see what "
+    "it said",
     "letter": "ask whoever runs the mail server, with what it said",
     "answer": "the sender's domain may lack SPF or DKIM, or the server's policy be against it: ask whoever runs it",
 }
-_REFUSED = (
-    "the mail server wants a login, does not relay for this machine, or has a policy against it: see what it said"
-)
 _NOBODY = "this address does not exist or takes no mail; try another"
 
 
@@ -137,8 +136,7 @@ def try_mail(address: Annotated[str, Parameter(help="Where to send it.")], /, *,
     except Undelivered as error:
         # The handshake of smtps:// is a part of connecting.
         step = error.obstacle.partition(" ")[0] or (begun or [""])[-1]
-        advice = _REFUSED if step == "recipient" else _ADVICE.get(step, "check the folder")
-        raise Refusal(f"{_place(begun)}{error}; {advice}") from None
+        raise Refusal(f"{_place(begun)}{error}; {_advice(step, str(error))}") from None
     print("Accepted: the rest is up to the mail server." if settings.smtp_url else "Written.")
 
 
@@ -162,6 +160,15 @@ def _way(settings: Settings) -> str:
         return f"a file in {Path(settings.data_dir).resolve() / 'outbox'} (INVITREE_SMTP_URL is not set)"
     server = settings.mail_server
     return f"{server.host}:{server.port}{' with TLS' if server.implicit_tls else ''}"
+
+
+def _advice(step: str, said: str) -> str:
+    """Return what to do. Many servers refuse the greeting or the sender only when the recipient is named."""
+    if step == "recipient":
+        step = "hello" if "helo" in said.lower() else "sender" if "sender" in said.lower() else step
+    elif step == "connect" and said[:1].isdecimal():
+        step = "recipient"  # it answered, and wants nothing from this machine
+    return _ADVICE.get(step, "check the folder")
 
 
 def _place(begun: Sequence[str]) -> str:
