@@ -1,9 +1,12 @@
 """A letter that was sent is not sent again for reasons of ours, and one that waits for the operator is not lost."""
 
 import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from msgspec import structs
 
 from invitree.base.settings import Settings
@@ -177,3 +180,27 @@ async def test_the_backlog_counts_what_waits_is_blocked_and_was_given_up(db: Any
         "invitree_mail_given_up": "1.0",
         "invitree_mail_repeats_max": "2.0",
     }
+
+
+class _Broken:
+    """A logger whose reader has gone."""
+
+    def __getattr__(self, _: str) -> Callable[..., None]:
+        def fail(*_: Any, **__: Any) -> None:
+            raise BrokenPipeError
+
+        return fail
+
+
+async def test_a_letter_is_written_once_though_no_log_line_can_be(db: Any, settings: Settings) -> None:
+    configured = structlog.get_config()
+    structlog.configure(logger_factory=lambda *_: _Broken())
+    try:
+        async with working(settings):
+            await ask(db)
+            await eventually(in_status(db))
+            await ask(db)
+            await eventually(in_status(db))
+    finally:
+        structlog.configure(**configured)
+    assert len(list((Path(settings.data_dir) / "outbox").glob("*.eml"))) == 2
