@@ -18,10 +18,11 @@ from invitree.base.problems import NotFound, Unavailable
 from invitree.invariants import last_checks
 from invitree.kit.db import OUTAGES, Database
 from invitree.kit.dbcheck import find_fault
-from invitree.kit.jobs import has_worker
+from invitree.kit.jobs import backlog, has_worker
 from invitree.kit.resources import resources
 from invitree.kit.trouble import Trouble
 from invitree.kit.web import answers
+from invitree.mails.actions import JOB
 from invitree.migrations import HEAD
 from invitree.migrations.upgrade import revision
 
@@ -86,7 +87,8 @@ async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
     given = request.headers.get("authorization", "")
     if not token or not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
         raise NotFound
-    content = _of_processes() + await _of_database(resources(request).db)
+    db = resources(request).db
+    content = _of_processes() + await _of_database(db) + await _of_mail(db)
     return Response(content, headers={"Content-Type": CONTENT_TYPE_LATEST}, media_type=MediaType.TEXT)
 
 
@@ -112,8 +114,27 @@ async def _of_database(db: Database) -> bytes:
         for found in await last_checks(db):
             broken.add_metric([found.name], found.broken_rows)
             checked.add_metric([found.name], found.checked_at.timestamp())
+    return _text([worker, broken, checked])
+
+
+async def _of_mail(db: Database) -> bytes:
+    """Return how the mail is doing that waits or was given up; nothing while the database is away."""
+    with suppress(*OUTAGES):
+        found = await backlog(db, job=JOB)
+        gauges = {
+            "invitree_mail_waiting": ("Mail that waits to be sent.", found.waiting),
+            "invitree_mail_blocked": ("Mail that waits for the operator to mend how mail is sent.", found.blocked),
+            "invitree_mail_given_up": ("Mail that was given up and is kept.", found.given_up),
+            "invitree_mail_repeats_max": ("The most times that one mail may have gone out.", found.most_in_doubt),
+            "invitree_mail_oldest_waiting_seconds": ("How long the oldest mail has waited.", found.oldest_s),
+        }
+        return _text([GaugeMetricFamily(name, text, value=value) for name, (text, value) in gauges.items()])
+    return b""
+
+
+def _text(families: Sequence[Metric]) -> bytes:
     registry = CollectorRegistry()
-    registry.register(_Families([worker, broken, checked]))
+    registry.register(_Families(families))
     return generate_latest(registry)
 
 

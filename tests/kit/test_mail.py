@@ -16,7 +16,8 @@ from msgspec import structs
 
 import invitree.mails
 from invitree.base.settings import Settings
-from invitree.kit.mail import Content, Letter, Undeliverable, Undelivered, deliver, message_id, render
+from invitree.kit.mail import Content, Letter, deliver, message_id, render
+from invitree.kit.smtp import Undeliverable, Undelivered
 
 FOLDER = Path(invitree.mails.__path__[0]) / "letters"
 LINKED = ("activation", "password_reset", "username_reset", "email_change")

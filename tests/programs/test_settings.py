@@ -1,6 +1,7 @@
 """base/settings.py: the environment becomes settings, or one line that says why not."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -97,6 +98,27 @@ def test_a_setting_is_read_from_a_file_and_not_from_two_places(tmp_path: Path) -
         ("INVITREE_SMTP_URL", "smtp://"),
         ("INVITREE_SMTP_URL", "http://mail.example.com"),
         ("INVITREE_SMTP_URL", "smtp://user:canary-password@mail.example.com:25x"),
+        ("INVITREE_SMTP_URL", "smtp://mail.example.com:465"),
+        ("INVITREE_SMTP_URL", "smtps://mail.example.com:587"),
+        ("INVITREE_SMTP_URL", "smtps://mail.example.com:25"),
+        ("INVITREE_SMTP_URL", "smtp://mail.example.com:99999"),
+        ("INVITREE_SMTP_URL", "smtp://mail.example.com:0"),
+        ("INVITREE_SMTP_URL", "smtp://mail.example.com/path"),
+        ("INVITREE_SMTP_URL", "smtp://@mail.example.com"),
+        ("INVITREE_SMTP_PASSWORD", "canary-password"),
+        ("INVITREE_SMTP_CA", "not a certificate"),
+        ("INVITREE_SMTP_CA_FILE", "/nowhere/at/all"),
+        ("INVITREE_SMTP_HELO", "localhost"),
+        ("INVITREE_SMTP_HELO", "mail example.com"),
+        ("INVITREE_SMTP_HELO", "почта.example.com"),
+        ("INVITREE_SMTP_HELO", "mail_1.example.com"),
+        ("INVITREE_SMTP_HELO", "[1.2.3]"),
+        ("INVITREE_SMTP_HELO", "198.51.100.7"),
+        ("INVITREE_MAIL_FROM", "a@example.com, b@example.com"),
+        ("INVITREE_MAIL_FROM", "Invitree <a@example.com> <b@example.com>"),
+        ("INVITREE_MAIL_FROM", "Invitree <>"),
+        ("INVITREE_MAIL_FROM", "Invitree <a b@example.com>"),
+        ("INVITREE_MAIL_FROM", "Invitree\u202e <a@example.com>"),
         ("INVITREE_MAIL_FROM", "nobody"),
         ("INVITREE_MAIL_FROM", "a@example.com\nBcc: b@example.com"),
         ("INVITREE_CORS_ORIGINS", "*"),
@@ -167,6 +189,7 @@ def test_production_mode_takes_what_is_fit_for_it(more: dict[str, str]) -> None:
         ({"INVITREE_THROTTLE": "off"}, "INVITREE_THROTTLE"),
         ({"INVITREE_PUBLIC_URL": ""}, "INVITREE_PUBLIC_URL"),
         ({"INVITREE_PUBLIC_URL": "http://invite.example.com"}, "INVITREE_PUBLIC_URL"),
+        ({"INVITREE_SMTP_URL": "smtp://mail.example.com"}, "INVITREE_MAIL_FROM"),
         ({"INVITREE_HOST": "0.0.0.0"}, "INVITREE_HOST"),
         ({"INVITREE_HOST": "::"}, "INVITREE_HOST"),
         ({"INVITREE_SECRET_KEY": "short"}, "INVITREE_SECRET_KEY"),
@@ -192,3 +215,77 @@ def test_production_mode_refuses_what_is_only_fit_for_trying_out(more: dict[str,
 )
 def test_links_begin_with_the_public_url(settings: Settings, base: str) -> None:
     assert settings.public_base == base
+
+
+@pytest.mark.parametrize(
+    ("login", "written"),
+    [
+        ("me:can/ary", "%2F"),
+        ("me:can@ary", "%40"),
+        ("me@example.com:canary", "%40"),
+        ("me:can#ary", "%23"),
+        ("me:can?ary", "%3F"),
+        ("me:can%ary", "%25"),
+        ("me:canary%", "%25"),
+        ("me:can[ary", "%5B"),
+        ("me:can ary", "%20"),
+        ("me:c/a@n#a?r%y", "%2F"),
+    ],
+)
+def test_a_password_that_is_not_encoded_is_refused_with_what_to_write_and_not_quoted(login: str, written: str) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        read_settings({"INVITREE_SMTP_URL": f"smtp://{login}@mail.example.com:587"})
+    said = str(refusal.value)
+    assert said.startswith("INVITREE_SMTP_URL: ")
+    assert written in said
+    assert "INVITREE_SMTP_PASSWORD" in said
+    assert not re.search(r"can|ary|c/a|mail\.example", said)
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"URL": "smtp://mail.example.com"}, ("mail.example.com", 587, False, "", "")),
+        ({"URL": "smtps://mail.example.com/"}, ("mail.example.com", 465, True, "", "")),
+        ({"URL": "smtp://me%40x:p%2F%40%23%25%3F:@h:25"}, ("h", 25, False, "me@x", "p/@#%?:")),
+        ({"URL": "smtp://[::1]:2525"}, ("::1", 2525, False, "", "")),
+        ({"URL": "smtp://почта.рф"}, ("xn--80a1acny.xn--p1ai", 587, False, "", "")),
+        ({"URL": "smtps://h", "USER": "me", "PASSWORD": "p/@#%?"}, ("h", 465, True, "me", "p/@#%?")),
+    ],
+)
+def test_where_mail_is_handed_over_and_who_logs_in(
+    environment: dict[str, str], expected: tuple[str, int, bool, str, str]
+) -> None:
+    server = read_settings({f"INVITREE_SMTP_{name}": value for name, value in environment.items()}).mail_server
+    assert (server.host, server.port, server.implicit_tls, server.user, server.password) == expected
+
+
+def test_a_user_is_named_in_one_place() -> None:
+    with pytest.raises(SettingsError, match=r"INVITREE_SMTP_URL: .*INVITREE_SMTP_USER"):
+        read_settings({"INVITREE_SMTP_URL": "smtp://me:secret@h", "INVITREE_SMTP_USER": "you"})
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "address"),
+    [
+        ("i@example.com", "", "i@example.com"),
+        ("<i@example.com>", "", "i@example.com"),
+        ("Invitree <I@Example.com>", "Invitree", "I@example.com"),
+        ('"Invitree, Inc." <i@example.com>', "Invitree, Inc.", "i@example.com"),
+        ("Invitree, Inc. <i@example.com>", "Invitree, Inc.", "i@example.com"),
+        (r'"The \"Tree\"" <i@example.com>', 'The "Tree"', "i@example.com"),
+        ("no@reply <i@example.com>", "no@reply", "i@example.com"),
+        ("Инвайтри <i@example.com>", "Инвайтри", "i@example.com"),
+        ("Инвайтри <i@пример.рф>", "Инвайтри", "i@xn--e1afmkfd.xn--p1ai"),
+        ("привет@example.com", "", "привет@example.com"),
+        ("Invitree <invitree@localhost>", "Invitree", "invitree@localhost"),
+    ],
+)
+def test_the_sender_is_a_name_and_the_address_in_brackets(text: str, name: str, address: str) -> None:
+    sender = read_settings({"INVITREE_MAIL_FROM": text}).sender
+    assert (sender.display_name, sender.addr_spec) == (name, address)
+
+
+def test_a_mail_server_may_be_greeted_with_an_address() -> None:
+    for name in ("mail.example.com", "xn--e1afmkfd.xn--p1ai", "[192.0.2.1]", "[IPv6:2001:db8::1]"):
+        assert read_settings({"INVITREE_SMTP_HELO": name}).smtp_helo == name

@@ -30,6 +30,13 @@ class PostOffice:
         """The recipient of every attempt."""
         self.answers: list[str] = []
         """What to say to the next recipients, one after the other; then yes."""
+        self.greeting = "250 HELP"
+        """What to say to HELO and EHLO."""
+        self.sender = "250 OK"
+        """What to say to a sender."""
+        self.names: list[str] = []
+        """What those who came called themselves."""
+        self.senders: list[str] = []
         self.word: str = "250 OK"
         """What to say to the next letters."""
         self.hold = asyncio.Event()
@@ -41,6 +48,28 @@ class PostOffice:
         self.pace_s = 0.0
         """How long every answer takes."""
         self.logins: list[tuple[bytes, bytes]] = []
+
+    async def handle_HELO(self, server: Any, session: Any, envelope: Any, name: str) -> str:  # noqa: N802
+        """Greet."""
+        session.host_name = name
+        return self.greeting
+
+    async def handle_EHLO(  # noqa: N802
+        self, server: Any, session: Any, envelope: Any, name: str, responses: list[str]
+    ) -> list[str]:
+        """Greet, and tell what is offered."""
+        self.names.append(name)
+        session.host_name = name
+        return [*responses[:-1], self.greeting] if self.greeting.startswith("250") else [self.greeting]
+
+    async def handle_MAIL(  # noqa: N802
+        self, server: Any, session: Any, envelope: Any, address: str, options: list[str]
+    ) -> str:
+        """Take or refuse a sender."""
+        self.senders.append(address)
+        if self.sender.startswith("250"):
+            envelope.mail_from, envelope.mail_options = address, options
+        return self.sender
 
     async def handle_RCPT(  # noqa: N802
         self, server: Any, session: Any, envelope: Any, address: str, options: Any
@@ -69,10 +98,10 @@ class PostOffice:
         return "221 Bye"
 
     def log_in(self, server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> AuthResult:
-        """Let everybody in."""
+        """Let everybody in but those whose password is `wrong`."""
         assert isinstance(data, LoginPassword)
         self.logins.append((data.login, data.password))
-        return AuthResult(success=True)
+        return AuthResult(success=data.password != b"wrong", handled=False)
 
     @asynccontextmanager
     async def is_open(self, *, implicit_tls: ssl.SSLContext | None = None, **options: Any) -> AsyncIterator[None]:

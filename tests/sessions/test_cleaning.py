@@ -4,6 +4,7 @@ import httpx
 import pytest
 
 from invitree.kit.resources import Resources
+from invitree.mails.actions import send_link
 from invitree.worker import forget_the_dead
 from tests.cast import Cast, Person, refused
 from tests.postbox import Postbox
@@ -66,21 +67,39 @@ async def test_used_tokens_past_their_life_go_and_the_family_lives_on(
     assert (await client.post("/auth/jwt/refresh/", json={"refresh": token})).status_code == 200
 
 
-async def test_links_go_a_day_after_their_end(
+async def test_links_go_a_day_after_their_end_if_they_were_used_and_else_after_a_month(
     client: httpx.AsyncClient, here: Resources, postbox: Postbox, ann: Person
 ) -> None:
-    for _ in range(2):
+    for _ in range(4):
         await client.post("/auth/users/reset_password/", json={"email": ann.email})
     await postbox.collect()
     await here.db.execute(
         """
-        UPDATE one_time_tokens SET expires_at = now() - interval '25 hours'
-        WHERE id = (SELECT min(id) FROM one_time_tokens WHERE user_id = $1)
+        UPDATE one_time_tokens AS t SET expires_at = now() - aged.by, used_at = CASE WHEN is_used THEN now() END
+        FROM (SELECT id, row_number() OVER (ORDER BY id) AS place FROM one_time_tokens WHERE user_id = $1) AS numbered
+        JOIN (VALUES (1, interval '25 hours', TRUE), (2, '23 hours', TRUE), (3, '25 hours', FALSE),
+            (4, '32 days', FALSE)) AS aged (place, by, is_used) USING (place)
+        WHERE numbered.id = t.id
         """,
         ann.id,
     )
     await forget_the_dead(here)
-    assert await _count(here, "one_time_tokens", ann) == 1
+    left = await here.db.fetch("SELECT used_at IS NULL AS unused FROM one_time_tokens WHERE user_id = $1", ann.id)
+    assert sorted(row["unused"] for row in left) == [False, True]
+
+
+async def test_a_letter_that_waited_for_days_has_a_link_that_works(
+    client: httpx.AsyncClient, here: Resources, postbox: Postbox, ann: Person
+) -> None:
+    async with here.db.transaction() as tx:
+        await send_link(tx, here.keys, kind="password_reset", program_id=1, user_id=ann.id, language="en")
+    await here.db.execute(
+        "UPDATE one_time_tokens SET expires_at = now() - interval '6 days' WHERE user_id = $1", ann.id
+    )
+    await forget_the_dead(here)
+    link = await postbox.link(ann.email)
+    body = {**link.body, "new_password": "another horse battery staple"}
+    assert (await client.post("/auth/users/reset_password_confirm/", json=body)).status_code == 204
 
 
 async def test_counts_go_when_they_are_clear(here: Resources) -> None:

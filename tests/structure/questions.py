@@ -163,6 +163,7 @@ ROWS: Mapping[str, Arguments] = {
     "seed.lock_import": {},
     "jobs.cap_future_times": {"longest_delay": _HOUR},
     "jobs.delete_given_up_jobs": {"older_than": timedelta(days=400)},
+    "jobs.backlog": {},
     "jobs.enqueue": {"payload": {}},
     "jobs.forget_old_news": {"older_than_s": 166.5 * 3600},
     "jobs.has_worker": {},

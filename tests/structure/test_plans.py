@@ -28,8 +28,9 @@ STEADY = {"programs", "alembic_version", "pgqueuer_schedules", "pg_database", "p
 
 LINEAR: Mapping[tuple[str, str], str] = {
     ("events.happened_lately", "audit"): "one user's history, looked through once a theft",
-    ("mails.delete_dead_tokens", "one_time_tokens"): "the worker's: what was sent in two days, for it deletes the rest",
+    ("mails.delete_dead_tokens", "one_time_tokens"): "the worker's: what was sent in a month, for it deletes the rest",
     ("mails.forget_person", "pgqueuer"): "letters that wait or were given up; only the payload says whose they are",
+    ("jobs.backlog", "pgqueuer"): "a scrape of the metrics: counts what waits",
     ("jobs.list_jobs", "pgqueuer"): "the operator's: lists every job",
     ("jobs.list_jobs", "pgqueuer_log"): "the operator's: lists every job",
     ("jobs.cap_future_times", "pgqueuer"): "the worker's: no index is by times that should not be",

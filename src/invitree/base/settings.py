@@ -2,16 +2,18 @@
 
 import os
 import re
+import ssl
 from collections.abc import Iterator, Mapping
-from email.utils import parseaddr
+from email.headerregistry import Address
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from invitree.base.origins import parse_origins
 from invitree.base.rates import parse_rate
+from invitree.base.smtp import MailServer, is_helo_name, parse_mail_server, parse_sender
 
 _SHORTEST_SECRET = 32
 _PLACEHOLDER = re.compile(r"(?i)change.?me|insecure|example|secret.?key|password")
@@ -68,6 +70,17 @@ class Settings(Struct, frozen=True, kw_only=True):
     smtp_url: str = ""
     """`smtp://user:password@host:587` (STARTTLS) or `smtps://user:password@host:465`. Empty: mail is written to
     `outbox` in the data directory."""
+    smtp_user: str = ""
+    """Who logs in to the mail server, instead of in the URL."""
+    smtp_password: str = ""
+    """The password for it, as it is."""
+    smtp_password_in_the_clear: bool = False
+    """Send the password even to a mail server without TLS, where everybody in the network can read it."""
+    smtp_ca: str = ""
+    """Certificates, in PEM, of the authorities that the mail server's is checked against, instead of the system's:
+    `INVITREE_SMTP_CA_FILE=/path/ca.pem`. With it, TLS is required."""
+    smtp_helo: str = ""
+    """What mail servers are greeted with. Empty: the host name of the public URL, else this machine's IP address."""
     mail_from: str = "Invitree <invitree@localhost>"
     """The sender of mail."""
     allow_local_email: bool = False
@@ -114,6 +127,22 @@ class Settings(Struct, frozen=True, kw_only=True):
     def origins(self) -> list[str]:
         """Whose pages may call the service from a browser, whatever the program. Raises ValueError."""
         return parse_origins(self.cors_origins.split(","))
+
+    @property
+    def mail_server(self) -> MailServer:
+        """Where mail is handed over, unless it goes to the outbox. Raises ValueError."""
+        server = parse_mail_server(self.smtp_url)
+        if self.smtp_user and server.user:
+            raise ValueError("it names a user, and so does INVITREE_SMTP_USER; keep one of the two")
+        return structs.replace(server, user=self.smtp_user, password=self.smtp_password) if self.smtp_user else server
+
+    @property
+    def sender(self) -> Address:
+        """Whom mail is from. Raises ValueError."""
+        sender = parse_sender(self.mail_from)
+        if sender is None:
+            raise ValueError("must be one address, or a name and an address such as Invitree <invitree@example.com>")
+        return sender
 
     @property
     def public_base(self) -> str:
@@ -166,10 +195,11 @@ def check_settings(settings: Settings) -> None:
     for wrong, message in _complaints(settings):
         if wrong:
             raise SettingsError(message)
-    try:
-        _ = settings.origins
-    except ValueError as error:
-        raise SettingsError(f"INVITREE_CORS_ORIGINS: {error}") from None
+    for name, field in {"cors_origins": "origins", "smtp_url": "mail_server", "mail_from": "sender"}.items():
+        try:
+            _ = getattr(settings, field) if getattr(settings, name) else None
+        except ValueError as error:
+            raise SettingsError(f"INVITREE_{name.upper()}: {error}") from None
     for name in _LIMITS:
         try:
             parse_rate(getattr(settings, name))
@@ -195,10 +225,12 @@ def _complaints(settings: Settings) -> Iterator[tuple[bool, str]]:
     yield not 0 <= settings.trusted_proxies <= 10, "INVITREE_TRUSTED_PROXIES must be between 0 and 10"
     url = bool(settings.public_url) and not _is_base_url(settings.public_url)
     yield url, "INVITREE_PUBLIC_URL must be http:// or https://, a host, and at most a path"
-    smtp = bool(settings.smtp_url) and not _is_smtp_url(settings.smtp_url)
-    yield smtp, "INVITREE_SMTP_URL must be smtp://user:password@host:587 or smtps://user:password@host:465"
-    sender = "@" not in parseaddr(settings.mail_from)[1] or not settings.mail_from.isprintable()
-    yield sender, "INVITREE_MAIL_FROM must be an address such as Invitree <invitree@example.com>"
+    alone = bool(settings.smtp_password) and not settings.smtp_user
+    yield alone, "INVITREE_SMTP_PASSWORD needs INVITREE_SMTP_USER"
+    helo = bool(settings.smtp_helo) and not is_helo_name(settings.smtp_helo)
+    yield helo, "INVITREE_SMTP_HELO must be a full host name (mail.example.com) or an address ([192.0.2.1])"
+    ca = bool(settings.smtp_ca) and not _are_certificates(settings.smtp_ca)
+    yield ca, "INVITREE_SMTP_CA must be certificates in PEM (INVITREE_SMTP_CA_FILE names a file of them)"
 
 
 def _unfit_for_production(settings: Settings) -> Iterator[tuple[bool, str]]:
@@ -207,6 +239,8 @@ def _unfit_for_production(settings: Settings) -> Iterator[tuple[bool, str]]:
     # A key that was repeated or copied from a page: few different characters, or words that say what it is.
     weak = any(len(set(key)) < 10 or _PLACEHOLDER.search(key) for key in settings.secret_keys)
     yield weak, "INVITREE_SECRET_KEY must be random; `openssl rand -base64 48` makes one,"
+    sender = bool(settings.smtp_url) and settings.mail_from == Settings().mail_from
+    yield sender, "INVITREE_MAIL_FROM must be set where INVITREE_SMTP_URL is"
     # Without a proxy in front, everybody would be answered in plain HTTP.
     wild = settings.host in ("0.0.0.0", "::") and settings.trusted_proxies == 0  # noqa: S104
     yield wild, "INVITREE_HOST must not be a wildcard without INVITREE_TRUSTED_PROXIES"
@@ -228,9 +262,8 @@ def _is_base_url(text: str) -> bool:
         return False
 
 
-def _is_smtp_url(text: str) -> bool:
+def _are_certificates(text: str) -> bool:
     try:
-        url = urlsplit(text)
-        return url.scheme in ("smtp", "smtps") and bool(url.hostname) and url.port != 0
-    except ValueError:
+        return ssl.create_default_context(cadata=text).cert_store_stats()["x509"] > 0
+    except (ssl.SSLError, ValueError):
         return False

@@ -1,14 +1,50 @@
-"""Letters that wait or were given up."""
+"""Letters that wait or were given up, and whether one can be sent at all."""
 
-from typing import Annotated, Any
+import asyncio
+from collections.abc import Callable, Sequence
+from email.utils import make_msgid
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from cyclopts import App, Parameter
 
+from invitree.base.settings import Settings
 from invitree.cli.common import DataDir, Refusal, settings_of, with_database
 from invitree.kit.db import Database
 
-mail = App(name="mail", help="Look after letters that wait or were given up.")
+if TYPE_CHECKING:
+    from invitree.kit.smtp import Step
+
+mail = App(name="mail", help="Look after letters that wait or were given up, and try whether mail can be sent.")
+
+_PATIENCE_S = 20.0
+_STEPS = {
+    "resolve": "look up the mail server",
+    "connect": "connect to it",
+    "hello": "greet it",
+    "encrypt": "begin TLS",
+    "login": "log in",
+    "sender": "name the sender",
+    "recipient": "name the recipient",
+    "letter": "begin the letter",
+    "answer": "send the letter",
+}
+_ADVICE = {
+    "resolve": "check the host name in INVITREE_SMTP_URL, and that this machine can look up names",
+    "connect": "check host and port in INVITREE_SMTP_URL, and that no firewall is between; a server that is silent may "
+    "expect TLS at once, which is smtps://",
+    "hello": "set INVITREE_SMTP_HELO to this machine's full host name, as the name servers know it",
+    "encrypt": "if the certificate is of a company's own authority, set INVITREE_SMTP_CA_FILE; check that smtp:// is "
+    "for STARTTLS (587) and smtps:// for TLS at once (465); a server without TLS gets no password",
+    "login": "check user and password: INVITREE_SMTP_USER, INVITREE_SMTP_PASSWORD_FILE",
+    "sender": "set INVITREE_MAIL_FROM to an address that this server lets you send from",
+    "recipient": "the mail server wants a login, does not relay for this machine, or has a policy against it: see what "
+    "it said",
+    "letter": "ask whoever runs the mail server, with what it said",
+    "answer": "the sender's domain may lack SPF or DKIM, or the server's policy be against it: ask whoever runs it",
+}
+_NOBODY = "this address does not exist or takes no mail; try another"
 
 
 @mail.command(name="list")
@@ -78,3 +114,62 @@ def retry_mail(
 
     again = with_database(settings_of(data_dir=data_dir), retry)
     print(f"Queued again: {', '.join(map(str, again))}." if again else "Nothing to do: no letter was given up.")
+
+
+@mail.command(name="test")
+def try_mail(address: Annotated[str, Parameter(help="Where to send it.")], /, *, data_dir: DataDir = None) -> None:
+    """Send one letter now, step by step. Asks no database; the service may run or not."""
+    from invitree.kit.smtp import Undeliverable, Undelivered
+
+    settings = settings_of(data_dir=data_dir)
+    begun: list[str] = []
+
+    def begin(step: str) -> None:
+        begun.append(step)
+        print(f"{_STEPS[step]} ...", flush=True)
+
+    print(f"from {settings.sender}, by {_way(settings)}")
+    try:
+        asyncio.run(_send_one(settings, address, begin))
+    except Undeliverable as error:
+        raise Refusal(f"{_place(begun)}{error}; {_NOBODY}") from None
+    except Undelivered as error:
+        # The handshake of smtps:// is a part of connecting.
+        step = error.obstacle.partition(" ")[0] or (begun or [""])[-1]
+        raise Refusal(f"{_place(begun)}{error}; {_advice(step, str(error))}") from None
+    print("Accepted: the rest is up to the mail server." if settings.smtp_url else "Written.")
+
+
+async def _send_one(settings: Settings, address: str, begin: "Callable[[Step], None]") -> None:
+    from invitree.kit.mail import Letter, deliver
+
+    text = "This is a test: mail can be sent."
+    letter = Letter(
+        to=address,
+        subject="Invitree: test",
+        text=f"{text}\n",
+        html=f"<p>{text}</p>",
+        language="en",
+        message_id=make_msgid(domain=settings.sender.domain),
+    )
+    await deliver(letter, settings=settings, patience_s=_PATIENCE_S, on_step=begin)
+
+
+def _way(settings: Settings) -> str:
+    if not settings.smtp_url:
+        return f"a file in {Path(settings.data_dir).resolve() / 'outbox'} (INVITREE_SMTP_URL is not set)"
+    server = settings.mail_server
+    return f"{server.host}:{server.port}{' with TLS' if server.implicit_tls else ''}"
+
+
+def _advice(step: str, said: str) -> str:
+    """Return what to do. Many servers refuse the greeting or the sender only when the recipient is named."""
+    if step == "recipient":
+        step = "hello" if "helo" in said.lower() else "sender" if "sender" in said.lower() else step
+    elif step == "connect" and said[:1].isdecimal():
+        step = "recipient"  # it answered, and wants nothing from this machine
+    return _ADVICE.get(step, "check the folder")
+
+
+def _place(begun: Sequence[str]) -> str:
+    return f"it stopped at: {_STEPS[begun[-1]]}: " if begun else ""

@@ -18,7 +18,15 @@ class GiveUp(Exception):
 
 
 class TryAgain(Exception):
-    """Raised by a job that cannot be done now. The message is the reason, without secrets and personal data."""
+    """Raised by a job that cannot be done now. The message is the reason, without secrets and personal data.
+
+    `in_doubt` tells that it may have been done all the same. `obstacle` names, in the same words each time, what stands
+    in the way of all jobs of this kind until the operator mends it.
+    """
+
+    def __init__(self, reason: str, *, in_doubt: bool = False, obstacle: str = "") -> None:
+        super().__init__(reason)
+        self.in_doubt, self.obstacle = in_doubt, obstacle
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -34,6 +42,20 @@ class Job(Struct, frozen=True, kw_only=True):
     """When it is tried next; None unless it is queued."""
     reason: str | None
     """Why the last attempt failed."""
+
+
+class Backlog(Struct, frozen=True, kw_only=True):
+    """How the jobs of one name are doing."""
+
+    waiting: int = 0
+    blocked: int = 0
+    """Of those that wait: how many met an obstacle that the operator has to remove."""
+    given_up: int = 0
+    most_in_doubt: int = 0
+    """The most attempts of one job that began and were not seen to end, or ended in doubt: it may have been done so
+    often."""
+    oldest_s: float = 0.0
+    """How long the oldest that waits has been there."""
 
 
 async def enqueue(db: Queryable, *, job: str, payload: Any) -> None:
@@ -75,6 +97,24 @@ async def list_jobs(db: Queryable, *, job: str, failed: bool = False) -> list[Jo
     return [Job(**dict(row)) for row in rows]
 
 
+async def backlog(db: Queryable, *, job: str) -> Backlog:
+    """Return how the jobs of this name are doing."""
+    row = await db.fetchrow(
+        """
+        SELECT count(*) FILTER (WHERE status <> 'failed') AS waiting,
+            count(*) FILTER (WHERE status <> 'failed' AND headers ? 'obstacle') AS blocked,
+            count(*) FILTER (WHERE status = 'failed') AS given_up,
+            coalesce(max((headers ->> 'in_doubt')::int), 0) AS most_in_doubt,
+            coalesce(extract(
+                epoch FROM statement_timestamp() - min(created) FILTER (WHERE status <> 'failed')
+            ), 0)::float AS oldest_s
+        FROM pgqueuer WHERE entrypoint = $1
+        """,
+        job,
+    )
+    return Backlog(**dict(row)) if row else Backlog()
+
+
 async def retry_jobs(db: Queryable, *, ids: Sequence[int]) -> list[int]:
     """Queue jobs that were given up anew, with all their attempts before them. Return which of `ids` these were.
 
@@ -84,7 +124,7 @@ async def retry_jobs(db: Queryable, *, ids: Sequence[int]) -> list[int]:
         """
         WITH queued AS (
             UPDATE pgqueuer SET status = 'queued', execute_after = now(), updated = now(), attempts = 0,
-                queue_manager_id = NULL
+                queue_manager_id = NULL, headers = 'null'
             WHERE id = ANY($1::bigint[]) AND status = 'failed'
             RETURNING id, entrypoint, priority
         ), logged AS (

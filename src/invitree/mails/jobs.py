@@ -3,6 +3,7 @@
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import asyncpg
 import msgspec
 import structlog
 
@@ -10,6 +11,8 @@ from invitree.base.emails import masked
 from invitree.base.tokens import seal
 from invitree.events.store import Author, Kind, insert_event
 from invitree.kit import mail
+from invitree.kit.db import OUTAGES
+from invitree.kit.jobs import TryAgain
 from invitree.kit.resources import Resources
 from invitree.mails import store
 from invitree.mails.actions import LetterJob
@@ -31,10 +34,20 @@ async def send_mail(here: Resources, payload: bytes, job_id: int) -> None:
     Raises what `kit.mail.deliver` raises.
     """
     job = msgspec.json.decode(payload, type=LetterJob)
-    recipient = await _find(here, job)
-    if recipient is None or not _is_due(job, recipient):
+    try:
+        letter = await _letter(here, job, message_id=mail.message_id(here.settings, job_id=job_id, payload=payload))
+    except (*OUTAGES, asyncpg.PostgresError) as error:
+        raise TryAgain(type(error).__name__) from None  # before anything was sent
+    if letter is None:
         _log.info("mail.moot", kind=job.kind, job=job_id)
         return
+    await mail.deliver(letter, settings=here.settings)
+
+
+async def _letter(here: Resources, job: LetterJob, *, message_id: str) -> mail.Letter | None:
+    recipient = await _find(here, job)
+    if recipient is None or not _is_due(job, recipient):
+        return None
     values = {"username": recipient.username}
     if job.kind == "password_changed" or job.kind == "session_stolen":
         address = ""
@@ -43,8 +56,7 @@ async def send_mail(here: Resources, payload: bytes, job_id: int) -> None:
     else:
         token = await _token(here, job, job.kind, recipient)
         if token is None:
-            _log.info("mail.moot", kind=job.kind, job=job_id)
-            return
+            return None
         address = link(here.settings.public_base, job.kind, user_id=recipient.user_id, token=token)
     content = mail.render(
         _TEMPLATES,
@@ -54,12 +66,7 @@ async def send_mail(here: Resources, payload: bytes, job_id: int) -> None:
         link=address,
         **values,
     )
-    letter = mail.Letter(
-        **msgspec.structs.asdict(content),
-        to=job.to or recipient.email,
-        message_id=mail.message_id(here.settings, job_id=job_id, payload=payload),
-    )
-    await mail.deliver(letter, settings=here.settings)
+    return mail.Letter(**msgspec.structs.asdict(content), to=job.to or recipient.email, message_id=message_id)
 
 
 async def _find(here: Resources, job: LetterJob) -> Recipient | None:

@@ -141,8 +141,15 @@ async def forget_person(db: Queryable, *, program_id: int, user_id: int, email_k
 
 
 async def delete_dead_tokens(db: Queryable, *, program_id: int) -> None:
-    """Delete tokens that have been dead for a day; until then, following a link again is told what it is."""
+    """Delete tokens that have been dead for a day; until then, following a link again is told what it is.
+
+    One that was not used is kept for a month: its letter may still wait, and gives it a new life when it is sent.
+    """
     await db.execute(
-        "DELETE FROM one_time_tokens WHERE program_id = $1 AND expires_at < clock_timestamp() - interval '1 day'",
+        """
+        DELETE FROM one_time_tokens
+        WHERE program_id = $1 AND expires_at < clock_timestamp()
+            - CASE WHEN used_at IS NULL THEN interval '1 month' ELSE interval '1 day' END
+        """,
         program_id,
     )
