@@ -27,7 +27,7 @@ from invitree.kit.dbcheck import check_reachable, check_usable
 from invitree.kit.embedded import EmbeddedError, cluster_identity, embedded_postgres, is_running
 from invitree.kit.hidden import hidden, put_off
 from invitree.kit.metrics import reserve_space
-from invitree.kit.processes import Keeper, allow_files, endings, ignore_endings
+from invitree.kit.processes import Keeper, allow_files, endings, ignore_endings, is_told_to_end
 from invitree.migrations import HEAD
 from invitree.migrations.upgrade import revision, upgrade
 
@@ -37,6 +37,7 @@ _BACKLOG = 4_096  # of clients who are not connected yet
 _FEWEST_CONNECTIONS = 100  # with which a web process is of use
 _OWN_FILES = 64  # that a web process has open besides connections
 _PATIENCE_S = 60.0
+_LONGEST_LOADING_S = 10.0  # where it is not needed any more
 _LOOK_S = 2.0  # between looks at the embedded database
 _LONGEST_LOOK_S = 16.0  # where it ends again and again
 
@@ -170,9 +171,10 @@ def serve(settings: Settings, *, worker: bool = True) -> None:
     with _metrics_folder() as metrics, ExitStack() as opened:
         address = opened.enter_context(_own_port(settings.host, settings.port))
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics  # read when the application is imported
-        loading = threading.Thread(target=_load)
+        loading = threading.Thread(target=_load, daemon=True)
         loading.start()  # what takes longest, while the database starts
-        opened.callback(loading.join)  # also after an error: an import must not meet the interpreter's end
+        # Also after an error: an import must not meet the interpreter's end, unless a signal has left its lock taken.
+        opened.callback(loading.join, _LONGEST_LOADING_S)
         complete = with_secret(opened.enter_context(database(settings, keep=True)))
         if migrate(complete.database_url):
             print("The database has the current schema.", flush=True)
@@ -182,6 +184,8 @@ def serve(settings: Settings, *, worker: bool = True) -> None:
         keeper = opened.enter_context(_worker_keeper()) if worker else None
         threading.Thread(target=_greet, args=(address, settings.port, greeting, keeper), daemon=True).start()
         try:
+            if is_told_to_end():
+                raise KeyboardInterrupt
             _run_workers(complete, address, most)
         finally:
             ignore_endings()
@@ -259,7 +263,7 @@ def _run_workers(settings: Settings, address: str, most: int) -> None:
         # Forked with everything imported, a web process is there at once and shares the memory of the code.
         multiprocessing.set_start_method("fork", force=True)
         os.register_at_fork(after_in_child=_end_when_told)
-    server = Server(
+    server: Any = Server(
         "invitree.app:serve",
         factory=True,
         address=address,
@@ -275,9 +279,10 @@ def _run_workers(settings: Settings, address: str, most: int) -> None:
         backpressure=most,
     )
     # Granian would start the web processes anew, which are forked and so would be as they were.
-    on_hangup: Any = server.signal_handler_interrupt if signal.SIGHUP in endings() else signal.SIG_IGN
-    server.signal_handler_reload = on_hangup  # type: ignore[method-assign]
+    on_hangup = server.signal_handler_interrupt if signal.SIGHUP in endings() else signal.SIG_IGN
+    server.signal_handler_reload = on_hangup
     server.main_loop_interrupt = LastingInterrupt(server)
+    server.on_startup(lambda: server.signal_handler_interrupt() if is_told_to_end() else None)
     try:
         # A loader of our own: Granian's puts the folder that this was started in before all others.
         server.serve(target_loader=_application, wrap_loader=False)

@@ -18,7 +18,7 @@ from invitree.kit.db import OUTAGES, Database
 from invitree.kit.jobs import cap_future_times, delete_given_up_jobs, forget_old_news
 from invitree.kit.log import configure_logging
 from invitree.kit.partitions import keep_months
-from invitree.kit.processes import endings, ignore_endings
+from invitree.kit.processes import endings, ignore_endings, is_told_to_end
 from invitree.kit.queue import AT_ONCE, DELAYS_S, consume
 from invitree.kit.resources import Resources
 from invitree.mails import actions as mails
@@ -96,6 +96,8 @@ async def _work_until_told_to_stop(settings: Settings, parent: int | None) -> No
     stop = asyncio.Event()
     for number in endings():
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    if is_told_to_end():
+        stop.set()
     watch = asyncio.create_task(_stop_when_orphaned(parent, stop)) if parent else None
     _log.info("worker.started", jobs=list(JOBS))
     await run(settings, JOBS, stop=stop)

@@ -122,13 +122,15 @@ class _Server:
 
     def stop(self) -> None:
         """Stop the server, whoever started it, if there is one."""
-        for how in (signal.SIGINT, signal.SIGQUIT):  # a fast shutdown; if that hangs, at once, to recover later
-            deadline = time.monotonic() + _PATIENCE_S
-            if self._is_alive() and (pid := self._find_postmaster()):
+        began, told = time.monotonic(), 0.0
+        while self._is_alive() and (now := time.monotonic()) < began + 2 * _PATIENCE_S:
+            # More than once: a server that has hardly begun to start has no id yet, or does not listen.
+            if now > told + 1 and (pid := self._find_postmaster()):
+                told = now
+                # A fast shutdown; if that hangs, at once, to recover later.
                 with suppress(ProcessLookupError):
-                    os.kill(pid, how)
-            while self._is_alive() and time.monotonic() < deadline:
-                time.sleep(_TICK_S)
+                    os.kill(pid, signal.SIGINT if now < began + _PATIENCE_S else signal.SIGQUIT)
+            time.sleep(_TICK_S)
         if self._is_alive():
             raise EmbeddedError(f"PostgreSQL in {self.folder} does not stop; see {self.log}")
         if self.child:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SAME_S = 10.0
+_told = threading.Event()
 _FIRST_REST_S, _LONGEST_REST_S = 1.0, 60.0
 _GOOD_LIFE_S = 60.0  # of a child that is started anew without a longer rest
 _END_S = 20.0  # a worker's jobs have ten seconds, and then a few statements
@@ -20,20 +22,32 @@ def endings() -> list[signal.Signals]:
 
 
 def end_in_order() -> None:
-    """Have each of them raise KeyboardInterrupt, so that what was begun is ended in order."""
+    """Have each of them raise KeyboardInterrupt, so that what was begun is ended in order.
+
+    Those that follow within seconds change nothing: a closing terminal sends more than one.
+    """
+    last_s = -_SAME_S
+
+    def interrupt(_number: int, _frame: object) -> None:
+        nonlocal last_s
+        _told.set()
+        if (now_s := time.monotonic()) >= last_s + _SAME_S:
+            last_s = now_s
+            raise KeyboardInterrupt
+
     for number in endings():
-        signal.signal(number, _interrupt)
+        signal.signal(number, interrupt)
+
+
+def is_told_to_end() -> bool:
+    """Return whether any of them has come: Python drops what is raised inside of some callbacks, of imports for one."""
+    return _told.is_set()
 
 
 def ignore_endings() -> None:
-    """Let none of them cut short what is being ended: a closing terminal sends more than one."""
+    """Let none of them cut short what is being ended."""
     for number in _ENDINGS:
         signal.signal(number, signal.SIG_IGN)
-
-
-def _interrupt(_number: int, _frame: object) -> None:
-    ignore_endings()
-    raise KeyboardInterrupt
 
 
 def allow_files(wanted: int) -> int:
