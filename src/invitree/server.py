@@ -23,7 +23,9 @@ import asyncpg
 from msgspec import structs
 
 import invitree
+from invitree.base.addresses import VARIABLES
 from invitree.base.settings import Settings, SettingsError, check_settings
+from invitree.kit.connections import connect, tell_ignored
 from invitree.kit.db import OUTAGES
 from invitree.kit.embedded import EmbeddedError, embedded_postgres, is_running
 from invitree.kit.hidden import hidden, put_off
@@ -52,6 +54,7 @@ def database(settings: Settings, *, keep: bool = False) -> Iterator[Settings]:
     `keep` has the embedded one started again whenever it ends by itself. Raises CannotServe or EmbeddedError.
     """
     if settings.database_url:
+        tell_ignored(settings.database_url)
         asyncio.run(_check_server(settings.database_url))
         yield settings
     else:
@@ -93,7 +96,7 @@ def _tell(line: str) -> None:
 
 async def _check_server(url: str) -> None:
     try:
-        connection = await asyncpg.connect(url, timeout=5)
+        connection = await connect(url, timeout=5)
     except (*OUTAGES, asyncpg.PostgresError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0] or type(error).__name__
         raise CannotServe(f"the database at INVITREE_DATABASE_URL cannot be reached: {reason}") from None
@@ -113,7 +116,7 @@ def migrate(url: str) -> bool:
     """
 
     async def current() -> str | None:
-        connection = await asyncpg.connect(url, timeout=5)
+        connection = await connect(url, timeout=5)
         try:
             return await revision(connection)
         finally:
@@ -237,6 +240,8 @@ def _pass_on(settings: Settings) -> None:
         name = f"INVITREE_{field.upper()}"
         os.environ.pop(f"{name}_FILE", None)
         os.environ[name] = str(value)
+    for variable in VARIABLES:  # the address is complete, and that of the embedded database listens to none
+        os.environ.pop(variable, None)
 
 
 def _run_workers(settings: Settings, address: str) -> None:

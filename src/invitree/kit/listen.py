@@ -12,6 +12,7 @@ import structlog
 
 from invitree.kit.cache import Cache
 from invitree.kit.clock import Clock
+from invitree.kit.connections import connect
 from invitree.kit.db import OUTAGES, Transaction
 
 _HEARTBEAT_S = 0.25
@@ -79,7 +80,7 @@ class Listener:
             await asyncio.sleep(_HEARTBEAT_S)
 
     async def _connect(self) -> "asyncpg.Connection[asyncpg.Record]":
-        connection = await asyncpg.connect(
+        connection: asyncpg.Connection[asyncpg.Record] = await connect(
             self._url, timeout=1, command_timeout=1, server_settings={"application_name": "invitree listener"}
         )
         try:

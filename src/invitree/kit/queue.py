@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import structlog
@@ -26,6 +26,7 @@ from pgqueuer.domain.errors import RetryRequested
 from pgqueuer.domain.models import Job
 from pgqueuer.domain.settings import DBSettings
 
+from invitree.kit.connections import connect
 from invitree.kit.db import OUTAGES
 from invitree.kit.jobs import GiveUp, TryAgain
 
@@ -105,6 +106,7 @@ class _Desk:
         """Do jobs until told to stop. Raises what PgQueuer and asyncpg raise when the database is lost."""
         pool = await asyncpg.create_pool(
             url,
+            connect=cast(Any, connect),
             min_size=0,
             max_size=4,  # one listens
             timeout=_STATEMENT_S,
