@@ -11,7 +11,7 @@ import re
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,7 +21,10 @@ from typing import Any
 import asyncpg
 from msgspec import Struct
 
-from invitree.kit.pgtools import client_programs, reaching, telling_line
+from invitree.invariants import INVARIANTS
+from invitree.kit.archives import count_rows, plain, renamed
+from invitree.kit.connections import connect, is_encrypted
+from invitree.kit.pgtools import bundled_programs, client_programs, major_of, reaching, telling_line
 from invitree.migrations import HEAD, LOCK
 from invitree.migrations.upgrade import revision
 
@@ -30,17 +33,36 @@ _SEAL_SIZE = len(_SEAL) + 64 + 1
 _CHUNK = 1 << 20
 _DUMP = (
     "--format=custom",
-    "--schema=public",
-    "--exclude-table-data=public.throttles",  # unlogged: a crash forgets it too
     "--lock-wait-timeout=10s",
     "--no-password",
     "--verbose",
 )
 # Whoever restores may be another role than whoever made the backup, on a machine without its roles and tablespaces.
-_READ = ("--format=custom", "--schema=public", "--no-owner", "--no-privileges", "--no-tablespaces")
+_READ = ("--format=custom", "--no-owner", "--no-privileges", "--no-tablespaces")
 _WRITE = ("--no-psqlrc", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1", "--file=-")
+_FORGOTTEN = "throttles"  # unlogged: a crash forgets it too
+_IN_USE = "somebody else is using the tables of the database, or is migrating it"
 _HEADER_LINES = 40  # comments and settings, with which the script that pg_restore makes begins
 _UNKNOWN_BEFORE_17 = (b"SET transaction_timeout = 0;\n",)
+
+# The schema that the service uses: where its tables are, or would be made.
+_SCHEMA = """
+SELECT nspname AS schema, quote_ident(nspname) AS home FROM (VALUES (1)) one
+LEFT JOIN pg_namespace n ON CASE WHEN to_regclass('alembic_version') IS NULL THEN nspname = current_schema()
+    ELSE n.oid = (SELECT relnamespace FROM pg_class c WHERE c.oid = to_regclass('alembic_version')) END
+"""
+# Tables with rows of their own that pg_dump takes: no views, partitioned tables, or what extensions have made.
+_TABLES = """
+SELECT relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+WHERE nspname = $1 AND relkind = 'r' AND relname <> $2 AND NOT EXISTS (
+    SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
+)
+ORDER BY relname
+"""
+_ASTRAY = """
+SELECT relname FROM unnest($1::text[]) name JOIN pg_class c ON c.oid = to_regclass(name)
+JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname <> $2 LIMIT 1
+"""
 
 # Begins the transaction and makes room. Tables are dropped and not emptied: another version has other tables, and
 # the audit log refuses to be emptied. What extensions have put into the schema stays, as it is in no backup.
@@ -53,9 +75,10 @@ SELECT pg_advisory_xact_lock({lock});
 DO $$
 DECLARE
     may_replace CONSTANT boolean := {force};
-    may_be_filled CONSTANT text[] := ARRAY['public.alembic_version', 'public.programs', 'public.throttles'];
-    is_ours CONSTANT boolean := to_regclass('public.alembic_version') IS NOT NULL
-        AND to_regclass('public.referrals') IS NOT NULL;
+    home CONSTANT text := quote_ident({schema});
+    may_be_filled CONSTANT text[] := ARRAY[home || '.alembic_version', home || '.programs', home || '.throttles'];
+    is_ours CONSTANT boolean := to_regclass(home || '.alembic_version') IS NOT NULL
+        AND to_regclass(home || '.referrals') IS NOT NULL;
     found record;
     is_filled boolean;
     drops text := '';
@@ -69,7 +92,7 @@ BEGIN
     FOR found IN
         SELECT it.type, it.identity
         FROM pg_depend d CROSS JOIN LATERAL pg_identify_object(d.classid, d.objid, 0) it
-        WHERE d.refclassid = 'pg_namespace'::regclass AND d.refobjid = 'public'::regnamespace AND d.deptype = 'n'
+        WHERE d.refclassid = 'pg_namespace'::regclass AND d.refobjid = home::regnamespace AND d.deptype = 'n'
             AND d.classid IN ('pg_class'::regclass, 'pg_proc'::regclass, 'pg_type'::regclass)
             AND NOT EXISTS (
                 SELECT FROM pg_depend e WHERE e.classid = d.classid AND e.objid = d.objid AND e.deptype = 'e'
@@ -106,22 +129,78 @@ def back_up(url: str, file: Path, *, force: bool, advance: Advance) -> int:
     The file appears whole or not at all, and only its owner can read it. Raises BackupError, also where there is such
     a file already, unless `force`.
     """
-    server = asyncio.run(_look(url))
-    if server.revision is None:
-        raise BackupError("the database holds no data of Invitree")
-    try:
-        if file.exists() and not file.is_file():
-            raise BackupError(f"{file} is not a file")
-        if file.exists() and not force:
-            raise BackupError(f"{file} is there already; --force replaces it")
-        with _draft_of(file) as draft:
-            command = ("pg_dump", *_DUMP, f"--file={draft}", server.target)
-            with server.run(*command, stdout=DEVNULL, stderr=PIPE) as dumping:
-                said = _follow(dumping, advance=advance, tables=server.tables)
-            _demand(dumping, said)
-            return _complete(draft)
-    except OSError as error:
-        raise BackupError(f"{file} cannot be written: {error.strerror}") from None
+    with asyncio.Runner() as runner, _connection(runner, url) as connection:
+        server = runner.run(_look(connection, url))
+        if server.revision is None:
+            raise BackupError("the database holds no data of Invitree")
+        try:
+            if file.exists() and not file.is_file():
+                raise BackupError(f"{file} is not a file")
+            if file.exists() and not force:
+                raise BackupError(f"{file} is there already; --force replaces it")
+            with _draft_of(file) as draft:
+                snapshot, tables = runner.run(_snapshot(connection, server))
+                _dump(server, draft, snapshot=snapshot, tables=len(tables), advance=advance)
+                expected = runner.run(_count(connection, server, tables=tables, advance=advance))
+                _prove(server, draft, expected=expected, advance=advance)
+                return _complete(draft)
+        except OSError as error:
+            raise BackupError(f"{file} cannot be written: {error.strerror}") from None
+        except asyncpg.LockNotAvailableError:
+            raise BackupError(_IN_USE) from None
+
+
+def _dump(server: "_Server", draft: Path, *, snapshot: str, tables: int, advance: Advance) -> None:
+    which = (f"--schema={server.home}", f"--exclude-table-data={server.home}.{_FORGOTTEN}", f"--snapshot={snapshot}")
+    with server.run(
+        "pg_dump", *_DUMP, *which, f"--file={draft}", server.target, stdout=DEVNULL, stderr=PIPE
+    ) as dumping:
+        said = _follow(dumping, advance=lambda done, of, what: advance(done, 3 * of, what), tables=tables)
+    _demand(dumping, said)
+
+
+async def _snapshot(connection: Any, server: "_Server") -> tuple[str, list[str]]:
+    """Begin a transaction; return its snapshot, and the tables whose rows are to be backed up."""
+    await connection.execute(
+        "SET statement_timeout = 0; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = 0"
+    )
+    await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    snapshot = await connection.fetchval("SELECT pg_export_snapshot()")
+    tables = [row["name"] for row in await connection.fetch(_TABLES, server.schema, _FORGOTTEN)]
+    promised = {name for one in INVARIANTS for name in re.findall(r"\b(?:FROM|JOIN)\s+(?!pg_)(\w+)", one.query)}
+    if astray := await connection.fetchval(_ASTRAY, sorted(promised), server.schema):
+        raise BackupError(f"the table {astray} is not in the schema of the others, {server.schema}")
+    return snapshot, tables
+
+
+async def _count(connection: Any, server: "_Server", *, tables: Sequence[str], advance: Advance) -> dict[str, int]:
+    """Return how many rows each table has in the snapshot."""
+    rows = {}
+    for number, name in enumerate(tables):
+        advance(len(tables) + number, 3 * len(tables), name)
+        quoted = '"' + name.replace('"', '""') + '"'
+        rows[name] = await connection.fetchval(f"SELECT count(*) FROM {server.home}.{quoted}")  # noqa: S608
+    return rows
+
+
+def _prove(server: "_Server", draft: Path, *, expected: Mapping[str, int], advance: Advance) -> None:
+    """Raise BackupError unless an archive can be read and has as many rows of each table as it should."""
+    how = ("--data-only", "--file=-", str(draft))
+    with (
+        tempfile.TemporaryFile() as complaints,
+        server.run("pg_restore", *_READ, *how, stdout=PIPE, stderr=complaints) as reading,
+    ):
+        rows = count_rows(
+            reading.stdout,
+            schema=server.home.encode(),
+            advance=lambda done, name: advance(2 * len(expected) + done, 3 * len(expected), name),
+        )
+        reading.wait()
+        complaints.seek(0)
+        _demand(reading, complaints.read())
+    for table, count in expected.items():
+        if rows.get(table) != count:
+            raise BackupError(f"the backup is not whole: it has {rows.get(table, 0)} of {count} rows of {table}")
 
 
 @contextmanager
@@ -173,20 +252,23 @@ def restore(url: str, file: Path, *, force: bool, advance: Advance) -> str:
 
     Returns the revision of its schema. Raises BackupError, and then has changed nothing: all of it is one transaction.
     """
-    server = asyncio.run(_look(url))
-    schema, tables = _contents(server, file)
+    with asyncio.Runner() as runner, _connection(runner, url) as connection:
+        server = runner.run(_look(connection, url))
+    schema, home, tables = _contents(server, file)
     if schema > HEAD:
         raise BackupError(f"{file} was made by a newer Invitree: its schema is {schema}, and here it is {HEAD}")
+    read = ("pg_restore", *_READ, f"--schema={plain(home)}", "--verbose", "--file=-", str(file))
     with (
         tempfile.TemporaryFile() as complaints,
         ThreadPoolExecutor(1) as aside,
         server.run("psql", *_WRITE, server.target, stdin=PIPE, stdout=DEVNULL, stderr=complaints) as writing,
-        server.run("pg_restore", *_READ, "--verbose", "--file=-", str(file), stdout=PIPE, stderr=PIPE) as reading,
+        server.run(*read, stdout=PIPE, stderr=PIPE) as reading,
     ):
         said = aside.submit(_follow, reading, advance=advance, tables=tables)
         with suppress(BrokenPipeError):  # psql has given up, and says why
-            preamble = _MAKE_ROOM.format(force=force, lock=LOCK)
-            _pour(reading, writing, preamble=preamble, omitting=() if server.major >= 17 else _UNKNOWN_BEFORE_17)
+            literal = "'" + server.schema.replace("'", "''") + "'"
+            preamble = _MAKE_ROOM.format(force=force, lock=LOCK, schema=literal)
+            _pour(reading, writing, preamble=preamble, renaming=(home, server.home.encode()), major=server.major)
             _demand(reading, said.result())
         writing.wait()
         complaints.seek(0)
@@ -194,13 +276,17 @@ def restore(url: str, file: Path, *, force: bool, advance: Advance) -> str:
     return schema
 
 
-def _pour(reading: Any, writing: Any, *, preamble: str, omitting: Collection[bytes]) -> None:
+def _pour(reading: Any, writing: Any, *, preamble: str, renaming: tuple[bytes, bytes], major: int) -> None:
     """Have psql do what pg_restore reads, and commit only if that came to its end: a pipe ends for any reason."""
+    omitting = () if major >= 17 else _UNKNOWN_BEFORE_17
     with writing.stdin as script:
         script.write(preamble.encode())
-        header = itertools.islice(reading.stdout, _HEADER_LINES)
-        script.writelines(line for line in header if line not in omitting)
-        shutil.copyfileobj(reading.stdout, script, _CHUNK)
+        header = (line for line in itertools.islice(reading.stdout, _HEADER_LINES) if line not in omitting)
+        if renaming[0] == renaming[1]:
+            script.writelines(header)
+            shutil.copyfileobj(reading.stdout, script, _CHUNK)
+        else:
+            script.writelines(renamed(itertools.chain(header, reading.stdout), *renaming))
         if reading.wait() == 0:
             script.write(b"COMMIT;\n")
 
@@ -214,7 +300,7 @@ def _demand(process: Any, said: bytes) -> None:
         raise BackupError(f"{program} was ended by the signal {signal.Signals(-process.returncode).name}")
     complaint = telling_line(said)
     if "lock timeout" in complaint:
-        raise BackupError("somebody else is using the tables of the database, or is migrating it")
+        raise BackupError(_IN_USE)
     raise BackupError(complaint if program == "psql" else f"{program}: {complaint}")
 
 
@@ -223,15 +309,19 @@ class _Server(Struct, frozen=True):
 
     major: int
     programs: Path
+    reader: Path
     target: str
     environment: Mapping[str, str]
+    schema: str
+    home: str
+    """The schema as SQL has it, in quotes where it needs them."""
     revision: str | None
-    tables: int
 
     @contextmanager
     def run(self, program: str, *flags: str, **how: Any) -> Iterator[Any]:
         """Run a program beside the block, which waits for its end, or kills it when it raises."""
-        with Popen([self.programs / program, *flags], env=self.environment, **how) as process:  # noqa: S603
+        folder = self.reader if program == "pg_restore" else self.programs
+        with Popen([folder / program, *flags], env=self.environment, **how) as process:  # noqa: S603
             try:
                 yield process
             except BaseException:
@@ -239,20 +329,30 @@ class _Server(Struct, frozen=True):
                 raise
 
 
-async def _look(url: str) -> _Server:
-    connection = await asyncpg.connect(url, timeout=5)
+@contextmanager
+def _connection(runner: asyncio.Runner, url: str) -> Iterator[Any]:
+    connection = runner.run(connect(url, timeout=5))
     try:
-        major = connection.get_server_version().major
-        target, environment = reaching(url)
-        count = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public' AND tablename <> ALL('{throttles,audit}')"
-        tables = await connection.fetchval(count)
-        return _Server(major, client_programs(major), target, environment, await revision(connection), tables)
+        yield connection
     finally:
-        await connection.close()
+        connection.terminate()
 
 
-def _contents(server: _Server, file: Path) -> tuple[str, int]:
-    """Return the revision of the schema in a backup, and how many tables have data there."""
+async def _look(connection: Any, url: str) -> _Server:
+    major = connection.get_server_version().major
+    schema, home = await connection.fetchrow(_SCHEMA)
+    if schema is None:
+        raise BackupError("search_path names no schema that there is: create it, or name another")
+    programs = client_programs(major, tls=is_encrypted(connection))
+    reader = max(
+        programs, bundled_programs(), key=major_of
+    )  # it connects to nothing, and reads what any older one wrote
+    target, environment = reaching(url)
+    return _Server(major, programs, reader, target, environment, schema, home, await revision(connection))
+
+
+def _contents(server: _Server, file: Path) -> tuple[str, bytes, int]:
+    """Return the revision of a backup, the name of its schema as SQL has it, and how many tables have data there."""
     of_revision = ("--data-only", "--table=alembic_version", "--file=-")
     said = b""
     for flags in (("--list",), of_revision):
@@ -260,10 +360,10 @@ def _contents(server: _Server, file: Path) -> tuple[str, int]:
             output, complaints = reading.communicate()
         _demand(reading, complaints)
         said += output
-    found = re.search(rb"^COPY public\.alembic_version .*\n(\w+)$", said, flags=re.MULTILINE)
+    found = re.search(rb"^COPY (.+)\.alembic_version .*\n(\w+)$", said, flags=re.MULTILINE)
     if found is None:
         raise BackupError(f"{file} holds no data of Invitree")
-    return found[1].decode(), said.count(b" TABLE DATA ")
+    return found[2].decode(), found[1], said.count(b" TABLE DATA ")
 
 
 def _follow(process: Any, *, advance: Advance, tables: int) -> bytes:
@@ -271,7 +371,7 @@ def _follow(process: Any, *, advance: Advance, tables: int) -> bytes:
     said, done = [], 0
     for line in process.stderr:
         said.append(line)
-        if found := re.search(rb'(?:contents of|data for) table "public\.(.+)"', line):
+        if found := re.search(rb'(?:contents of|data for) table ".+\.([^.]+)"', line):
             advance(done, tables, found[1].decode(errors="replace"))
             done += 1
     return b"".join(said)

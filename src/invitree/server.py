@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import asyncpg
 from msgspec import structs
 
 import invitree
+from invitree.base.addresses import VARIABLES
 from invitree.base.settings import Settings, SettingsError, check_settings
+from invitree.kit.connections import connect, tell_ignored
 from invitree.kit.dbcheck import check_reachable, check_usable
 from invitree.kit.embedded import EmbeddedError, cluster_identity, embedded_postgres, is_running
 from invitree.kit.hidden import hidden, put_off
@@ -53,6 +54,7 @@ def database(settings: Settings, *, keep: bool = False) -> Iterator[Settings]:
     `keep` has the embedded one started again whenever it ends by itself. Raises UnusableDatabase or EmbeddedError.
     """
     if settings.database_url:
+        tell_ignored(settings.database_url)
         asyncio.run(check_reachable(settings.database_url))
         yield settings
     else:
@@ -115,7 +117,7 @@ def migrate(url: str) -> bool:
     """
 
     async def current() -> str | None:
-        connection = await asyncpg.connect(url, timeout=5)
+        connection = await connect(url, timeout=5)
         try:
             return await revision(connection)
         finally:
@@ -252,6 +254,8 @@ def _pass_on(settings: Settings) -> None:
         name = f"INVITREE_{field.upper()}"
         os.environ.pop(f"{name}_FILE", None)
         os.environ[name] = str(value)
+    for variable in VARIABLES:  # the address is complete, and that of the embedded database listens to none
+        os.environ.pop(variable, None)
 
 
 def _run_workers(settings: Settings, address: str, most: int) -> None:

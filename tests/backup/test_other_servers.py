@@ -1,65 +1,33 @@
 """A PostgreSQL of the operator's: another version, over TCP, with a password and a role that owns one database."""
 
-import asyncio
-import os
-import shutil
-import signal
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote
 
 import asyncpg
 import pytest
 
-from bench.servers import free_port
+from invitree.kit.connections import connect
 from invitree.migrations import HEAD
 from tests.backup.conftest import at
 from tests.conftest import New
 from tests.databases import contents, fill, schema
-from tests.kit.postmasters import AS_NOBODY
+from tests.installed import PASSWORD, installed_postgres, needs_installed
 from tests.process import run
 
-PASSWORD = "a p@ss/word: 100% 'ёж'"
-_INSTALLED = [folder for folder in sorted(Path("/usr/lib/postgresql").glob("*/bin")) if int(folder.parent.name) >= 15]
-pytestmark = pytest.mark.skipif(not _INSTALLED, reason="no PostgreSQL 15 or newer in /usr/lib/postgresql")
+pytestmark = needs_installed
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """The URL of an installed PostgreSQL's superuser, without a path."""
-    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
-    prefix = AS_NOBODY if os.geteuid() == 0 else []
-    if prefix:
-        os.chown(folder, 65534, 65534)
-    (folder / "password").write_text(PASSWORD, encoding="utf-8")
-    (folder / "password").chmod(0o644)
-    programs, port = _INSTALLED[0], free_port()
-    flags = ["--username=boss", "--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--no-sync"]
-    initdb = [str(programs / "initdb"), "-D", str(folder / "data"), *flags, f"--pwfile={folder / 'password'}"]
-    subprocess.run([*prefix, *initdb], check=True, capture_output=True, cwd="/")
-    server = [str(programs / "postgres"), "-D", str(folder / "data"), "-p", str(port), "-k", str(folder)]
-    with (
-        (folder / "log").open("wb") as log,
-        subprocess.Popen([*prefix, *server], stderr=log, cwd="/") as running,
-    ):
-        try:
-            yield f"postgresql://boss:{quote(PASSWORD, safe='')}@127.0.0.1:{port}"
-        finally:
-            running.send_signal(signal.SIGINT)
-    shutil.rmtree(folder)
+    with installed_postgres() as (url, _):
+        yield url
 
 
 @pytest.fixture
 async def theirs(cluster: str) -> str:
     """The URL of an empty database there, with a role that owns it and nothing else."""
-    for _ in range(200):
-        try:
-            boss = await asyncpg.connect(f"{cluster}/postgres")
-            break
-        except (OSError, asyncpg.CannotConnectNowError):
-            await asyncio.sleep(0.05)
+    boss = await asyncpg.connect(f"{cluster}/postgres")
     await boss.execute("DROP DATABASE IF EXISTS theirs")
     await boss.execute("DROP ROLE IF EXISTS one")
     quoted = await boss.fetchval("SELECT quote_literal($1::text)", PASSWORD)
@@ -94,3 +62,11 @@ async def test_it_takes_what_the_embedded_one_had_and_gives_it_back(
     assert run("restore", str(tmp_path / "file"), env=at(back)).returncode == 0
     assert await contents(back) == {**before, "throttles": (0, None)}
     assert schema(back) == schema(filled)
+
+
+async def test_tls_is_used_where_the_server_has_it_and_demanded_where_the_address_does(theirs: str) -> None:
+    for sslmode in ("prefer", "allow", "disable"):
+        connection = await connect(f"{theirs}?sslmode={sslmode}", timeout=5)
+        await connection.close()
+    with pytest.raises(ConnectionError, match="the server has no TLS, which sslmode asks for"):
+        await connect(f"{theirs}?sslmode=require", timeout=5)

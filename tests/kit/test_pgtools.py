@@ -43,30 +43,42 @@ def test_a_newer_server_needs_programs_that_are_not_older(tmp_path: Path, monkey
 @pytest.mark.parametrize(
     ("url", "shown", "password"),
     [
-        ("postgresql://u:p%40ss@h:5/db?sslmode=require", "postgresql://u@h:5/db?sslmode=require", "p@ss"),
-        ("postgres://u:p@h1:1,h2:2/db", "postgres://u@h1:1,h2:2/db?", "p"),
-        ("postgresql:///db?user=u&password=a%20b&host=/run", "postgresql:///db?user=u&host=/run", "a b"),
-        ("postgresql://u@[::1]/db", "postgresql://u@[::1]/db?", None),
-        ("postgresql://invitree@/invitree?host=%2Frun&port=5432", None, None),
+        ("postgresql://u:p%40ss@h:5/db", "host='h' port='5' user='u' dbname='db' sslmode='prefer'", "p@ss"),
+        ("postgres://u:p@h1:1,h2:2/db", "host='h1,h2' port='1,2' user='u' dbname='db' sslmode='prefer'", "p"),
+        (
+            "postgresql:///it's?user=u&password=a%20b&host=/r%5Cun",
+            r"host='/r\\un' port='5432' user='u' dbname='it\'s' sslmode='prefer'",
+            "a b",
+        ),
+        (
+            "postgresql://u@[::1]/db?search_path=a,%20b&options=-cjit=off&application_name=mine",
+            r"host='::1' port='5432' user='u' dbname='db' sslmode='prefer' options='-cjit=off -c search_path=a,\\ b'",
+            None,
+        ),
     ],
 )
-def test_a_password_is_passed_on_where_others_cannot_see_it(
-    url: str, shown: str | None, password: str | None, monkeypatch: pytest.MonkeyPatch
+def test_programs_are_given_the_address_as_libpq_takes_it_and_the_password_where_others_cannot_see_it(
+    url: str, shown: str, password: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("INVITREE_SECRET_KEY", "canary")
-    monkeypatch.delenv("PGPASSWORD", raising=False)
+    monkeypatch.setenv("PGPASSWORD", "canary")
+    monkeypatch.setenv("PGSSLMODE", "canary")
     target, environment = reaching(url)
-    assert target == (shown or url)
+    assert target == shown
     assert environment.get("PGPASSWORD") == password
     assert "canary" not in environment.values()
 
 
-def test_what_the_environment_says_of_the_password_counts_where_the_url_has_none(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("PGPASSWORD", "of the environment")
-    assert reaching("postgresql://u@h/db")[1]["PGPASSWORD"] == "of the environment"
-    assert reaching("postgresql://u:p@h/db")[1]["PGPASSWORD"] == "p"
+def test_an_encrypted_connection_needs_programs_that_have_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pgtools, "_DEBIAN", tmp_path / "lib")
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(NoPrograms, match="postgresql-client-15"):
+        client_programs(15, tls=True)
+    install(tmp_path / "lib/14/bin", "14.9")
+    with pytest.raises(NoPrograms, match="have no TLS"):
+        client_programs(15, tls=True)
+    install(tmp_path / "lib/16/bin", "16.1")
+    assert client_programs(15, tls=True) == tmp_path / "lib/16/bin"
 
 
 @pytest.mark.parametrize(

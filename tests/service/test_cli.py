@@ -62,7 +62,7 @@ def test_a_wrong_flag_is_one_line(args: list[str], expected: str, tmp_path: Path
         ("INVITREE_SECRET_KEY_FILE", "/nowhere/at/all", "INVITREE_SECRET_KEY_FILE"),
         ("INVITREE_LOG_FORMAT", "xml", "INVITREE_LOG_FORMAT"),
         ("INVITREE_DATABASE_URL", "postgresql://u:secret@127.0.0.1:1/x", "cannot be reached"),
-        ("INVITREE_DATABASE_URL", "mysql://127.0.0.1/x", "cannot be reached"),
+        ("INVITREE_DATABASE_URL", "mysql://127.0.0.1/x", "it must be postgresql://user:password@host:5432/database"),
     ],
 )
 def test_a_wrong_setting_is_one_line(name: str, value: str, expected: str, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct, structs
 
+from invitree.base.addresses import AddressError, completed, parse_address
 from invitree.base.origins import parse_origins
 from invitree.base.rates import parse_rate
 from invitree.base.smtp import MailServer, is_helo_name, parse_mail_server, parse_sender
@@ -169,9 +170,14 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         elif value:
             found[field] = value
     try:
+        if found.get("database_url"):
+            found["database_url"] = completed(found["database_url"], environ)
+            parse_address(found["database_url"])
         settings = msgspec.convert(found, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise SettingsError(_naming_the_variable(str(error))) from None
+    except AddressError as error:
+        raise SettingsError(f"INVITREE_DATABASE_URL cannot be used: {error}") from None
     check_settings(settings)
     return settings
 

@@ -8,6 +8,7 @@ import msgspec
 from cyclopts import App, Parameter
 
 from invitree import server
+from invitree.base.addresses import as_uri
 from invitree.base.settings import Settings
 from invitree.cli.common import DataDir, settings_of, with_database
 from invitree.kit.db import Database
@@ -70,7 +71,7 @@ def openapi() -> None:
 def database_url(*, data_dir: DataDir = None) -> None:
     """Print the URL of the database, for psql. The embedded one answers while `invitree serve` runs."""
     with server.database(settings_of(data_dir=data_dir)) as settings:
-        print(settings.database_url)
+        print(as_uri(settings.database_url))
 
 
 def verify(*, data_dir: DataDir = None) -> int:

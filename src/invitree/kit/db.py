@@ -13,16 +13,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _CONNECT_S = 1.0
 _STATEMENTS = 500  # more than there are
-PINNED = {
-    # A promise such as "one of two registrations wins" is proved for this isolation, and others fail where it waits.
-    "default_transaction_isolation": "read committed",
-    "default_transaction_deferrable": "off",
-    "idle_session_timeout": "0",
-    "timezone": "UTC",
-}
-"""What every connection asks for, since the database or its role may have another default."""
 SESSION = {
-    **PINNED,
     "application_name": "invitree",
     "lock_timeout": "2s",
     "idle_in_transaction_session_timeout": "10s",

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import asyncpg
 
+from invitree.kit.connections import connect
 from invitree.kit.db import OUTAGES, SESSION, Queryable
 
 _OLDEST_POSTGRES = 15
@@ -92,7 +93,7 @@ async def find_fault(db: Queryable) -> str | None:
 @asynccontextmanager
 async def _reached(url: str) -> AsyncIterator[Any]:
     try:
-        connection = await asyncpg.connect(url, timeout=_PATIENCE_S, server_settings=SESSION)
+        connection = await connect(url, timeout=_PATIENCE_S, server_settings=SESSION)
     except asyncpg.ProtocolViolationError as error:
         if "startup parameter" not in str(error):
             raise UnreachableDatabase(_unreachable(error)) from None

@@ -12,7 +12,8 @@ import structlog
 
 from invitree.kit.cache import Cache
 from invitree.kit.clock import Clock
-from invitree.kit.db import OUTAGES, PINNED, Transaction
+from invitree.kit.connections import connect
+from invitree.kit.db import OUTAGES, Transaction
 from invitree.kit.trouble import Trouble
 
 _HEARTBEAT_S = 0.25
@@ -84,8 +85,8 @@ class Listener:
             await asyncio.sleep(rest_s)
 
     async def _connect(self) -> "asyncpg.Connection[asyncpg.Record]":
-        connection = await asyncpg.connect(
-            self._url, timeout=1, command_timeout=1, server_settings={**PINNED, "application_name": "invitree listener"}
+        connection: asyncpg.Connection[asyncpg.Record] = await connect(
+            self._url, timeout=1, command_timeout=1, server_settings={"application_name": "invitree listener"}
         )
         try:
             for topic, hear in self._hears.items():

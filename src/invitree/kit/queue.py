@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import msgspec
@@ -29,7 +29,8 @@ from pgqueuer.domain.errors import RetryRequested
 from pgqueuer.domain.models import Job
 from pgqueuer.domain.settings import DBSettings
 
-from invitree.kit.db import OUTAGES, PINNED
+from invitree.kit.connections import connect
+from invitree.kit.db import OUTAGES
 from invitree.kit.jobs import WORKER, GiveUp, TryAgain
 
 Do = Callable[[bytes, int], Awaitable[None]]
@@ -155,11 +156,12 @@ class _Desk:
         """Do jobs until told to stop. Raises what PgQueuer and asyncpg raise when the database is lost."""
         pool = await asyncpg.create_pool(
             url,
+            connect=cast(Any, connect),
             min_size=0,
             max_size=4,  # one listens
             timeout=_STATEMENT_S,
             command_timeout=_STATEMENT_S,
-            server_settings={**PINNED, "application_name": WORKER},
+            server_settings={"application_name": WORKER},
         )
         try:
             # The names that the migration and `kit.jobs` use, and not those of variables such as CHANNEL or FUNCTION,

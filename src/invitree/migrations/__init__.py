@@ -3,13 +3,10 @@
 HEAD stands here so that a warm start can compare it with the database without loading Alembic; a test keeps it true.
 """
 
-from invitree.kit.db import PINNED
-
 HEAD = "0010"
 LOCK = 0x696E7669  # "invi"
 """The advisory lock of whoever changes the schema; any number that no one else on this database takes."""
 SESSION = {
-    **PINNED,
     "application_name": "invitree migration",
     # Whoever comes after it waits too, and a request no longer than 2 s. After one, PostgreSQL looks for deadlocks, and
     # would end one of the requests.

@@ -8,6 +8,7 @@ from alembic import context
 from sqlalchemy import Connection, pool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from invitree.kit.connections import connect
 from invitree.migrations import LOCK, SESSION, upgrade
 
 _TICK_S = 0.2
@@ -34,10 +35,11 @@ def _await_turn(connection: Connection) -> None:
 
 
 async def _main(url: str) -> None:
-    async def connect() -> "asyncpg.Connection[asyncpg.Record]":
-        return await asyncpg.connect(url, timeout=5, server_settings=SESSION)
+    async def creator() -> "asyncpg.Connection[asyncpg.Record]":
+        connection: asyncpg.Connection[asyncpg.Record] = await connect(url, timeout=5, server_settings=SESSION)
+        return connection
 
-    engine = create_async_engine("postgresql+asyncpg://", poolclass=pool.NullPool, async_creator=connect)
+    engine = create_async_engine("postgresql+asyncpg://", poolclass=pool.NullPool, async_creator=creator)
     async with engine.connect() as opened:
         await opened.run_sync(_migrate)
     await engine.dispose()

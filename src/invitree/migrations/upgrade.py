@@ -7,6 +7,7 @@ from pathlib import Path
 
 import asyncpg
 
+from invitree.kit.connections import connect
 from invitree.kit.db import Queryable
 from invitree.migrations import HEAD
 
@@ -74,7 +75,7 @@ def _upgrade(url: str, *, to: str) -> None:
 
 
 async def _longest_user(url: str) -> str:
-    connection = await asyncpg.connect(url, timeout=5)
+    connection = await connect(url, timeout=5)
     try:
         found = await connection.fetchrow(
             """

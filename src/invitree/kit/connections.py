@@ -1,0 +1,267 @@
+"""Connections to the database at an address, made of what the address says and of nothing else.
+
+asyncpg by itself looks around in the environment and the home folder, and takes any parameter that it does not know for
+a setting of the server.
+"""
+
+import random
+import re
+import socket
+import ssl
+import stat
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from invitree.base.addresses import Address, for_libpq, is_socket, notes, parse_address
+
+_PINNED = {
+    # A promise such as "one of two registrations wins" is proved for this isolation, and others fail where it waits.
+    "default_transaction_isolation": "read committed",
+    "default_transaction_deferrable": "off",
+    "idle_session_timeout": "0",
+    "timezone": "UTC",
+}
+"""What every connection asks for, since the address, the database or its role may have another default."""
+
+# Whether to try with TLS, first and second.
+_WAYS = {"disable": (False,), "allow": (False, True), "prefer": (True, False)}
+_DEFAULTS = {"sslrootcert": "root.crt", "sslcrl": "root.crl", "sslcert": "postgresql.crt", "sslkey": "postgresql.key"}
+_SYSTEM_ROOTS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+_KEEPALIVES = {
+    "keepalives_idle": "TCP_KEEPIDLE",
+    "keepalives_interval": "TCP_KEEPINTVL",
+    "keepalives_count": "TCP_KEEPCNT",
+    "tcp_user_timeout": "TCP_USER_TIMEOUT",
+}
+_ELSEWHERE = (OSError, asyncpg.CannotConnectNowError, asyncpg.TargetServerAttributeNotMatched)
+_OTHERWISE = (ConnectionError, ssl.SSLError, asyncpg.InvalidAuthorizationSpecificationError)
+
+
+async def connect(url: str, *, timeout: float, server_settings: Mapping[str, str] = {}, **how: Any) -> Any:  # noqa: ASYNC109
+    """Return an asyncpg connection to the first place of an address that is reached and has what is asked for.
+
+    `timeout` is for each place, unless the address has another; `server_settings` count more than those of the address.
+    Raises AddressError, and what asyncpg raises.
+    """
+    address = parse_address(url)
+    how |= {
+        "timeout": max(float(address.parameters.get("connect_timeout", 0)), 0) or timeout,
+        "user": address.user,
+        "database": address.dbname,
+        "password": password_for(address) or "",  # for None asyncpg would look around
+        "direct_tls": address.parameters.get("sslnegotiation") == "direct",
+        "server_settings": {**address.server_settings, **_PINNED, **server_settings},
+        "krbsrvname": "postgres",
+        "gsslib": "gssapi",
+    }
+    failure: Exception = ConnectionError("there is no such server")
+    for wanted in _wanted(address):
+        for host, port in _in_turn(address):
+            ways = (False,) if is_socket(host) else _WAYS.get(address.sslmode, (True,))
+            contexts = [_context(url, _stamps(address)) if tls else False for tls in ways]
+            try:
+                connection = await _reach(contexts, host=host, port=port, target_session_attrs=wanted, **how)
+            except _ELSEWHERE as error:
+                failure = error
+            else:
+                _keep_alive(connection, address.parameters)
+                return connection
+    raise _in_our_words(failure) from None
+
+
+async def _reach(contexts: Sequence[ssl.SSLContext | bool], **how: Any) -> Any:
+    try:
+        return await asyncpg.connect(ssl=contexts[0], **how)
+    except _OTHERWISE as error:
+        in_vain = isinstance(error, ConnectionRefusedError | asyncpg.InvalidPasswordError)
+        if len(contexts) == 1 or in_vain:
+            raise
+    return await asyncpg.connect(ssl=contexts[1], **how)
+
+
+def _wanted(address: Address) -> tuple[str, ...]:
+    wanted = address.parameters.get("target_session_attrs", "any")
+    return ("standby", "any") if wanted == "prefer-standby" else (wanted,)
+
+
+def _in_turn(address: Address) -> Sequence[tuple[str, int]]:
+    if address.parameters.get("load_balance_hosts") == "random":
+        return random.sample(address.places, len(address.places))
+    return address.places
+
+
+def _in_our_words(failure: Exception) -> Exception:
+    """Return an error without the host in it."""
+    if isinstance(failure, ssl.SSLCertVerificationError):
+        reason = failure.verify_message.partition(",")[0]
+        return ConnectionError(f"the server's certificate is refused: {reason}")
+    if isinstance(failure, ConnectionError) and "rejected SSL upgrade" in str(failure):
+        return ConnectionError("the server has no TLS, which sslmode asks for")
+    return failure
+
+
+def _keep_alive(connection: Any, parameters: Mapping[str, str]) -> None:
+    """Have the system notice a peer that is gone, as libpq does."""
+    own = connection._transport.get_extra_info("socket")  # noqa: SLF001
+    if own.family == socket.AF_UNIX:
+        return
+    own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(parameters.get("keepalives", 1)))
+    for name, option in _KEEPALIVES.items():
+        if (value := int(parameters.get(name, 0))) and hasattr(socket, option):
+            own.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+@cache
+def tell_ignored(url: str) -> None:
+    """Say, once in a process, what of an address is ignored."""
+    for note in notes(url):
+        print(f"invitree: {note}", file=sys.stderr, flush=True)
+
+
+def is_encrypted(connection: Any) -> bool:
+    """Return whether a connection is over TLS."""
+    return connection._transport.get_extra_info("ssl_object") is not None  # noqa: SLF001
+
+
+def parameters_of(address: Address) -> dict[str, str]:
+    """Return an address as libpq takes it in an empty home folder, without the password."""
+    found = for_libpq(address)
+    found.pop("passfile", None)
+    if is_socket(address.places[0][0]) or address.sslmode in ("disable", "allow", "prefer"):
+        names: tuple[str, ...] = ("sslcert", "sslkey")
+    else:
+        names = tuple(_DEFAULTS)
+    found |= {name: file for name in names if (file := _file(address, name))}
+    if address.parameters.get("sslcertmode") == "disable":
+        found = {name: value for name, value in found.items() if name not in ("sslcert", "sslkey")}
+    if found.get("sslrootcert") == "system":  # which libpq knows since PostgreSQL 16
+        found["sslrootcert"] = next((file for file in _SYSTEM_ROOTS if _stamp(Path(file))), "system")
+    return found
+
+
+def password_for(address: Address) -> str | None:
+    """Return the password of an address, which may be in a file for passwords."""
+    if address.password is not None:
+        return address.password
+    given = address.parameters.get("passfile")
+    path = Path(given) if given else _home() / ".pgpass"
+    try:
+        is_private = not path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+        lines = path.read_text(encoding="utf-8").splitlines() if is_private else []
+    except (OSError, UnicodeError) as error:
+        if given:
+            raise ConnectionError(f"passfile cannot be used: {_reason(error)}") from None
+        return None
+    if given and not is_private:
+        raise ConnectionError("passfile cannot be used: others may read it, chmod 600 it")
+    for place in address.places:
+        for line in lines:
+            if not line.startswith("#") and (found := _password_in(line, address, *place)) is not None:
+                return found
+    return None
+
+
+def _password_in(line: str, address: Address, host: str, port: int) -> str | None:
+    fields = [re.sub(r"\\(.)", r"\1", field) for field in re.findall(r"(?:^|:)((?:\\.|[^:\\])*)", line)]
+    if len(fields) < 5:
+        return None
+    hosts = (host, "localhost") if is_socket(host) else (host,)
+    fits = fields[0] in ("*", *hosts) and all(
+        field in ("*", own) for field, own in zip(fields[1:4], (str(port), address.dbname, address.user), strict=True)
+    )
+    return ":".join(fields[4:]) if fits else None
+
+
+def _file(address: Address, name: str) -> str:
+    """Return the file of a parameter, given or libpq's own; a home folder that cannot be entered has none."""
+    default = _home() / ".postgresql" / _DEFAULTS[name]
+    return address.parameters.get(name) or (str(default) if _stamp(default) else "")
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path("/nonexistent")
+
+
+def _stamp(path: Path) -> int:
+    """Return when a file was written, 0 for none."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _stamps(address: Address) -> tuple[object, ...]:
+    """Return what changes when a certificate is renewed."""
+    files = [_file(address, name) for name in _DEFAULTS]
+    return tuple((file, _stamp(Path(file))) for file in files if file)
+
+
+@lru_cache(maxsize=4)
+def _context(url: str, _stamps: tuple[object, ...]) -> ssl.SSLContext:
+    address = parse_address(url)
+    parameters = address.parameters
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if address.is_tls_required:
+        _trust(context, address)
+    if parameters.get("sslcertmode") != "disable" and (certificate := _file(address, "sslcert")):
+        with _naming("sslcert"):
+            context.load_cert_chain(certificate, _file(address, "sslkey") or None, password=lambda: "")
+    context.minimum_version = _version(parameters.get("ssl_min_protocol_version", "TLSv1.2"))
+    if newest := parameters.get("ssl_max_protocol_version"):
+        context.maximum_version = _version(newest)
+    context.set_alpn_protocols(["postgresql"])
+    return context
+
+
+def _trust(context: ssl.SSLContext, address: Address) -> None:
+    """Have the server's certificate verified, where there is something to verify it with."""
+    roots = _file(address, "sslrootcert")
+    if not roots and address.sslmode == "require":
+        return
+    if not roots:
+        raise ConnectionError(
+            f"sslmode={address.sslmode} needs the certificate of the server's authority: sslrootcert=FILE, or "
+            "sslrootcert=system for a public one"
+        )
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.check_hostname = address.sslmode == "verify-full"
+    if roots == "system":
+        context.load_default_certs()
+    else:
+        with _naming("sslrootcert"):
+            context.load_verify_locations(cafile=roots)
+    revoked, folder = _file(address, "sslcrl"), address.parameters.get("sslcrldir")
+    if revoked or folder:
+        with _naming("sslcrl" if revoked else "sslcrldir"):
+            context.load_verify_locations(cafile=revoked or None, capath=folder)
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Say which parameter's file cannot be used."""
+    try:
+        yield
+    except OSError as error:
+        raise ConnectionError(f"{name} cannot be used: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLError):
+        return "it is not a certificate with its key, in PEM"
+    return getattr(error, "strerror", None) or "it is not UTF-8 text"
+
+
+def _version(name: str) -> ssl.TLSVersion:
+    return ssl.TLSVersion[name.replace(".", "_")]
