@@ -6,7 +6,7 @@ from itertools import islice
 import asyncpg
 from msgspec import Struct, structs
 
-from invitree.base.tokens import seal
+from invitree.base.tokens import format_token
 from invitree.codes.rules import ALPHABET
 from invitree.kit.clock import Clock
 from invitree.kit.keys import Keyring
@@ -59,7 +59,7 @@ def code_of(number: int) -> str:
 
 def token_of(number: int) -> str:
     """Return the session token of a caller."""
-    return seal(program_id=_PROGRAM, secret=f"{number:043d}")
+    return format_token(program_id=_PROGRAM, secret=f"{number:043d}")
 
 
 def access_token_of(number: int, keys: Keyring) -> str:

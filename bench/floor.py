@@ -20,7 +20,7 @@ from invitree.codes.actions import TOPIC, CodeChanged, candidates
 from invitree.codes.api import CheckOut, CodeOut
 from invitree.codes.rules import last_day_of
 from invitree.codes.store import Code
-from invitree.events.store import Author, Kind, insert_event
+from invitree.events.store import Actor, Kind, insert_event
 from invitree.kit.clock import Clock
 from invitree.kit.paging import LARGEST_ID
 from invitree.referrals import store as referrals
@@ -56,12 +56,12 @@ async def _live(_db: Any, _scope: Any) -> tuple[int, Any]:
 
 
 async def _look_up(db: Any, _scope: Any, email: str) -> tuple[int, Any]:
-    code = await codes.find_open_code(db, program_id=_PROGRAM, email_key=email)
+    code = await codes.find_active_code(db, program_id=_PROGRAM, email_key=email)
     return (200, _shown(code)) if code else (404, None)
 
 
 async def _check(db: Any, _scope: Any, code: str) -> tuple[int, Any]:
-    found = await codes.find_open_code_by_text(db, program_id=_PROGRAM, code=code)
+    found = await codes.find_active_code_by_text(db, program_id=_PROGRAM, code=code)
     return 200, CheckOut(valid=True, expires_at=found.code.expires_at) if found else CheckOut(valid=False)
 
 
@@ -92,7 +92,7 @@ async def _delete(db: Any, _scope: Any, user: str) -> tuple[int, Any]:
 
 
 async def _tell(tx: Any, user_id: int, owner: codes.Owner | None, code: Code | None) -> None:
-    by = Author(actor="self", actor_id=user_id)
+    by = Actor(actor="self", actor_id=user_id)
     kind: Kind = "code.created" if code else "code.deleted"
     at = await insert_event(tx, program_id=_PROGRAM, kind=kind, user_id=user_id, by=by)
     news = _encode(CodeChanged(_PROGRAM, owner.email_key if owner else "", code, at)).decode()

@@ -11,14 +11,14 @@ import httpx
 from invitree.base.emails import parse_email
 from invitree.closure.actions import deactivate_account, delete_account
 from invitree.events.store import OPERATOR
-from invitree.kit.origin import Origin
-from invitree.kit.resources import Resources
+from invitree.kit.origin import ClientInfo
+from invitree.kit.resources import AppContext
 from invitree.programs.store import Program, find_program_by_slug
-from invitree.sessions.actions import Pair, open_jwt_session, open_token_session
-from invitree.users.actions import Applicant, add_user
+from invitree.sessions.actions import TokenPair, open_jwt_session, open_token_session
+from invitree.users.actions import NewUser, add_user
 
 PASSWORD = "correct horse battery staple"
-NOWHERE = Origin()
+NOWHERE = ClientInfo()
 _numbers = itertools.count(1)
 _ALWAYS = {"type", "title", "status", "code", "detail", "error"}
 _USUAL = _ALWAYS | {"trace_id", "messages"}
@@ -53,12 +53,12 @@ def refused(answer: httpx.Response, status: int, code: str, **fields: list[str])
     return body
 
 
-def applicant() -> Applicant:
+def applicant() -> NewUser:
     """Return somebody new, with a password nobody will use: hashing 64 of them would take longer than the race."""
     name = f"applicant{next(_numbers)}"
     address = parse_email(f"{name}@example.com")
     assert address is not None
-    return Applicant(email=address, username=name, password_hash="!")
+    return NewUser(email=address, username=name, password_hash="!")
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Person:
 class Cast:
     """Makes people, each new, so that tests do not meet each other's."""
 
-    def __init__(self, client: httpx.AsyncClient, here: Resources) -> None:
+    def __init__(self, client: httpx.AsyncClient, here: AppContext) -> None:
         self._client, self.here = client, here
         self._hash = ""
 
@@ -136,7 +136,7 @@ class Cast:
         answer = await self._client.delete("/api/referral_codes/delete/", headers=person.headers)
         assert answer.status_code == 204, answer.text
 
-    async def pair(self, person: Person) -> Pair:
+    async def pair(self, person: Person) -> TokenPair:
         """Return the tokens of a new session that lives by refresh tokens."""
         pair = await open_jwt_session(
             self.here.db, self.here, program_id=person.program_id, user_id=person.id, origin=NOWHERE
@@ -180,7 +180,7 @@ class Cast:
         self._hash = self._hash or await self.here.hasher.hash(PASSWORD)
         address = parse_email(email)
         assert address is not None
-        applicant = Applicant(email=address, username=name, password_hash=self._hash)
+        applicant = NewUser(email=address, username=name, password_hash=self._hash)
         user = await add_user(self.here.db, program_id=program_id, applicant=applicant, by=OPERATOR, is_staff=staff)
         return user.id
 

@@ -13,7 +13,7 @@ from invitree.app import create_app, front, open_resources
 from invitree.base.settings import Settings
 from invitree.kit.edge import Edge
 from invitree.kit.embedded import embedded_postgres
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from invitree.migrations.upgrade import upgrade
 from tests.cast import Cast
 from tests.databases import broken_invariants, database
@@ -72,13 +72,13 @@ def settings(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Set
 
 
 @pytest.fixture(scope="module")
-async def here(settings: Settings) -> AsyncIterator[Resources]:
+async def here(settings: Settings) -> AsyncIterator[AppContext]:
     """What the process has open."""
     async with open_resources(settings) as opened:
         yield opened
 
 
-def client_for(here: Resources) -> httpx.AsyncClient:
+def client_for(here: AppContext) -> httpx.AsyncClient:
     """Return a client of the application with this open, in this process but through its whole ASGI surface."""
     app = create_app(here.settings)
     app.state["resources"] = here
@@ -87,14 +87,14 @@ def client_for(here: Resources) -> httpx.AsyncClient:
 
 
 @pytest.fixture(scope="module")
-async def client(here: Resources) -> AsyncIterator[httpx.AsyncClient]:
+async def client(here: AppContext) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the application."""
     async with client_for(here) as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
-async def long_way(here: Resources) -> AsyncIterator[httpx.AsyncClient]:
+async def long_way(here: AppContext) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the application without the short way."""
     app = create_app(here.settings)
     app.state["resources"] = here
@@ -104,12 +104,12 @@ async def long_way(here: Resources) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture(scope="module")
-def postbox(here: Resources) -> Postbox:
+def postbox(here: AppContext) -> Postbox:
     """The mail of a module's tests."""
     return Postbox(here)
 
 
 @pytest.fixture(scope="module")
-def cast(client: httpx.AsyncClient, here: Resources) -> Cast:
+def cast(client: httpx.AsyncClient, here: AppContext) -> Cast:
     """The people of a module's tests."""
     return Cast(client, here)

@@ -6,7 +6,7 @@ from email.message import EmailMessage
 from pathlib import Path
 from typing import NamedTuple
 
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from invitree.mails.jobs import send_mail
 
 
@@ -26,7 +26,7 @@ class Link(NamedTuple):
 class Postbox:
     """Everybody's mail. `here` must have a data folder of its own."""
 
-    def __init__(self, here: Resources) -> None:
+    def __init__(self, here: AppContext) -> None:
         self._here = here
 
     async def collect(self) -> list[EmailMessage]:

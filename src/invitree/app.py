@@ -21,7 +21,7 @@ from invitree.codes import api as codes_api
 from invitree.credentials import actions as credentials
 from invitree.credentials import api as credentials_api
 from invitree.credentials import pages as account_pages
-from invitree.express import Express
+from invitree.express import FastPath
 from invitree.home import api as home_api
 from invitree.home import pages as home_pages
 from invitree.kit.apidocs import docs_handlers
@@ -31,15 +31,15 @@ from invitree.kit.clock import Clock
 from invitree.kit.cors import Origins
 from invitree.kit.db import Database
 from invitree.kit.edge import Edge
-from invitree.kit.hidden import hidden
+from invitree.kit.hidden import block_import
 from invitree.kit.keys import Keyring
-from invitree.kit.listen import Hear, Listener
+from invitree.kit.listen import Handler, Listener
 from invitree.kit.log import configure_logging
 from invitree.kit.metrics import reserve_space
 from invitree.kit.passwords import Hasher
-from invitree.kit.resources import Resources
-from invitree.kit.tally import Tally
-from invitree.kit.throttle import Throttle
+from invitree.kit.resources import AppContext
+from invitree.kit.tally import LocalRateLimiter
+from invitree.kit.throttle import RateLimiter
 from invitree.kit.web import BODY_LIMIT_BYTES, EXCEPTION_HANDLERS, answer_options
 from invitree.manual import MANUAL
 from invitree.programs import actions as programs
@@ -68,14 +68,14 @@ def serve() -> ASGIApp:
 def front(app: Litestar, *, access_log: bool) -> ASGIApp:
     """Return the application behind what every request passes first."""
     return Edge(
-        Express(app),
+        FastPath(app),
         access_log=access_log,
         is_full=lambda in_hand: _is_full(app.state["resources"], in_hand),
         origins=lambda: app.state["resources"].origins.known,
     )
 
 
-def _is_full(here: Resources, in_hand: int) -> bool:
+def _is_full(here: AppContext, in_hand: int) -> bool:
     # What waits for the hash of a password must not keep out what does not.
     return in_hand >= _QUEUE_A_CONNECTION * here.settings.pool_size + here.hasher.most or here.db.is_overdue()
 
@@ -97,7 +97,7 @@ def create_app(settings: Settings) -> Litestar:
         Router("/api/users", route_handlers=referrals_api.HANDLERS),
     ]
     # Litestar loads a plugin for pydantic where it finds it: half a second, 20 MB. PgQueuer brings it, for the worker.
-    with hidden("pydantic"):
+    with block_import("pydantic"):
         return Litestar(
             route_handlers=[
                 *routes,
@@ -133,7 +133,7 @@ async def _opened(app: Litestar, *, settings: Settings) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
+async def open_resources(settings: Settings) -> AsyncIterator[AppContext]:
     """Open what a process needs to serve or to do jobs, and close it in reverse order."""
     caches: dict[str, Cache[Any, Any]] = {
         codes.TOPIC: Cache(most=settings.cache_size),
@@ -142,10 +142,10 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         sessions.TOPIC: Cache(most=10_000),
     }
     forgets = {
-        codes.TOPIC: partial(codes.forget, caches[codes.TOPIC]),
-        credentials.TOPIC: partial(codes.forget_address, caches[codes.TOPIC]),
-        programs.TOPIC: partial(programs.forget, caches[programs.TOPIC]),
-        sessions.TOPIC: partial(sessions.forget, caches[sessions.TOPIC]),
+        codes.TOPIC: partial(codes.invalidate, caches[codes.TOPIC]),
+        credentials.TOPIC: partial(codes.invalidate_address, caches[codes.TOPIC]),
+        programs.TOPIC: partial(programs.invalidate, caches[programs.TOPIC]),
+        sessions.TOPIC: partial(sessions.invalidate, caches[sessions.TOPIC]),
     }
     db, keys = Database.at(settings.database_url, size=settings.pool_size), Keyring(settings.secret_keys)
     origins = Origins(settings.origins, read=partial(list_origins, db))
@@ -154,19 +154,19 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         forgets[programs.TOPIC](news)
         origins.look_again()
 
-    hears: dict[str, Hear] = {
+    hears: dict[str, Handler] = {
         **forgets,
-        codes.TOPIC: partial(codes.heard, caches[codes.TOPIC]),
+        codes.TOPIC: partial(codes.apply_notification, caches[codes.TOPIC]),
         programs.TOPIC: heard_of_programs,
     }
-    here = Resources(
+    here = AppContext(
         settings=settings,
         db=db,
         clock=Clock(),
         keys=keys,
         hasher=Hasher(threads=max(1, len(usable_cores()) // settings.workers)),
-        throttle=Throttle(db, keys, on=settings.throttle == "on"),
-        tally=Tally(db, keys, on=settings.throttle == "on"),
+        throttle=RateLimiter(db, keys, on=settings.throttle == "on"),
+        tally=LocalRateLimiter(db, keys, on=settings.throttle == "on"),
         caches=caches,
         origins=origins,
     )

@@ -24,7 +24,7 @@ from msgspec import Struct
 from invitree.invariants import INVARIANTS
 from invitree.kit.archives import count_rows, plain, renamed
 from invitree.kit.connections import connect, is_encrypted
-from invitree.kit.pgtools import bundled_programs, client_programs, major_of, reaching, telling_line
+from invitree.kit.pgtools import bundled_programs, client_programs, error_line, major_of, reaching
 from invitree.migrations import HEAD, LOCK
 from invitree.migrations.upgrade import revision
 
@@ -298,7 +298,7 @@ def _demand(process: Any, said: bytes) -> None:
     program = Path(process.args[0]).name
     if process.returncode < 0:
         raise BackupError(f"{program} was ended by the signal {signal.Signals(-process.returncode).name}")
-    complaint = telling_line(said)
+    complaint = error_line(said)
     if "lock timeout" in complaint:
         raise BackupError(_IN_USE)
     raise BackupError(complaint if program == "psql" else f"{program}: {complaint}")

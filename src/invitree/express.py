@@ -17,12 +17,12 @@ from msgspec.json import encode
 
 from invitree.base.problems import TooManyRequests
 from invitree.codes.api import check_code, check_code_at_once, code_by_email, code_by_email_at_once
-from invitree.kit.resources import Resources
-from invitree.kit.web import refusal
-from invitree.programs.actions import remembered_program
+from invitree.kit.resources import AppContext
+from invitree.kit.web import problem_response
+from invitree.programs.actions import cached_program
 from invitree.programs.rules import host_of
 from invitree.referrals.api import list_referrals
-from invitree.sessions.actions import remembered_caller
+from invitree.sessions.actions import cached_caller
 from invitree.sessions.store import Caller
 from invitree.users.api import get_me, me_at_once
 
@@ -30,11 +30,11 @@ _HOST = re.compile(r"[a-z0-9.-]*(?::[0-9]{1,5})?")
 _ID = re.compile(r"[1-9][0-9]{0,14}")
 _PAGE = re.compile(r"(?:limit=(?P<limit>[1-9][0-9]?|100))?(?:(?:^|&)after=(?P<after>[1-9][0-9]{0,14}))?")
 
-AtOnce = Callable[[Resources, Any, Caller | None, str, str], bytes | None]
+AtOnce = Callable[[AppContext, Any, Caller | None, str, str], bytes | None]
 """Answers an ASGI request from memory, of whoever asks and this host, for what the path names; None where it cannot."""
 
 
-class Way(Struct, frozen=True, kw_only=True):
+class FastRoute(Struct, frozen=True, kw_only=True):
     """A short way to a route. `arguments` are what the framework would take from the path's end and the query."""
 
     route: str
@@ -48,17 +48,17 @@ class Way(Struct, frozen=True, kw_only=True):
         return self.route.partition("{")[0]
 
 
-def _code_by_email(here: Resources, scope: Any, caller: Caller | None, _host: str, email: str) -> bytes | None:
-    program = remembered_program(here, caller.program_id) if caller else None
+def _code_by_email(here: AppContext, scope: Any, caller: Caller | None, _host: str, email: str) -> bytes | None:
+    program = cached_program(here, caller.program_id) if caller else None
     return code_by_email_at_once(here, scope, caller, program, email) if caller and program else None
 
 
-def _check_code(here: Resources, scope: Any, caller: Caller | None, host: str, code: str) -> bytes | None:
-    program = remembered_program(here, caller.program_id if caller else ("host", host_of(host)))
+def _check_code(here: AppContext, scope: Any, caller: Caller | None, host: str, code: str) -> bytes | None:
+    program = cached_program(here, caller.program_id if caller else ("host", host_of(host)))
     return check_code_at_once(here, scope, program, code) if program else None
 
 
-def _me(_here: Resources, _scope: Any, caller: Caller | None, _host: str, named: str) -> bytes | None:
+def _me(_here: AppContext, _scope: Any, caller: Caller | None, _host: str, named: str) -> bytes | None:
     return me_at_once(caller) if caller and not named else None
 
 
@@ -69,30 +69,30 @@ def _page(named: str, query: str) -> dict[str, Any] | None:
     return {"referrer_id": int(named), **{name: int(value) for name, value in page.groupdict().items() if value}}
 
 
-WAYS = (
-    Way(
+FAST_ROUTES = (
+    FastRoute(
         route="/api/referral_codes/get/{email:path}",
         handler=code_by_email,
         arguments=lambda email, _: {"email": email} if email else None,
         at_once=_code_by_email,
     ),
-    Way(
+    FastRoute(
         route="/api/referral_codes/check/{code:str}",
         handler=check_code,
         arguments=lambda code, _: {"code": code} if code and "/" not in code else None,
         at_once=_check_code,
     ),
-    Way(route="/api/users/{referrer_id:int}", handler=list_referrals, arguments=_page),
-    Way(route="/auth/users/me", handler=get_me, arguments=lambda named, _: None if named else {}, at_once=_me),
+    FastRoute(route="/api/users/{referrer_id:int}", handler=list_referrals, arguments=_page),
+    FastRoute(route="/auth/users/me", handler=get_me, arguments=lambda named, _: None if named else {}, at_once=_me),
 )
 
 
-class Express:
+class FastPath:
     """Wraps the application."""
 
     def __init__(self, app: Litestar) -> None:
         self._app = app
-        self._ways = [(way.prefix, way) for way in WAYS]
+        self._ways = [(way.prefix, way) for way in FAST_ROUTES]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -103,7 +103,7 @@ class Express:
             await self._app(scope, receive, send)
             return
         (authorization, host), named = headers, request["path"][len(way.prefix) :].rstrip("/")
-        caller = remembered_caller(self._app.state["resources"], authorization) if authorization else None
+        caller = cached_caller(self._app.state["resources"], authorization) if authorization else None
         body = self._answer(way, request, caller, host, named) if caller or not authorization else None
         if body is not None:
             request["path_template"] = way.route
@@ -113,21 +113,21 @@ class Express:
         else:
             await self._app(scope, receive, send)
 
-    def _find(self, request: Any) -> Way | None:
+    def _find(self, request: Any) -> FastRoute | None:
         path = request["path"]
         for prefix, way in self._ways:
             if path.startswith(prefix):
                 return way
         return None
 
-    def _answer(self, way: Way, scope: Any, caller: Caller | None, host: str, named: str) -> bytes | None:
+    def _answer(self, way: FastRoute, scope: Any, caller: Caller | None, host: str, named: str) -> bytes | None:
         try:
             return way.at_once(self._app.state["resources"], scope, caller, host, named)
         except TooManyRequests:
             return None  # the route will say so
 
     async def _ask(
-        self, way: Way, caller: Caller | None, arguments: dict[str, Any], scope: Any, receive: Receive, send: Send
+        self, way: FastRoute, caller: Caller | None, arguments: dict[str, Any], scope: Any, receive: Receive, send: Send
     ) -> None:
         scope["path_template"], scope["litestar_app"], scope["user"] = way.route, self._app, caller
         request: Request[Any, Any, Any] = Request(scope, receive, send)
@@ -137,7 +137,7 @@ class Express:
                     await guard(request, way.handler)  # type: ignore[misc]
             answer = await way.handler.fn(request, **arguments)
         except Exception as error:
-            await refusal(request, error).to_asgi_response(None, request)(scope, receive, send)
+            await problem_response(request, error).to_asgi_response(None, request)(scope, receive, send)
             return
         if isinstance(answer, Response):
             headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.headers.items()]

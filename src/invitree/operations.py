@@ -19,7 +19,7 @@ from invitree.invariants import last_checks
 from invitree.kit.db import OUTAGES, Database
 from invitree.kit.dbcheck import find_fault
 from invitree.kit.jobs import backlog, has_worker
-from invitree.kit.resources import resources
+from invitree.kit.resources import app_context
 from invitree.kit.trouble import Trouble
 from invitree.kit.web import answers
 from invitree.mails.actions import JOB
@@ -62,7 +62,7 @@ async def readyz(request: Request[Any, Any, Any]) -> ReadyOut:
     A missing worker is told and does not make it 503: it is missed by all instances alike, and taking them out of a
     load balancer would only end what works.
     """
-    db = resources(request).db
+    db = app_context(request).db
     try:
         fault = await find_fault(db)
         found = await revision(db)
@@ -83,11 +83,11 @@ async def readyz(request: Request[Any, Any, Any]) -> ReadyOut:
 @get("/metrics", include_in_schema=False)
 async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Return the metrics of all processes to whoever has `INVITREE_METRICS_TOKEN`; without that setting, a 404."""
-    token = resources(request).settings.metrics_token
+    token = app_context(request).settings.metrics_token
     given = request.headers.get("authorization", "")
     if not token or not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
         raise NotFound
-    db = resources(request).db
+    db = app_context(request).db
     content = _of_processes() + await _of_database(db) + await _of_mail(db)
     return Response(content, headers={"Content-Type": CONTENT_TYPE_LATEST}, media_type=MediaType.TEXT)
 

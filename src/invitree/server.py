@@ -26,7 +26,7 @@ from invitree.base.settings import Settings, SettingsError, check_settings
 from invitree.kit.connections import connect, tell_ignored
 from invitree.kit.dbcheck import check_reachable, check_usable
 from invitree.kit.embedded import EmbeddedError, cluster_identity, embedded_postgres, is_running
-from invitree.kit.hidden import hidden, put_off
+from invitree.kit.hidden import block_import, lazy_import
 from invitree.kit.metrics import reserve_space
 from invitree.kit.processes import Keeper, allow_files, endings, ignore_endings, is_told_to_end
 from invitree.migrations import HEAD
@@ -201,8 +201,8 @@ def _load() -> None:
     try:
         # structlog loads rich where it finds it, a fifth of the time, for tracebacks that are not printed with it here;
         # Litestar loads a writer of YAML, Granian a reader of .env files.
-        put_off("yaml")
-        with hidden("rich"), hidden("dotenv"):
+        lazy_import("yaml")
+        with block_import("rich"), block_import("dotenv"):
             import granian.server  # noqa: F401
 
             from invitree import app  # noqa: F401

@@ -15,20 +15,20 @@ from invitree.base.settings import Settings
 from invitree.idempotency.store import delete_old_answers
 from invitree.invariants import watch
 from invitree.kit.db import OUTAGES, Database
-from invitree.kit.jobs import cap_future_times, delete_given_up_jobs, forget_old_news
+from invitree.kit.jobs import cap_future_times, delete_given_up_jobs, prune_job_log
 from invitree.kit.log import configure_logging
 from invitree.kit.partitions import keep_months
 from invitree.kit.processes import endings, ignore_endings, is_told_to_end
 from invitree.kit.queue import AT_ONCE, DELAYS_S, consume
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from invitree.mails import actions as mails
 from invitree.mails.jobs import send_mail
-from invitree.mails.store import delete_dead_tokens
+from invitree.mails.store import delete_expired_tokens
 from invitree.programs.store import list_program_ids
 from invitree.sessions.store import delete_ended_sessions
 
-Job = Callable[[Resources, bytes, int], Awaitable[None]]
-Chore = Callable[[Resources], Awaitable[None]]
+JobHandler = Callable[[AppContext, bytes, int], Awaitable[None]]
+PeriodicTask = Callable[[AppContext], Awaitable[None]]
 
 _KEPT_S = 7 * 86_400.0  # what PgQueuer notes of jobs
 _AT_ONCE = 5_000  # rows deleted by one statement, which has five seconds
@@ -36,10 +36,10 @@ _LONGEST_CHECK_S = 600.0
 _log = structlog.get_logger()
 
 
-async def forget_what_is_old(here: Resources) -> None:
+async def purge_old(here: AppContext) -> None:
     """Drop the events, and delete the jobs that were given up, which were kept for as long as is asked."""
     older_than = timedelta(days=here.settings.retention_days)
-    await forget_old_news(here.db, older_than_s=_KEPT_S)
+    await prune_job_log(here.db, older_than_s=_KEPT_S)
     if given_up := await delete_given_up_jobs(here.db, older_than=older_than):
         _log.info("jobs.forgotten", given_up=given_up)
     async with here.db.transaction() as tx:
@@ -47,22 +47,22 @@ async def forget_what_is_old(here: Resources) -> None:
             _log.info("events.forgotten", months=dropped)
 
 
-async def mend_times(here: Resources) -> None:
+async def fix_future_times(here: AppContext) -> None:
     """Let no job wait for the end of a time that a clock has left in the future."""
     await cap_future_times(here.db, longest_delay=timedelta(seconds=max(DELAYS_S)))
 
 
-async def forget_the_dead(here: Resources) -> None:
+async def purge_expired(here: AppContext) -> None:
     """Delete what can prove nothing and limits nothing any more, program by program."""
     for program_id in await list_program_ids(here.db):
         for delete in (delete_ended_sessions, delete_old_answers):
             while await delete(here.db, program_id=program_id, most=_AT_ONCE):
                 pass
-        await delete_dead_tokens(here.db, program_id=program_id)
+        await delete_expired_tokens(here.db, program_id=program_id)
         await here.throttle.forget(program_id)
 
 
-async def watch_invariants(here: Resources) -> None:
+async def watch_invariants(here: AppContext) -> None:
     """Check what must always hold, each by one query that may read whole tables."""
     db = Database.at(here.settings.database_url, size=1, statement_timeout_s=_LONGEST_CHECK_S)
     try:
@@ -71,13 +71,13 @@ async def watch_invariants(here: Resources) -> None:
         await db.close()
 
 
-JOBS: Mapping[str, Job] = {mails.JOB: send_mail}
+JOBS: Mapping[str, JobHandler] = {mails.JOB: send_mail}
 """By the name that `kit.jobs.enqueue` is given: what does the job, of its payload and its id."""
 
-CHORES: Sequence[tuple[float, Chore]] = [
-    (3600.0, forget_what_is_old),
-    (60.0, mend_times),
-    (600.0, forget_the_dead),
+PERIODIC_TASKS: Sequence[tuple[float, PeriodicTask]] = [
+    (3600.0, purge_old),
+    (60.0, fix_future_times),
+    (600.0, purge_expired),
     (3600.0, watch_invariants),
 ]
 """How often, in seconds, and what. With several workers, one at a time does it."""
@@ -113,10 +113,10 @@ async def _stop_when_orphaned(parent: int, stop: asyncio.Event) -> None:
 
 async def run(
     settings: Settings,
-    jobs: Mapping[str, Job],
+    jobs: Mapping[str, JobHandler],
     *,
     stop: asyncio.Event,
-    chores: Sequence[tuple[float, Chore]] = CHORES,
+    chores: Sequence[tuple[float, PeriodicTask]] = PERIODIC_TASKS,
     delays_s: Sequence[float] = DELAYS_S,
 ) -> None:
     """Do jobs and chores until `stop` is set; jobs under way then have ten seconds to end."""
@@ -131,12 +131,12 @@ async def run(
             await asyncio.gather(*under_way, return_exceptions=True)
 
 
-async def _repeat(here: Resources, every_s: float, chore: Chore) -> None:
+async def _repeat(here: AppContext, every_s: float, chore: PeriodicTask) -> None:
     while True:
         # Not all at the same moment, and soon after a start: a worker that is started anew every day does them too.
         await asyncio.sleep(min(every_s, 60.0) * random.uniform(0.5, 1.0))  # noqa: S311
         try:
-            await _do_alone(here, chore)
+            await _run_exclusively(here, chore)
         except (*OUTAGES, asyncpg.PostgresError) as error:
             _log.warning("chore.failed", what=chore.__name__, error=type(error).__name__)
         except Exception:
@@ -144,7 +144,7 @@ async def _repeat(here: Resources, every_s: float, chore: Chore) -> None:
         await asyncio.sleep(every_s)
 
 
-async def _do_alone(here: Resources, chore: Chore) -> None:
+async def _run_exclusively(here: AppContext, chore: PeriodicTask) -> None:
     """Do a chore unless another worker is just doing it."""
     async with here.db.transaction() as db:
         # It waits here while other connections work.

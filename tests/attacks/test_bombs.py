@@ -9,7 +9,7 @@ import httpx
 import psutil
 import pytest
 
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from tests.attacks.wire import request, send, statuses
 from tests.cast import Cast, Person, refused
 from tests.operations import BODIES, Operation, address, filled
@@ -143,7 +143,7 @@ def post(*headers: str, body: bytes) -> bytes:
     return request("POST /auth/users/", HOST, JSON, "Connection: close", *headers, body=body)
 
 
-async def test_a_length_that_lies_does_nothing(running: Service, here: Resources) -> None:
+async def test_a_length_that_lies_does_nothing(running: Service, here: AppContext) -> None:
     body = b'{"email":"liar@example.com","username":"liar","password":"correct horse battery staple"}'
     for length in (0, 1, len(body) - 1):
         assert statuses(send(running, post(f"Content-Length: {length}", body=body))) == [400]
@@ -154,7 +154,7 @@ async def test_a_length_that_lies_does_nothing(running: Service, here: Resources
     assert await here.db.fetchval("SELECT count(*) FROM users WHERE username = 'liar'") == 0
 
 
-async def test_a_client_that_stops_midway_does_nothing(running: Service, here: Resources) -> None:
+async def test_a_client_that_stops_midway_does_nothing(running: Service, here: AppContext) -> None:
     """The fixture looks whether the service took it for an error of its own."""
     body = b'{"email":"quitter@example.com","username":"quitter","password":"correct horse battery staple"}'
     for framing in (f"Content-Length: {len(body) + 1}", "Transfer-Encoding: chunked"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from invitree.programs.actions import set_policy
 from tests.attacks.wire import request, send, statuses
 from tests.cast import Cast
@@ -119,7 +119,7 @@ async def test_no_header_names_another_method(
 
 
 @pytest.mark.parametrize("order", [1, -1])
-async def test_two_hosts_mean_one_program(running: Service, cast: Cast, here: Resources, order: int) -> None:
+async def test_two_hosts_mean_one_program(running: Service, cast: Cast, here: AppContext, order: int) -> None:
     """Else a code could be tried in two at once: in the one that memory knows it in, and in the other."""
     hosts, codes = [f"ann{order}.example", f"eve{order}.example"], []
     for host in hosts:

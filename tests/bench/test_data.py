@@ -8,7 +8,7 @@ import pytest
 
 from bench import floor
 from bench.data import Sizes, code_of, email_of, fill, token_of
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from tests.cast import Cast
 from tests.databases import broken_invariants
 
@@ -16,7 +16,7 @@ SIZES = Sizes(people=30, referrals=200)
 
 
 @pytest.fixture(scope="module")
-async def filled(database_url: str, here: Resources) -> dict[str, int]:
+async def filled(database_url: str, here: AppContext) -> dict[str, int]:
     """How many rows each table got."""
     told: dict[str, int] = {}
 
@@ -29,7 +29,7 @@ async def filled(database_url: str, here: Resources) -> dict[str, int]:
 
 
 async def test_they_are_as_many_as_asked_and_keep_every_promise(
-    filled: dict[str, int], here: Resources, database_url: str
+    filled: dict[str, int], here: AppContext, database_url: str
 ) -> None:
     assert filled == {"users": 230, "codes": 30, "referrals": 200, "sessions": 230}
     counted = {table: await here.db.fetchval(f"SELECT count(*) FROM {table}") for table in filled}
@@ -44,7 +44,7 @@ async def test_the_next_user_gets_a_new_id(filled: dict[str, int], cast: Cast) -
 
 
 async def test_the_floor_gives_the_answers_of_the_service(
-    filled: dict[str, int], here: Resources, client: httpx.AsyncClient, bare: httpx.AsyncClient
+    filled: dict[str, int], here: AppContext, client: httpx.AsyncClient, bare: httpx.AsyncClient
 ) -> None:
     star = {"Authorization": f"Token {token_of(1)}"}
     lookup = await client.get(f"/api/referral_codes/get/{email_of(7)}/", headers=star)
@@ -62,7 +62,7 @@ async def test_the_floor_gives_the_answers_of_the_service(
 
 
 async def test_the_floor_creates_and_deletes_codes_as_the_service_does(
-    filled: dict[str, int], here: Resources, bare: httpx.AsyncClient
+    filled: dict[str, int], here: AppContext, bare: httpx.AsyncClient
 ) -> None:
     state = "SELECT count(*), count(revoked_at) FROM codes WHERE user_id = 100"
     assert (await bare.post("/code/100")).status_code == 201
@@ -74,7 +74,7 @@ async def test_the_floor_creates_and_deletes_codes_as_the_service_does(
 
 
 @pytest.fixture
-async def bare(here: Resources, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[httpx.AsyncClient]:
+async def bare(here: AppContext, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the floor."""
     monkeypatch.setenv("INVITREE_DATABASE_URL", here.settings.database_url)
 

@@ -6,7 +6,7 @@ import pytest
 from invitree.base.problems import NotFound
 from invitree.closure.actions import deactivate_account, delete_account, reactivate_account
 from invitree.events.store import OPERATOR
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from tests.cast import PASSWORD, Cast, Person, refused
 from tests.credentials.steps import (
     ANOTHER,
@@ -26,17 +26,17 @@ from tests.postbox import Postbox
 USERS = "/auth/users/"
 
 
-async def out(here: Resources, person: Person) -> bool:
+async def out(here: AppContext, person: Person) -> bool:
     return await deactivate_account(here.db, program_id=person.program_id, user_id=person.id, by=OPERATOR)
 
 
-async def back(here: Resources, person: Person) -> bool:
+async def back(here: AppContext, person: Person) -> bool:
     return await reactivate_account(here.db, program_id=person.program_id, user_id=person.id, by=OPERATOR)
 
 
 class TestDeactivate:
     async def test_sessions_links_code_and_password_are_dead_and_the_name_stays(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
     ) -> None:
         alice, bob = await cast.member(), await cast.member()
         pair, code = await cast.pair(alice), await cast.code(alice)
@@ -60,7 +60,7 @@ class TestDeactivate:
         assert ("account.deactivated", "operator", None) in await events_of(here, alice.id)
 
     async def test_no_letter_lets_a_deactivated_user_in(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
     ) -> None:
         alice = await cast.member()
         done(await client.post(at("reset_password"), json={"email": alice.email}))  # not sent yet
@@ -70,7 +70,7 @@ class TestDeactivate:
         assert await postbox.collect() == []
 
     async def test_a_link_followed_at_the_same_moment_does_not_let_in(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
     ) -> None:
         alice = await cast.member()
         link = await link_for(client, postbox, alice, "reset_password")
@@ -83,14 +83,14 @@ class TestDeactivate:
         refused(answer, 400, "invalid_input", token=[BAD_TOKEN])
         assert await cast.contents() == before
 
-    async def test_it_is_done_once(self, cast: Cast, here: Resources) -> None:
+    async def test_it_is_done_once(self, cast: Cast, here: AppContext) -> None:
         alice = await cast.member()
         assert await out(here, alice) is True
         before = await cast.contents()
         assert await out(here, alice) is False
         assert await cast.contents() == before
 
-    async def test_nobody_is_not_found(self, cast: Cast, here: Resources) -> None:
+    async def test_nobody_is_not_found(self, cast: Cast, here: AppContext) -> None:
         alice, eve, gone = await cast.member(), await cast.stranger(), await cast.member()
         await delete_account(here.db, program_id=gone.program_id, user_id=gone.id, by=OPERATOR)
         before = await cast.contents()
@@ -110,7 +110,7 @@ class TestDeactivate:
 
 class TestReactivate:
     async def test_the_user_logs_in_again_and_nothing_else_has_come_back(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
     ) -> None:
         alice = await cast.member()
         pair, code = await cast.pair(alice), await cast.code(alice)
@@ -128,7 +128,7 @@ class TestReactivate:
         assert ("account.reactivated", "operator", None) in await events_of(here, alice.id)
 
     async def test_whoever_was_not_kept_out_is_left_alone(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
     ) -> None:
         alice, gone = await cast.member(), await cast.member()
         assert await out(here, gone)

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from tests.cast import PASSWORD, Cast, Person, in_days, refused
 from tests.credentials.steps import (
     ANOTHER,
@@ -67,7 +67,7 @@ class TestWhoMay:
     @pytest.mark.parametrize("slash", ["/", ""])
     @pytest.mark.parametrize("by", ["me", "id"])
     async def test_the_user_may_with_the_password(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, slash: str, by: str
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, slash: str, by: str
     ) -> None:
         alice, bob = await cast.member(), await cast.member()
         path = (ME if by == "me" else one(alice)).rstrip("/") + slash
@@ -80,7 +80,7 @@ class TestWhoMay:
         assert await opens(client, bob.headers)
 
     async def test_staff_may_with_their_own_password(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
     ) -> None:
         staff, alice, boss = await cast.staff(), await cast.member(), await cast.staff()
         for person in (alice, boss):
@@ -90,7 +90,7 @@ class TestWhoMay:
         assert await opens(client, staff.headers)
 
     async def test_staff_need_their_own_password_and_not_the_members(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
     ) -> None:
         staff, alice = await cast.staff(), await cast.member()
         body = {"current_password": PASSWORD, "new_password": ANOTHER}
@@ -118,7 +118,7 @@ class TestWhoMay:
 
     @pytest.mark.parametrize("password", ["wrong", PASSWORD.upper(), PASSWORD + ".", "x" * 5000])
     async def test_a_wrong_password_ends_nothing_and_is_recorded(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, password: str
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, password: str
     ) -> None:
         alice, staff = await cast.member(), await cast.staff()
         before = await contents_but(cast, "audit")
@@ -170,7 +170,7 @@ class TestWhoMay:
         assert await cast.contents() == before
 
     async def test_of_many_who_delete_at_once_one_does(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
     ) -> None:
         alice, staff = await cast.member(), await cast.staff()
         asked = [delete(client, who, one(alice)) for who in (alice, staff, alice, staff)]
@@ -220,7 +220,7 @@ class TestWhatIsDead:
         assert await cast.contents() == before
 
     async def test_this_process_forgets_the_code_before_it_answers(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
     ) -> None:
         """The news of the commit may still be on its way."""
         alice, witness = await cast.member(), await cast.member()
@@ -311,20 +311,20 @@ class TestWhatIsGone:
         return [name]
 
     async def test_no_column_of_any_table_tells_who_it_was(
-        self, client: httpx.AsyncClient, here: Resources, postbox: Postbox
+        self, client: httpx.AsyncClient, here: AppContext, postbox: Postbox
     ) -> None:
         words = await self.lived(client, postbox, "zebrafinch")
         await postbox.collect()  # letters that wait hold where they go until they are sent
         assert await traces(here, *words) == []
 
     async def test_nor_does_what_waits_to_be_mailed(
-        self, client: httpx.AsyncClient, here: Resources, postbox: Postbox
+        self, client: httpx.AsyncClient, here: AppContext, postbox: Postbox
     ) -> None:
         words = await self.lived(client, postbox, "quaggabird")
         assert await traces(here, *words) == []
 
     async def test_the_address_and_the_name_are_free_and_the_newcomer_has_nothing_of_the_old(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
     ) -> None:
         alice = await signed_up(client, "kestrel", referral_code=await cast.code(await cast.member()))
         code = await cast.code(alice)
@@ -347,7 +347,7 @@ class TestWhatIsGone:
 
 
 async def test_a_sign_up_that_races_with_the_deletion_comes_first_or_is_refused(
-    client: httpx.AsyncClient, cast: Cast, here: Resources
+    client: httpx.AsyncClient, cast: Cast, here: AppContext
 ) -> None:
     outcomes = set()
     for _ in range(12):

@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from invitree.codes.actions import OWNERS
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from tests.cast import Cast, in_days, refused
 
 DEAD = {"valid": False}
@@ -60,7 +60,7 @@ async def test_what_is_no_code_is_not_valid(client: httpx.AsyncClient, code: str
     ],
 )
 async def test_a_code_may_be_sent_as_people_type_and_paste_it(
-    client: httpx.AsyncClient, here: Resources, zero_one: str, typed: str
+    client: httpx.AsyncClient, here: AppContext, zero_one: str, typed: str
 ) -> None:
     here.caches[OWNERS].clear()
     for _ in range(2):

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import httpx
 import pytest
 
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from tests.cast import Cast, in_days, refused
 
 PATH = "/api/referral_codes/create/"
@@ -129,7 +129,7 @@ async def test_what_is_within_the_rules_is_taken(client: httpx.AsyncClient, cast
 
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12", "Asia/Kathmandu", "Europe/Riga"])
 async def test_today_is_todays_date_in_the_programs_zone(
-    client: httpx.AsyncClient, cast: Cast, here: Resources, zone: str
+    client: httpx.AsyncClient, cast: Cast, here: AppContext, zone: str
 ) -> None:
     alice = await cast.stranger()
     await here.db.execute("UPDATE programs SET time_zone = $2 WHERE id = $1", alice.program_id, zone)

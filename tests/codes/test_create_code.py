@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from tests.cast import Cast, in_days, refused
 
 PATH = "/api/referral_codes/create/"
@@ -135,7 +135,7 @@ async def test_the_same_text_may_be_a_code_in_two_programs(
 
 @pytest.mark.parametrize("query", ["user_id=1", "program_id=1", "code=AAAAAAAAAA"])
 async def test_a_query_cannot_make_the_code_somebody_elses(
-    client: httpx.AsyncClient, cast: Cast, here: Resources, query: str
+    client: httpx.AsyncClient, cast: Cast, here: AppContext, query: str
 ) -> None:
     alice = await cast.member()
     answer = await client.post(f"{PATH}?{query}", json={"expiration_date": in_days(1)}, headers=alice.headers)

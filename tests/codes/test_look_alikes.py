@@ -11,7 +11,7 @@ import pytest
 from invitree.base.problems import InvalidInput
 from invitree.codes import store
 from invitree.codes.actions import OWNERS, TOPIC
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from invitree.programs.actions import get_program
 from invitree.signup.actions import sign_up
 from tests.cast import NOWHERE, Cast, Person, applicant, refused
@@ -31,7 +31,7 @@ class Twins(NamedTuple):
 
 
 @pytest.fixture
-async def twins(here: Resources, cast: Cast) -> Twins:
+async def twins(here: AppContext, cast: Cast) -> Twins:
     """Two imported codes, both alive."""
     rest = f"A{next(_numbers)}".translate(str.maketrans("01", "XY"))
     made = Twins(await cast.member(), await cast.member(), f"LOO{rest}", f"10O{rest}", f"I00{rest}")
@@ -40,7 +40,7 @@ async def twins(here: Resources, cast: Cast) -> Twins:
     return made
 
 
-async def has(here: Resources, person: Person, code: str, *, expires_in: str = "9 days") -> None:
+async def has(here: AppContext, person: Person, code: str, *, expires_in: str = "9 days") -> None:
     """Give a person a code as an import does."""
     await here.db.execute(
         """
@@ -54,7 +54,7 @@ async def has(here: Resources, person: Person, code: str, *, expires_in: str = "
     )
 
 
-async def referrer_by(client: httpx.AsyncClient, here: Resources, code: str) -> int | None:
+async def referrer_by(client: httpx.AsyncClient, here: AppContext, code: str) -> int | None:
     """Return whom a code stands for: to the check, asked twice, and to a sign-up, which must agree with it."""
     checks = [(await client.get(f"/api/referral_codes/check/{code}/")).json()["valid"] for _ in range(2)]
     name = f"friend{next(_numbers)}"
@@ -70,7 +70,7 @@ async def referrer_by(client: httpx.AsyncClient, here: Resources, code: str) -> 
 
 
 @pytest.fixture(params=["from memory", "from the database"], autouse=True)
-def memory(request: pytest.FixtureRequest, here: Resources) -> Iterator[None]:
+def memory(request: pytest.FixtureRequest, here: AppContext) -> Iterator[None]:
     """Memory as it is, and closed."""
     if request.param == "from memory":
         yield
@@ -82,18 +82,18 @@ def memory(request: pytest.FixtureRequest, here: Resources) -> Iterator[None]:
         here.caches[topic].open()
 
 
-async def test_each_is_found_by_its_exact_spelling(client: httpx.AsyncClient, here: Resources, twins: Twins) -> None:
+async def test_each_is_found_by_its_exact_spelling(client: httpx.AsyncClient, here: AppContext, twins: Twins) -> None:
     assert await referrer_by(client, here, twins.of_one) == twins.one.id
     assert await referrer_by(client, here, twins.of_other.lower()) == twins.other.id
 
 
-async def test_a_spelling_of_neither_finds_neither(client: httpx.AsyncClient, here: Resources, twins: Twins) -> None:
+async def test_a_spelling_of_neither_finds_neither(client: httpx.AsyncClient, here: AppContext, twins: Twins) -> None:
     assert await referrer_by(client, here, twins.of_nobody) is None
 
 
 @pytest.mark.parametrize("how", ["deleted", "expired", "deactivated"])
 async def test_a_dead_one_does_not_hide_the_other(
-    client: httpx.AsyncClient, here: Resources, cast: Cast, twins: Twins, how: str
+    client: httpx.AsyncClient, here: AppContext, cast: Cast, twins: Twins, how: str
 ) -> None:
     await end(cast, twins.one, how)
     assert await referrer_by(client, here, twins.of_nobody) == twins.other.id
@@ -102,7 +102,7 @@ async def test_a_dead_one_does_not_hide_the_other(
 
 @pytest.mark.parametrize("how", ["deleted", "expired", "deactivated"])
 async def test_the_exact_spelling_of_a_dead_one_does_not_count_for_the_other(
-    client: httpx.AsyncClient, here: Resources, cast: Cast, twins: Twins, how: str
+    client: httpx.AsyncClient, here: AppContext, cast: Cast, twins: Twins, how: str
 ) -> None:
     await client.get(f"/api/referral_codes/check/{twins.of_one}/")  # it is in memory
     await end(cast, twins.one, how)
@@ -115,7 +115,7 @@ async def end(cast: Cast, person: Person, how: str) -> None:
 
 
 async def test_many_dead_ones_do_not_hide_the_living(
-    client: httpx.AsyncClient, here: Resources, cast: Cast, twins: Twins
+    client: httpx.AsyncClient, here: AppContext, cast: Cast, twins: Twins
 ) -> None:
     await cast.delete_code(twins.one)
     for spelling in ("LO0", "IOO", "L0O", "1OO"):
@@ -124,7 +124,7 @@ async def test_many_dead_ones_do_not_hide_the_living(
 
 
 async def test_a_look_alike_of_another_program_is_not_counted(
-    client: httpx.AsyncClient, here: Resources, cast: Cast, twins: Twins
+    client: httpx.AsyncClient, here: AppContext, cast: Cast, twins: Twins
 ) -> None:
     await cast.delete_code(twins.one)
     await has(here, await cast.stranger(), twins.of_one)
@@ -132,7 +132,7 @@ async def test_a_look_alike_of_another_program_is_not_counted(
 
 
 async def test_a_new_code_does_not_read_like_one_that_the_program_has(
-    here: Resources, cast: Cast, twins: Twins, monkeypatch: pytest.MonkeyPatch
+    here: AppContext, cast: Cast, twins: Twins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await cast.delete_code(twins.one)
     read_alike, fresh = twins.of_one.translate(str.maketrans("OIL", "011")), f"FRESH{next(_numbers)}"
@@ -141,7 +141,7 @@ async def test_a_new_code_does_not_read_like_one_that_the_program_has(
 
 
 async def test_a_sign_up_that_waits_for_the_only_one_to_be_deleted_is_refused(
-    here: Resources, cast: Cast, twins: Twins
+    here: AppContext, cast: Cast, twins: Twins
 ) -> None:
     await cast.delete_code(twins.one)
     program = await get_program(here, twins.one.program_id)
@@ -156,7 +156,7 @@ async def test_a_sign_up_that_waits_for_the_only_one_to_be_deleted_is_refused(
 
 
 async def test_a_sign_up_that_waits_for_one_of_two_to_be_deleted_gets_the_other(
-    here: Resources, cast: Cast, twins: Twins
+    here: AppContext, cast: Cast, twins: Twins
 ) -> None:
     program = await get_program(here, twins.one.program_id)
     async with here.db.transaction() as tx:

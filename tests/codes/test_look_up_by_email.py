@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from invitree.base.emails import parse_email
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from tests.cast import Cast, Person, in_days, refused
 
 
@@ -14,7 +14,7 @@ def path(email: str) -> str:
     return f"/api/referral_codes/get/{quote(email, safe='@')}/"
 
 
-async def rename(here: Resources, person: Person, email: str) -> None:
+async def rename(here: AppContext, person: Person, email: str) -> None:
     address = parse_email(email)
     assert address is not None, email
     await here.db.execute(
@@ -38,7 +38,7 @@ async def test_a_member_finds_anothers_live_code(client: httpx.AsyncClient, cast
 
 
 async def test_the_first_and_the_later_answers_are_equal(
-    client: httpx.AsyncClient, cast: Cast, here: Resources
+    client: httpx.AsyncClient, cast: Cast, here: AppContext
 ) -> None:
     alice = await cast.member()
     await cast.code(alice)
@@ -50,7 +50,7 @@ async def test_the_first_and_the_later_answers_are_equal(
 
 @pytest.mark.parametrize("cold", [True, False])
 async def test_every_reason_gives_the_same_404_to_the_byte(
-    client: httpx.AsyncClient, cast: Cast, here: Resources, cold: bool
+    client: httpx.AsyncClient, cast: Cast, here: AppContext, cold: bool
 ) -> None:
     asking, eve = await cast.member(), await cast.stranger()
     empty, expired, deleted, gone = [await cast.member() for _ in range(4)]
@@ -100,7 +100,7 @@ async def test_a_deactivated_members_code_is_not_found(client: httpx.AsyncClient
     ],
 )
 async def test_an_address_is_found_however_it_is_spelled_in_the_path(
-    client: httpx.AsyncClient, cast: Cast, here: Resources, registered: str, asked: str
+    client: httpx.AsyncClient, cast: Cast, here: AppContext, registered: str, asked: str
 ) -> None:
     alice = await cast.member()
     await rename(here, alice, registered)
@@ -117,7 +117,7 @@ async def test_bytes_that_are_no_address_are_not_found(client: httpx.AsyncClient
     refused(answer, 404, "code_not_found")
 
 
-async def test_an_address_means_the_callers_program(client: httpx.AsyncClient, cast: Cast, here: Resources) -> None:
+async def test_an_address_means_the_callers_program(client: httpx.AsyncClient, cast: Cast, here: AppContext) -> None:
     alice, eve = await cast.member(), await cast.stranger()
     await rename(here, eve, alice.email)
     ours, theirs = await cast.code(alice), await cast.code(eve)
@@ -126,7 +126,7 @@ async def test_an_address_means_the_callers_program(client: httpx.AsyncClient, c
         assert (await client.get(path(alice.email), headers=eve.headers)).json()["code"] == theirs
 
 
-async def test_a_code_is_not_shown_after_its_end(client: httpx.AsyncClient, cast: Cast, here: Resources) -> None:
+async def test_a_code_is_not_shown_after_its_end(client: httpx.AsyncClient, cast: Cast, here: AppContext) -> None:
     alice = await cast.member()
     await cast.code(alice)
     assert (await client.get(path(alice.email), headers=alice.headers)).status_code == 200

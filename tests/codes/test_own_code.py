@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from tests.cast import Cast, in_days, refused
 from tests.credentials.steps import news_withheld
 
@@ -67,7 +67,7 @@ async def test_deleting_touches_no_other_members_code(client: httpx.AsyncClient,
 
 @pytest.mark.parametrize("end", ["delete", "replace"])
 async def test_this_process_needs_no_news_to_stop_showing_what_it_ended(
-    client: httpx.AsyncClient, cast: Cast, here: Resources, end: str
+    client: httpx.AsyncClient, cast: Cast, here: AppContext, end: str
 ) -> None:
     alice = await cast.member()
     old = await cast.code(alice)

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from invitree.mails.rules import encode_uid
 from invitree.programs.actions import set_policy
 from invitree.programs.store import Program, find_program_by_slug
@@ -71,14 +71,14 @@ async def logs_in(client: httpx.AsyncClient, password: str = PASSWORD, **by: str
     return answer.status_code == 200
 
 
-async def default_program(here: Resources) -> Program:
+async def default_program(here: AppContext) -> Program:
     """Return the default program."""
     program = await find_program_by_slug(here.db, slug="default")
     assert program is not None
     return program
 
 
-async def require_activation(here: Resources) -> None:
+async def require_activation(here: AppContext) -> None:
     """Have the default program ask for confirmed addresses, for this process from now on."""
     await set_policy(here.db, program_id=(await default_program(here)).id, activation="required")
     here.caches["programs"].clear()
@@ -109,7 +109,7 @@ async def change_link(client: httpx.AsyncClient, postbox: Postbox, person: Perso
     return await postbox.link(new_email)
 
 
-async def expire_links(here: Resources, person: Person) -> None:
+async def expire_links(here: AppContext, person: Person) -> None:
     """Move the end of a person's links into the past."""
     status = await here.db.execute(
         "UPDATE one_time_tokens SET expires_at = clock_timestamp() WHERE user_id = $1 AND used_at IS NULL", person.id
@@ -117,7 +117,7 @@ async def expire_links(here: Resources, person: Person) -> None:
     assert status != "UPDATE 0"
 
 
-async def traces(here: Resources, *texts: str) -> list[tuple[str, str]]:
+async def traces(here: AppContext, *texts: str) -> list[tuple[str, str]]:
     """Return in which tables any of these texts is, as text in any case or as bytes, and which."""
     found = []
     for (table,) in await here.db.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
@@ -130,7 +130,7 @@ async def traces(here: Resources, *texts: str) -> list[tuple[str, str]]:
 
 
 @asynccontextmanager
-async def news_withheld(here: Resources) -> AsyncIterator[None]:
+async def news_withheld(here: AppContext) -> AsyncIterator[None]:
     """Keep the news of commits from every process for the length of a block: less than listeners have patience for."""
     rows = await here.db.fetch(
         "SELECT pid FROM pg_stat_activity WHERE application_name = 'invitree listener' AND datname = current_database()"
@@ -149,7 +149,7 @@ async def contents_but(cast: Cast, *tables: str) -> dict[str, str]:
     return {name: digest for name, digest in (await cast.contents()).items() if name not in tables}
 
 
-async def events_of(here: Resources, user_id: int | None) -> list[tuple[str, str, int | None]]:
+async def events_of(here: AppContext, user_id: int | None) -> list[tuple[str, str, int | None]]:
     """Return what is recorded of an account, oldest first: what, who, and by which id."""
     rows = await here.db.fetch(
         "SELECT kind, actor, actor_id FROM audit WHERE user_id IS NOT DISTINCT FROM $1 ORDER BY id", user_id

@@ -18,7 +18,7 @@ from playwright.async_api import Browser, Page, async_playwright
 
 from bench.servers import free_port
 from invitree.base.settings import Settings
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from tests.cast import PASSWORD, Cast
 from tests.credentials.steps import ANOTHER, at, done, logs_in, require_activation, sign_up
 from tests.kit.test_apidocs import CHROMIUM, CHROMIUM_FLAGS
@@ -29,12 +29,12 @@ SHOTS = os.environ.get("SCREENSHOTS", "")  # a folder to put pictures of every s
 
 
 @pytest.fixture(scope="module", autouse=True)
-async def activation(here: Resources) -> None:
+async def activation(here: AppContext) -> None:
     await require_activation(here)
 
 
 @pytest.fixture(scope="module")
-async def site(settings: Settings, here: Resources) -> AsyncIterator[str]:
+async def site(settings: Settings, here: AppContext) -> AsyncIterator[str]:
     """The public URL of a web process of its own on this module's database."""
     if CHROMIUM is None:
         pytest.skip("no Chromium: set CHROMIUM or install chromium")
@@ -73,7 +73,7 @@ async def site(settings: Settings, here: Resources) -> AsyncIterator[str]:
 
 
 @pytest.fixture(scope="module")
-async def outbox(here: Resources, site: str) -> Postbox:
+async def outbox(here: AppContext, site: str) -> Postbox:
     """The mail of the site's users."""
     return Postbox(structs.replace(here, settings=structs.replace(here.settings, public_url=site)))
 

@@ -5,7 +5,7 @@ import pytest
 
 from invitree.closure.actions import reactivate_account
 from invitree.events.store import OPERATOR
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from invitree.programs.actions import set_policy
 from tests.cast import PASSWORD, Cast, Person, in_days, refused
 from tests.credentials.steps import (
@@ -39,7 +39,7 @@ STALE = "Stale token for given user."
 
 
 @pytest.fixture(scope="module", autouse=True)
-async def activation(here: Resources) -> None:
+async def activation(here: AppContext) -> None:
     await require_activation(here)
 
 
@@ -103,7 +103,7 @@ class TestSignUp:
 class TestActivation:
     @pytest.mark.parametrize("path", [ACTIVATE, ACTIVATE.rstrip("/")])
     async def test_following_the_link_lets_the_account_act(
-        self, client: httpx.AsyncClient, here: Resources, postbox: Postbox, path: str
+        self, client: httpx.AsyncClient, here: AppContext, postbox: Postbox, path: str
     ) -> None:
         person = await sign_up(client)
         link = await postbox.link(person.email)
@@ -140,7 +140,7 @@ class TestActivation:
 
     @pytest.mark.parametrize("again", [False, True])
     async def test_a_deactivated_newcomer_is_not_let_in_by_the_link(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox, again: bool
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox, again: bool
     ) -> None:
         person = await sign_up(client)
         link = await postbox.link(person.email)
@@ -154,7 +154,7 @@ class TestActivation:
             refused(await client.post(ACTIVATE, json=link.body), 400, "invalid_input", token=[BAD_TOKEN])
 
     async def test_a_newcomer_let_in_again_by_the_operator_still_has_an_address_to_confirm(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
     ) -> None:
         person = await sign_up(client)
         await cast.deactivate(person)
@@ -165,7 +165,7 @@ class TestActivation:
         assert await logs_in(client, email=person.email)
 
     async def test_an_expired_link_is_refused_and_another_works(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
     ) -> None:
         person = await sign_up(client)
         link = await postbox.link(person.email)
@@ -274,7 +274,7 @@ class TestHijackBeforehand:
         refused(await client.post(ACTIVATE, json=waiting.body), 400, "invalid_input", token=[BAD_TOKEN])
 
     async def test_an_unconfirmed_account_makes_no_code_even_where_it_is_let_in(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
     ) -> None:
         """It signed up before the program began to ask for confirmation."""
         eve = await cast.member()
@@ -286,7 +286,7 @@ class TestHijackBeforehand:
         assert await cast.contents() == before
 
     async def test_without_activation_a_reset_ends_all_that_the_attacker_has_prepared(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
     ) -> None:
         program = await default_program(here)
         await set_policy(here.db, program_id=program.id, activation="off")

@@ -6,7 +6,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from tests.cast import PASSWORD, Cast, Person, refused
 from tests.credentials.steps import (
     ANOTHER,
@@ -58,7 +58,7 @@ async def email_of(client: httpx.AsyncClient, person: Person) -> str:
 class TestSetEmail:
     @pytest.mark.parametrize("path", [SET, SET.rstrip("/")])
     async def test_the_new_address_is_mailed_a_link_and_nothing_changes_before(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox, path: str
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox, path: str
     ) -> None:
         alice = await cast.member()
         done(await client.post(path, json=body_of(f"New-{alice.email}"), headers=alice.headers))
@@ -127,7 +127,7 @@ class TestSetEmail:
         assert await cast.contents() == before
 
     async def test_a_wrong_password_says_nothing_of_the_address(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
     ) -> None:
         alice, bob = await cast.member(), await cast.member()
         before = await contents_but(cast, "audit")
@@ -148,7 +148,7 @@ class TestSetEmail:
 class TestSetEmailConfirm:
     @pytest.mark.parametrize("path", [CONFIRM, CONFIRM.rstrip("/")])
     async def test_the_new_address_opens_and_the_old_does_not(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox, path: str
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox, path: str
     ) -> None:
         alice = await cast.member()
         new = f"new-{alice.email}"
@@ -189,7 +189,7 @@ class TestSetEmailConfirm:
         assert (await client.get(lookup(new), headers=bob.headers)).json()["code"] == code
 
     async def test_this_process_forgets_the_old_address_before_it_answers(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
     ) -> None:
         """The news of the commit may still be on its way."""
         alice, witness = await cast.member(), await cast.member()
@@ -237,7 +237,7 @@ class TestSetEmailConfirm:
         assert await email_of(client, alice) == wanted
 
     async def test_of_two_who_confirm_one_address_at_once_one_has_it(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
     ) -> None:
         people = [await cast.member() for _ in range(4)]
         links = [await change_link(client, postbox, person, "contested@example.com") for person in people]
@@ -249,7 +249,7 @@ class TestSetEmailConfirm:
         assert await here.db.fetchval("SELECT count(*) FROM users WHERE email_key = 'contested@example.com'") == 1
 
     async def test_links_sent_to_the_old_address_are_dead(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
     ) -> None:
         alice = await cast.member()
         reset = await link_for(client, postbox, alice, "reset_password")
@@ -264,7 +264,7 @@ class TestSetEmailConfirm:
         assert letter["subject"] == "Your address at 127.0.0.1 was changed"
 
     async def test_an_address_that_was_given_up_leaves_no_trace_once_its_letters_are_sent(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
     ) -> None:
         alice = await cast.member()
         link = await change_link(client, postbox, alice, f"moved-{alice.username}@elsewhere.org")

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from invitree.app import create_app, open_resources
 from invitree.base.settings import Settings
 from invitree.kit.edge import Edge
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from invitree.mails.jobs import send_mail
 from invitree.mails.rules import decode_uid, encode_uid
 from tests.cast import PASSWORD, Cast, Person
@@ -36,7 +36,7 @@ EVIL = "evil.example"
 
 
 @pytest.fixture(scope="module", autouse=True)
-async def activation(here: Resources) -> None:
+async def activation(here: AppContext) -> None:
     await require_activation(here)
 
 
@@ -60,7 +60,7 @@ async def follow(client: httpx.AsyncClient, route: str, link: Link) -> httpx.Res
 
 
 @asynccontextmanager
-async def another(settings: Settings) -> AsyncIterator[tuple[httpx.AsyncClient, Postbox, Resources]]:
+async def another(settings: Settings) -> AsyncIterator[tuple[httpx.AsyncClient, Postbox, AppContext]]:
     """Run the application with other settings on the same database."""
     async with open_resources(settings) as opened:
         app = create_app(settings)
@@ -142,7 +142,7 @@ class TestWhereTheyLead:
         ],
     )
     async def test_they_lead_below_the_public_url(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, public_url: str, base: str, site: str
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, public_url: str, base: str, site: str
     ) -> None:
         alice = await cast.member()
         elsewhere = Postbox(structs.replace(here, settings=structs.replace(here.settings, public_url=public_url)))
@@ -156,7 +156,7 @@ class TestWhereTheyLead:
 class TestWhatIsKept:
     @pytest.mark.parametrize("route", KINDS)
     async def test_neither_the_queue_nor_any_table_nor_the_log_holds_a_token(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox, route: str
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox, route: str
     ) -> None:
         alice = await cast.member()
         with capture_logs() as logs:
@@ -183,7 +183,7 @@ class TestWhatIsKept:
 
     @pytest.mark.parametrize("route", KINDS)
     async def test_a_letter_that_is_sent_twice_has_one_link(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox, route: str
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox, route: str
     ) -> None:
         alice = await cast.member()
         await ask(client, alice, route)
@@ -198,7 +198,7 @@ class TestWhatIsKept:
         assert await postbox.collect() == []
 
     async def test_a_letter_sent_by_two_workers_at_once_has_one_link(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
     ) -> None:
         alice = await cast.member()
         await ask(client, alice, "reset_password")
@@ -210,7 +210,7 @@ class TestWhatIsKept:
         done(await follow(client, "reset_password", links.pop()))
 
     async def test_the_outbox_is_for_its_owner_alone(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
     ) -> None:
         await ask(client, await cast.member(), "reset_password")
         job = await here.db.fetchrow("DELETE FROM pgqueuer RETURNING id, payload")
@@ -245,7 +245,7 @@ class TestAnotherSecret:
 
     @pytest.mark.parametrize("route", KINDS)
     async def test_a_letter_sent_before_and_again_after_has_one_link(
-        self, client: httpx.AsyncClient, cast: Cast, settings: Settings, here: Resources, postbox: Postbox, route: str
+        self, client: httpx.AsyncClient, cast: Cast, settings: Settings, here: AppContext, postbox: Postbox, route: str
     ) -> None:
         alice = await cast.member()
         await ask(client, alice, route)
@@ -312,7 +312,7 @@ class TestUid:
         assert decode_uid(uid) == user_id
 
 
-async def dump(here: Resources) -> str:
+async def dump(here: AppContext) -> str:
     """Return every row of every table as text."""
     tables = await here.db.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
     rows = [row for (table,) in tables for (row,) in await here.db.fetch(f"SELECT t::text FROM {table} t")]

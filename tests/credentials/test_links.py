@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from invitree.mails.rules import encode_uid
 from tests.cast import PASSWORD, Cast, Person, refused
 from tests.credentials.steps import (
@@ -60,7 +60,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.follow
 
 
 @pytest.fixture(scope="module", autouse=True)
-async def activation(here: Resources) -> None:
+async def activation(here: AppContext) -> None:
     await require_activation(here)  # or there is no link to confirm an address
 
 
@@ -138,7 +138,7 @@ async def test_a_token_of_another_user_is_refused(
 
 @every_kind
 async def test_a_token_of_another_program_is_refused(
-    client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox, kind: Kind
+    client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox, kind: Kind
 ) -> None:
     alice, eve = await cast.member(), await cast.stranger()
     link = await kind.ask(client, postbox, alice)
@@ -168,7 +168,7 @@ async def test_an_odd_uid_is_nobody(client: httpx.AsyncClient, cast: Cast, postb
 
 @every_kind
 async def test_an_expired_link_is_refused(
-    client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox, kind: Kind
+    client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox, kind: Kind
 ) -> None:
     alice = await cast.member()
     link = await kind.ask(client, postbox, alice)
@@ -179,7 +179,7 @@ async def test_an_expired_link_is_refused(
 
 @every_kind
 async def test_a_link_lives_from_its_sending_on(
-    client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox, kind: Kind
+    client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox, kind: Kind
 ) -> None:
     """Mail may wait for hours. A link that is asked for has not lived while nobody could read it."""
     alice = await cast.member()

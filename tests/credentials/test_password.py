@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from tests.cast import PASSWORD, Cast, refused
 from tests.credentials.steps import (
     ANOTHER,
@@ -102,7 +102,7 @@ class TestSetPassword:
             refused(answer, 400, "invalid_input", token=[BAD_TOKEN])
 
     async def test_the_user_is_told_by_mail(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
     ) -> None:
         alice = await cast.member()
         done(await client.post(SET, json=body_of(), headers={**alice.headers, "Accept-Language": "ru"}))
@@ -112,7 +112,7 @@ class TestSetPassword:
         assert (await events_of(here, alice.id))[-1] == ("password.changed", "self", alice.id)
 
     async def test_a_wrong_password_changes_nothing_and_is_recorded(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
     ) -> None:
         alice = await cast.member()
         await postbox.collect()
@@ -194,7 +194,7 @@ class TestSetPassword:
         assert await logs_in(client, won[0], email=alice.email)
 
     async def test_whoever_came_with_a_hash_from_elsewhere_can_change_it(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
     ) -> None:
         alice = await cast.member()
         digest = base64.b64encode(hashlib.pbkdf2_hmac("sha256", b"old secret words", b"salt", 1000)).decode()

@@ -8,9 +8,9 @@ import httpx
 import pytest
 from msgspec import structs
 
-from invitree.credentials.actions import follow, reset_password
+from invitree.credentials.actions import reset_password, resolve_link
 from invitree.kit.passwords import Hasher
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from tests.cast import NOWHERE, PASSWORD, Cast, Person, refused
 from tests.credentials.steps import (
     ANOTHER,
@@ -106,7 +106,7 @@ class TestResetPassword:
         assert await postbox.collect() == []
 
     async def test_another_programs_user_is_reached_by_naming_the_program(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
     ) -> None:
         eve = await cast.stranger()
         slug = await here.db.fetchval("SELECT slug FROM programs WHERE id = $1", eve.program_id)
@@ -151,7 +151,13 @@ class TestResetPasswordConfirm:
     @pytest.mark.parametrize("path", [CONFIRM, CONFIRM.rstrip("/")])
     @pytest.mark.parametrize("again", [{}, {"re_new_password": ANOTHER}, {"re_new_password": None}], ids=str)
     async def test_the_new_password_opens_and_every_session_is_dead(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox, path: str, again: dict[str, str]
+        self,
+        client: httpx.AsyncClient,
+        cast: Cast,
+        here: AppContext,
+        postbox: Postbox,
+        path: str,
+        again: dict[str, str],
     ) -> None:
         alice, bob = await cast.member(), await cast.member()
         pair, link = await cast.pair(alice), await self.link(client, postbox, alice)
@@ -176,7 +182,7 @@ class TestResetPasswordConfirm:
         assert (letter["to"], letter["subject"]) == (alice.email, "Your password at 127.0.0.1 was changed")
 
     async def test_every_other_link_and_pending_change_is_dead(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
     ) -> None:
         alice = await cast.member()
         older, newer = [await self.link(client, postbox, alice) for _ in range(2)]
@@ -216,7 +222,7 @@ class TestResetPasswordConfirm:
         assert answer.json()["new_password"][0] == "The password is too similar to the email."
 
     async def test_a_link_lives_thirty_minutes_from_its_sending(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
     ) -> None:
         alice = await cast.member()
         link = await self.link(client, postbox, alice)
@@ -256,11 +262,11 @@ class TestWhatIsUnderWay:
 
     @asynccontextmanager
     async def while_hashing(
-        self, client: httpx.AsyncClient, here: Resources, postbox: Postbox, person: Person, asked: Request
+        self, client: httpx.AsyncClient, here: AppContext, postbox: Postbox, person: Person, asked: Request
     ) -> AsyncIterator[httpx.Response]:
         """Let a person's password be reset after `asked` has read the old one and before it has compared it."""
         link = await link_for(client, postbox, person, "reset_password")
-        followed = await follow(
+        followed = await resolve_link(
             here, kind="password_reset", program_id=person.program_id, user_id=person.id, token=link.token
         )
         other = Hasher(threads=1)
@@ -275,7 +281,7 @@ class TestWhatIsUnderWay:
 
     @pytest.mark.parametrize("path", ["/auth/token/login/", "/auth/jwt/create/"])
     async def test_a_login_that_was_under_way_leaves_no_session(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox, path: str
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox, path: str
     ) -> None:
         alice = await cast.member()
         body = {"email": alice.email, "password": PASSWORD}
@@ -289,7 +295,7 @@ class TestWhatIsUnderWay:
         assert await here.db.fetchval("SELECT count(*) FROM sessions WHERE user_id = $1", alice.id) == 0
 
     async def test_a_change_of_address_that_was_under_way_is_not_pending(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
     ) -> None:
         alice = await cast.member()
         body = {"new_email": f"attacker-{alice.email}", "current_password": PASSWORD}
@@ -306,7 +312,7 @@ class TestWhatIsUnderWay:
         assert await here.db.fetchval("SELECT email FROM users WHERE id = $1", alice.id) == alice.email
 
     async def test_a_deletion_that_was_under_way_deletes_nothing(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
     ) -> None:
         alice = await cast.member()
 

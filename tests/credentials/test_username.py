@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from tests.cast import PASSWORD, Cast, Person, refused
 from tests.credentials.steps import (
     ANOTHER,
@@ -62,7 +62,7 @@ async def name_of(client: httpx.AsyncClient, person: Person) -> str:
 class TestSetUsername:
     @pytest.mark.parametrize("path", [SET, SET.rstrip("/")])
     async def test_the_new_name_opens_and_the_old_does_not(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, path: str
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, path: str
     ) -> None:
         alice = await cast.member()
         new = f"new-{alice.username}"
@@ -112,7 +112,7 @@ class TestSetUsername:
         done(await client.post(SET, json=body_of(gone.username), headers=alice.headers))
 
     async def test_a_wrong_password_changes_nothing_and_is_recorded(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
     ) -> None:
         alice, bob = await cast.member(), await cast.member()
         before = await contents_but(cast, "audit")
@@ -159,7 +159,7 @@ class TestSetUsername:
 class TestResetUsername:
     @pytest.mark.parametrize("path", [RESET, RESET.rstrip("/")])
     async def test_whoever_has_the_address_is_mailed_a_link_and_the_name(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox, path: str
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox, path: str
     ) -> None:
         alice = await cast.member()
         done(await client.post(path, json={"email": alice.email}))
@@ -173,7 +173,7 @@ class TestResetUsername:
 class TestResetUsernameConfirm:
     @pytest.mark.parametrize("path", [CONFIRM, CONFIRM.rstrip("/")])
     async def test_the_new_name_opens_and_sessions_live_on(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox, path: str
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox, path: str
     ) -> None:
         alice = await cast.member()
         link = await link_for(client, postbox, alice, "reset_username")

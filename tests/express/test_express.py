@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from invitree.app import create_app, front
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from tests.cast import Cast, Person, in_days
 from tests.sessions.test_sessions import set_back
 
@@ -31,7 +31,7 @@ def told(answer: httpx.Response) -> tuple[int, list[tuple[str, str]], bytes]:
     return answer.status_code, headers, answer.content.replace(trace.encode(), b"-")
 
 
-def forget_everything(here: Resources) -> None:
+def forget_everything(here: AppContext) -> None:
     """Empty every memory."""
     for cache in here.caches.values():
         cache.clear()
@@ -129,7 +129,7 @@ PATHS = [
 async def test_both_ways_give_the_same_answer(
     client: httpx.AsyncClient,
     long_way: httpx.AsyncClient,
-    here: Resources,
+    here: AppContext,
     cast: Cast,
     people: dict[str, Person],
     alice: Person,
@@ -196,7 +196,7 @@ async def people(cast: Cast, alice: Person) -> dict[str, Person]:
 async def test_headers_mean_the_same(
     client: httpx.AsyncClient,
     long_way: httpx.AsyncClient,
-    here: Resources,
+    here: AppContext,
     alice: Person,
     path: str,
     headers: dict[str, str],
@@ -210,7 +210,7 @@ async def test_headers_mean_the_same(
 
 @pytest.mark.parametrize("hosts", [("one.test", "two.test"), ("two.test", "one.test"), ("", "one.test")])
 async def test_of_two_hosts_both_ways_take_the_same(
-    client: httpx.AsyncClient, long_way: httpx.AsyncClient, here: Resources, cast: Cast, hosts: tuple[str, str]
+    client: httpx.AsyncClient, long_way: httpx.AsyncClient, here: AppContext, cast: Cast, hosts: tuple[str, str]
 ) -> None:
     stranger = await cast.stranger()
     await here.db.execute("UPDATE programs SET host = NULL WHERE host = 'one.test'")
@@ -225,7 +225,7 @@ async def test_of_two_hosts_both_ways_take_the_same(
 
 @pytest.mark.parametrize("name", ["/slashed", "sla//shed", "sla/shed", "slashed", "//slashed"])
 async def test_slashes_mean_the_same_though_memory_knows_such_an_address(
-    client: httpx.AsyncClient, long_way: httpx.AsyncClient, here: Resources, alice: Person, name: str
+    client: httpx.AsyncClient, long_way: httpx.AsyncClient, here: AppContext, alice: Person, name: str
 ) -> None:
     path = f"{LOOKUP}{name}@example.com/"
     forget_everything(here)
@@ -245,7 +245,7 @@ async def test_other_methods_are_the_frameworks(
 
 
 async def test_what_is_in_memory_is_answered_without_the_database(
-    client: httpx.AsyncClient, here: Resources, alice: Person, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, here: AppContext, alice: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = await here.db.fetchval("SELECT code FROM codes WHERE user_id = $1 AND revoked_at IS NULL", alice.id)
     paths = [LOOKUP + f"{alice.email}/", CHECK + f"{code}/", "/auth/users/me/"]
@@ -256,7 +256,7 @@ async def test_what_is_in_memory_is_answered_without_the_database(
 
 
 async def test_the_answer_follows_the_programs_time_zone(
-    client: httpx.AsyncClient, long_way: httpx.AsyncClient, here: Resources, cast: Cast
+    client: httpx.AsyncClient, long_way: httpx.AsyncClient, here: AppContext, cast: Cast
 ) -> None:
     stranger = await cast.stranger()
     await cast.code(stranger, expiration_date=in_days(3))
@@ -272,7 +272,7 @@ async def test_the_answer_follows_the_programs_time_zone(
 async def test_a_database_that_is_away_is_told_as_by_the_framework(
     client: httpx.AsyncClient,
     long_way: httpx.AsyncClient,
-    here: Resources,
+    here: AppContext,
     alice: Person,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -290,7 +290,7 @@ async def test_a_database_that_is_away_is_told_as_by_the_framework(
 
 
 async def test_a_session_is_noted_as_used_even_by_what_is_asked_most(
-    client: httpx.AsyncClient, here: Resources, cast: Cast
+    client: httpx.AsyncClient, here: AppContext, cast: Cast
 ) -> None:
     person = await cast.member()
     await set_back(here, person, minutes=10)
@@ -302,7 +302,7 @@ async def test_a_session_is_noted_as_used_even_by_what_is_asked_most(
 
 
 @pytest.mark.parametrize("path", ["/auth/users/me/", "/auth/users/meow/", "/auth/users/me/events/", LIST + "7/x/"])
-async def test_both_ways_are_counted_under_the_same_route(here: Resources, alice: Person, path: str) -> None:
+async def test_both_ways_are_counted_under_the_same_route(here: AppContext, alice: Person, path: str) -> None:
     app = create_app(here.settings)
     app.state["resources"] = here
     routes = []

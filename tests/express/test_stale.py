@@ -15,9 +15,9 @@ from invitree.app import open_resources
 from invitree.codes import actions as codes
 from invitree.codes import api as codes_api
 from invitree.kit.db import Database
-from invitree.kit.resources import Resources
-from invitree.programs.actions import remembered_program, set_policy
-from invitree.sessions.actions import remembered_caller
+from invitree.kit.resources import AppContext
+from invitree.programs.actions import cached_program, set_policy
+from invitree.sessions.actions import cached_caller
 from tests.cast import Cast, Person, in_days, refused
 from tests.conftest import client_for
 from tests.credentials.steps import ME, change_link, default_program, done, news_withheld
@@ -27,14 +27,14 @@ LOOKUP, CHECK = "/api/referral_codes/get/", "/api/referral_codes/check/"
 
 
 @pytest.fixture(scope="module")
-async def elsewhere(here: Resources) -> AsyncIterator[Resources]:
+async def elsewhere(here: AppContext) -> AsyncIterator[AppContext]:
     """What another process on the same database has open."""
     async with open_resources(here.settings) as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
-async def other(elsewhere: Resources) -> AsyncIterator[httpx.AsyncClient]:
+async def other(elsewhere: AppContext) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the other process."""
     async with client_for(elsewhere) as client:
         yield client
@@ -42,7 +42,7 @@ async def other(elsewhere: Resources) -> AsyncIterator[httpx.AsyncClient]:
 
 @asynccontextmanager
 async def slow_reader(
-    here: Resources, monkeypatch: pytest.MonkeyPatch, ask: Callable[[], Awaitable[Any]], of: str
+    here: AppContext, monkeypatch: pytest.MonkeyPatch, ask: Callable[[], Awaitable[Any]], of: str
 ) -> AsyncIterator[None]:
     """Have somebody ask, and hold what the database says of this until the block has ended."""
     has_read, may_go_on = asyncio.Event(), asyncio.Event()
@@ -67,14 +67,14 @@ async def slow_reader(
     monkeypatch.undo()
 
 
-async def has_heard(here: Resources, topic: str, before: int, *, times: int = 1) -> None:
+async def has_heard(here: AppContext, topic: str, before: int, *, times: int = 1) -> None:
     """Return when a process has heard of so many changes."""
     async with asyncio.timeout(20):
         while here.caches[topic]._changes < before + times:  # noqa: ASYNC110  there is no event for it
             await asyncio.sleep(0.01)
 
 
-async def minted(cast: Cast, here: Resources, person: Person, expiration_date: str | None = None) -> str:
+async def minted(cast: Cast, here: AppContext, person: Person, expiration_date: str | None = None) -> str:
     """Mint a code; return it when the process that did so has heard of it: from itself, and from the database."""
     before = here.caches[codes.TOPIC]._changes
     code = await cast.code(person, expiration_date=expiration_date)
@@ -133,8 +133,8 @@ async def is_valid(client: httpx.AsyncClient, code: str) -> bool:
 async def test_a_slow_reader_does_not_bring_back_a_code_that_has_ended(
     client: httpx.AsyncClient,
     other: httpx.AsyncClient,
-    here: Resources,
-    elsewhere: Resources,
+    here: AppContext,
+    elsewhere: AppContext,
     cast: Cast,
     postbox: Postbox,
     monkeypatch: pytest.MonkeyPatch,
@@ -165,7 +165,7 @@ async def test_a_slow_reader_does_not_bring_back_a_code_that_has_ended(
 async def test_a_slow_reader_does_not_bring_back_a_caller_who_has_logged_out(
     client: httpx.AsyncClient,
     other: httpx.AsyncClient,
-    here: Resources,
+    here: AppContext,
     cast: Cast,
     monkeypatch: pytest.MonkeyPatch,
     where: str,
@@ -185,7 +185,7 @@ async def test_a_slow_reader_does_not_bring_back_a_caller_who_has_logged_out(
 
 @pytest.mark.parametrize("topic", ["codes", "users", "programs"])
 async def test_a_slow_reader_fills_nothing_in_which_news_may_have_been_missed(
-    client: httpx.AsyncClient, here: Resources, cast: Cast, monkeypatch: pytest.MonkeyPatch, topic: str
+    client: httpx.AsyncClient, here: AppContext, cast: Cast, monkeypatch: pytest.MonkeyPatch, topic: str
 ) -> None:
     owner = await cast.member()
     await minted(cast, here, owner)
@@ -203,7 +203,7 @@ async def test_a_slow_reader_fills_nothing_in_which_news_may_have_been_missed(
 
 
 async def test_a_slow_reader_does_not_bring_back_a_programs_time_zone(
-    client: httpx.AsyncClient, here: Resources, cast: Cast, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, here: AppContext, cast: Cast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     owner = await cast.stranger()
     await minted(cast, here, owner, expiration_date=in_days(3))
@@ -242,7 +242,7 @@ async def has_come(news: list[bytes]) -> None:
 @pytest.mark.parametrize("ends", ENDINGS, ids=lambda one: one.__name__)
 async def test_late_news_do_not_bring_back_what_this_process_has_ended(
     client: httpx.AsyncClient,
-    here: Resources,
+    here: AppContext,
     cast: Cast,
     postbox: Postbox,
     database_url: str,
@@ -255,27 +255,27 @@ async def test_late_news_do_not_bring_back_what_this_process_has_ended(
         await has_come(heard)
     await ends(Ending(client, cast, postbox, owner))
     await asyncio.sleep(0.1)
-    codes.heard(here.caches[codes.TOPIC], heard[0])
+    codes.apply_notification(here.caches[codes.TOPIC], heard[0])
     assert await shown(client, asker, owner.email) != code
     assert await is_valid(client, code) == (ends is Ending.another_address)
 
 
 async def test_news_are_taken_over_where_nothing_later_is_known(
-    client: httpx.AsyncClient, here: Resources, cast: Cast, database_url: str
+    client: httpx.AsyncClient, here: AppContext, cast: Cast, database_url: str
 ) -> None:
     owner, asker = await cast.member(), await cast.member()
     async with overheard(database_url) as heard:
         code = await cast.code(owner)
         await has_come(heard)
-    codes.heard(here.caches[codes.TOPIC], heard[0])
-    remembered = codes.remembered_code(here, program_id=owner.program_id, email_key=owner.email)
+    codes.apply_notification(here.caches[codes.TOPIC], heard[0])
+    remembered = codes.cached_code(here, program_id=owner.program_id, email_key=owner.email)
     assert remembered is not None
     assert remembered.code.code == code
     assert await shown(client, asker, owner.email) == code
 
 
 async def test_a_process_that_was_held_up_asks_the_database_before_it_has_heard(
-    client: httpx.AsyncClient, here: Resources, cast: Cast, database_url: str
+    client: httpx.AsyncClient, here: AppContext, cast: Cast, database_url: str
 ) -> None:
     owner, asker, program = await cast.member(), await cast.member(), await default_program(here)
     code = await cast.code(owner)
@@ -295,13 +295,13 @@ async def test_a_process_that_was_held_up_asks_the_database_before_it_has_heard(
     time.sleep(1.1)  # as a machine that is moved to another does
     # As those are answered who asked while it was held up: before it hears anything.
     assert codes_api.check_code_at_once(here, {}, program, code) is None
-    assert codes.remembered_code(here, program_id=program.id, email_key=owner.email) is None
-    assert remembered_caller(here, owner.headers["Authorization"]) is None
-    assert remembered_program(here, program.id) is None
+    assert codes.cached_code(here, program_id=program.id, email_key=owner.email) is None
+    assert cached_caller(here, owner.headers["Authorization"]) is None
+    assert cached_program(here, program.id) is None
 
 
 async def test_a_deaf_process_shows_nothing_from_memory(
-    client: httpx.AsyncClient, other: httpx.AsyncClient, here: Resources, cast: Cast
+    client: httpx.AsyncClient, other: httpx.AsyncClient, here: AppContext, cast: Cast
 ) -> None:
     owner, asker = await cast.member(), await cast.member()
     code = await cast.code(owner)
@@ -317,7 +317,7 @@ async def test_a_deaf_process_shows_nothing_from_memory(
         refused(await client.get(ME, headers=owner.headers), 401, "unauthenticated")
 
 
-async def test_no_answer_is_another_programs(client: httpx.AsyncClient, here: Resources, cast: Cast) -> None:
+async def test_no_answer_is_another_programs(client: httpx.AsyncClient, here: AppContext, cast: Cast) -> None:
     """Though the address, the text of the code and the name of the program's host are the same."""
     one, two = await cast.stranger(), await cast.stranger()
     await here.db.execute("UPDATE users SET email = $1, email_key = $1 WHERE id = ANY($2)", one.email, [one.id, two.id])

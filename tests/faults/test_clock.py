@@ -13,11 +13,11 @@ from invitree.base.settings import Settings
 from invitree.kit import embedded
 from invitree.kit.embedded import embedded_postgres
 from invitree.kit.jobs import cap_future_times
-from invitree.kit.resources import Resources
-from invitree.kit.tally import Tally
+from invitree.kit.resources import AppContext
+from invitree.kit.tally import LocalRateLimiter
 from invitree.kit.throttle import limit
 from invitree.migrations.upgrade import upgrade
-from invitree.worker import mend_times
+from invitree.worker import fix_future_times
 from tests.cast import PASSWORD, Cast
 from tests.conftest import SECRET, client_for
 from tests.service.mailing import ask
@@ -48,7 +48,7 @@ def move(clock: Path) -> Move:
 
 
 @pytest.fixture(scope="module")
-async def here(clock: Path) -> AsyncIterator[Resources]:
+async def here(clock: Path) -> AsyncIterator[AppContext]:
     """A service on a PostgreSQL whose clock is moved."""
     folder, kept = clock.parent / "data", embedded._environment
     moved = {"LD_PRELOAD": str(LIBRARY), "FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_NO_CACHE": "1"}
@@ -62,7 +62,7 @@ async def here(clock: Path) -> AsyncIterator[Resources]:
                 yield opened
 
 
-async def test_the_clock_moves(here: Resources, move: Move) -> None:
+async def test_the_clock_moves(here: AppContext, move: Move) -> None:
     before = await here.db.fetchval("SELECT clock_timestamp()")
     move("+1d")
     assert await here.db.fetchval("SELECT clock_timestamp()") - before > timedelta(hours=23)
@@ -70,7 +70,7 @@ async def test_the_clock_moves(here: Resources, move: Move) -> None:
     assert await here.db.fetchval("SELECT clock_timestamp()") - before < timedelta(hours=1)
 
 
-async def test_whoever_was_refused_may_log_in_once_the_clock_is_right(here: Resources, move: Move) -> None:
+async def test_whoever_was_refused_may_log_in_once_the_clock_is_right(here: AppContext, move: Move) -> None:
     async with client_for(here) as client:
         alice = await Cast(client, here).member()
         move("+1d")
@@ -84,9 +84,9 @@ async def test_whoever_was_refused_may_log_in_once_the_clock_is_right(here: Reso
         assert [answer.status_code for answer in answers] == [400, 400, 429]
 
 
-async def test_counts_in_memory_are_learned_no_further_ahead_than_their_period(here: Resources, move: Move) -> None:
+async def test_counts_in_memory_are_learned_no_further_ahead_than_their_period(here: AppContext, move: Move) -> None:
     one = limit("clock", "3/1m", "someone")
-    ahead, later = Tally(here.db, here.keys, on=True), Tally(here.db, here.keys, on=True)
+    ahead, later = LocalRateLimiter(here.db, here.keys, on=True), LocalRateLimiter(here.db, here.keys, on=True)
     move("+1d")
     ahead.count({}, 1, one)
     await ahead.add_up()
@@ -97,7 +97,7 @@ async def test_counts_in_memory_are_learned_no_further_ahead_than_their_period(h
     assert 0 < await here.db.fetchval(count) <= 60 + one.step_s
 
 
-async def test_mail_that_was_under_way_or_waited_is_taken_up_again(here: Resources, move: Move) -> None:
+async def test_mail_that_was_under_way_or_waited_is_taken_up_again(here: AppContext, move: Move) -> None:
     move("+1d")
     for _ in range(3):
         await ask(here.db)
@@ -105,12 +105,12 @@ async def test_mail_that_was_under_way_or_waited_is_taken_up_again(here: Resourc
     await here.db.execute("UPDATE pgqueuer SET status = 'picked', heartbeat = now() WHERE id = $1", picked)
     await here.db.execute("UPDATE pgqueuer SET execute_after = now() + interval '1 minute' WHERE id = $1", delayed)
     move("+0")
-    await mend_times(here)
+    await fix_future_times(here)
     late = "SELECT count(*) FROM pgqueuer WHERE greatest(heartbeat, execute_after) > now() + interval '1 minute'"
     assert await here.db.fetchval(late) == 0
 
 
-async def test_mail_that_waits_for_its_next_attempt_goes_on_waiting(here: Resources, move: Move) -> None:
+async def test_mail_that_waits_for_its_next_attempt_goes_on_waiting(here: AppContext, move: Move) -> None:
     number = await ask(here.db)
     await here.db.execute("UPDATE pgqueuer SET execute_after = now() + interval '1 hour' WHERE id = $1", number)
     await cap_future_times(here.db, longest_delay=timedelta(hours=1))
@@ -118,7 +118,7 @@ async def test_mail_that_waits_for_its_next_attempt_goes_on_waiting(here: Resour
     assert await here.db.fetchval(waits, number)
 
 
-async def test_a_clock_that_goes_back_keeps_nobody_out(here: Resources, move: Move) -> None:
+async def test_a_clock_that_goes_back_keeps_nobody_out(here: AppContext, move: Move) -> None:
     async with client_for(here) as client:
         alice = await Cast(client, here).member()
         answer = await client.post(LOGIN, json={"email": alice.email, "password": PASSWORD})

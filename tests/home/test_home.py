@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 import invitree
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from tests.cast import refused
 
 CHROME = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8"
@@ -48,7 +48,7 @@ class TestTheFrontPage:
             "text/html, application/json",
         ],
     )
-    async def test_everybody_else_gets_json(self, client: httpx.AsyncClient, here: Resources, accept: str) -> None:
+    async def test_everybody_else_gets_json(self, client: httpx.AsyncClient, here: AppContext, accept: str) -> None:
         answer = await client.get("/", headers={"Accept": accept})
         assert answer.status_code == 200
         assert answer.headers["content-type"] == "application/json"
@@ -96,7 +96,7 @@ class TestTheFrontPage:
 )
 @pytest.mark.parametrize("slash", ["", "/"])
 async def test_an_index_names_absolute_urls(
-    client: httpx.AsyncClient, here: Resources, path: str, links: dict[str, str], slash: str
+    client: httpx.AsyncClient, here: AppContext, path: str, links: dict[str, str], slash: str
 ) -> None:
     answer = await client.get(path + slash, headers={"Host": "evil.example", "Authorization": "Token stale"})
     assert answer.status_code == 200

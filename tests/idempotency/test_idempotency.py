@@ -13,8 +13,8 @@ from invitree.app import open_resources
 from invitree.closure.actions import delete_account
 from invitree.events.store import OPERATOR
 from invitree.idempotency import store
-from invitree.kit.resources import Resources
-from invitree.worker import forget_the_dead
+from invitree.kit.resources import AppContext
+from invitree.worker import purge_expired
 from tests.cast import PASSWORD, Cast, in_days, refused
 from tests.conftest import client_for
 from tests.credentials.steps import (
@@ -49,7 +49,7 @@ class Asked(NamedTuple):
 class Scene:
     """What is needed for a request to succeed, made anew for each."""
 
-    def __init__(self, client: httpx.AsyncClient, cast: Cast, postbox: Postbox, here: Resources) -> None:
+    def __init__(self, client: httpx.AsyncClient, cast: Cast, postbox: Postbox, here: AppContext) -> None:
         self.client, self.cast, self.postbox, self.here = client, cast, postbox, here
 
     async def sign_up(self) -> Asked:
@@ -136,7 +136,7 @@ def told(answer: httpx.Response) -> tuple[int, bytes, dict[str, str]]:
 
 
 @pytest.fixture
-async def scene(client: httpx.AsyncClient, cast: Cast, postbox: Postbox, here: Resources) -> AsyncIterator[Scene]:
+async def scene(client: httpx.AsyncClient, cast: Cast, postbox: Postbox, here: AppContext) -> AsyncIterator[Scene]:
     """A stage, which is swept afterwards."""
     await postbox.collect()
     yield Scene(client, cast, postbox, here)
@@ -220,7 +220,7 @@ async def test_a_key_is_its_callers_own(client: httpx.AsyncClient, cast: Cast, s
     assert len({answer.json()["code"] for answer in given}) == 3
 
 
-async def test_a_key_is_its_programs_own(client: httpx.AsyncClient, cast: Cast, scene: Scene, here: Resources) -> None:
+async def test_a_key_is_its_programs_own(client: httpx.AsyncClient, cast: Cast, scene: Scene, here: AppContext) -> None:
     stranger = await cast.stranger()
     slug = await here.db.fetchval("SELECT slug FROM programs WHERE id = $1", stranger.program_id)
     asked = await scene.sign_up()
@@ -256,7 +256,7 @@ async def test_credentials_are_looked_at_before_the_key(client: httpx.AsyncClien
     refused(await post(client, asked), 401, "unauthenticated")
 
 
-async def test_a_key_is_good_for_24_hours(client: httpx.AsyncClient, scene: Scene, here: Resources) -> None:
+async def test_a_key_is_good_for_24_hours(client: httpx.AsyncClient, scene: Scene, here: AppContext) -> None:
     asked = await scene.replace()
     first = await post(client, asked)
     for hours, is_done_again in ((23.9, False), (24.1, True)):
@@ -267,7 +267,7 @@ async def test_a_key_is_good_for_24_hours(client: httpx.AsyncClient, scene: Scen
     assert told(await post(client, asked)) != told(first)
 
 
-async def test_what_is_older_is_deleted(client: httpx.AsyncClient, scene: Scene, here: Resources) -> None:
+async def test_what_is_older_is_deleted(client: httpx.AsyncClient, scene: Scene, here: AppContext) -> None:
     for hours in (0, 23.9, 24.1, 200):
         assert (await post(client, await scene.replace(), str(hours))).status_code == 201
         await here.db.execute(
@@ -277,12 +277,12 @@ async def test_what_is_older_is_deleted(client: httpx.AsyncClient, scene: Scene,
             """,
             hours,
         )
-    await forget_the_dead(here)
+    await purge_expired(here)
     assert await here.db.fetchval("SELECT count(*) FROM idempotency_keys") == 2
 
 
 async def test_one_that_is_under_way_is_waited_for_by_nobody(
-    client: httpx.AsyncClient, cast: Cast, scene: Scene, here: Resources, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, cast: Cast, scene: Scene, here: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, under_way, may_end = await scene.replace(), asyncio.Event(), asyncio.Event()
     insert = store.insert_answer
@@ -341,7 +341,7 @@ async def test_what_cannot_be_answered_alike_is_not_done(
     assert (await post(client, asked)).status_code == 201
 
 
-async def test_another_secret_makes_no_difference(scene: Scene, here: Resources, client: httpx.AsyncClient) -> None:
+async def test_another_secret_makes_no_difference(scene: Scene, here: AppContext, client: httpx.AsyncClient) -> None:
     asked = await scene.sign_up()
     first = await post(client, asked)
     settings = structs.replace(here.settings, secret_key=f"{'another secret ' * 3},{here.settings.secret_key}")
@@ -349,7 +349,7 @@ async def test_another_secret_makes_no_difference(scene: Scene, here: Resources,
         assert told(await post(other, asked)) == told(first)
 
 
-async def test_what_is_kept_gives_nothing_away(client: httpx.AsyncClient, scene: Scene, here: Resources) -> None:
+async def test_what_is_kept_gives_nothing_away(client: httpx.AsyncClient, scene: Scene, here: AppContext) -> None:
     for make in (scene.set_password, scene.reset_password_confirm, scene.sign_up):
         asked = await make()
         assert (await post(client, asked)).status_code in (201, 204)
@@ -358,7 +358,7 @@ async def test_what_is_kept_gives_nothing_away(client: httpx.AsyncClient, scene:
 
 
 async def test_nothing_is_kept_of_somebody_who_left(
-    client: httpx.AsyncClient, cast: Cast, scene: Scene, here: Resources
+    client: httpx.AsyncClient, cast: Cast, scene: Scene, here: AppContext
 ) -> None:
     asked = await scene.sign_up()
     newcomer_id = (await post(client, asked)).json()["id"]

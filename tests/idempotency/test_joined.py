@@ -5,7 +5,7 @@ from contextlib import suppress
 import pytest
 
 from invitree.kit.db import Queryable, Transaction
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 
 INSERT = "INSERT INTO programs (slug) VALUES ($1)"
 
@@ -19,7 +19,7 @@ async def slugs(db: Queryable) -> set[str]:
     return {row["slug"] for row in await db.fetch("SELECT slug FROM programs WHERE slug LIKE 'joined-%'")}
 
 
-async def test_they_are_committed_together(here: Resources) -> None:
+async def test_they_are_committed_together(here: AppContext) -> None:
     async with here.db.joined(first=nothing) as db:
         for slug in ("joined-a", "joined-b"):
             async with db.transaction() as tx:
@@ -30,7 +30,7 @@ async def test_they_are_committed_together(here: Resources) -> None:
     assert await slugs(here.db) == {"joined-a", "joined-b"}
 
 
-async def test_an_error_after_one_of_them_takes_it_back(here: Resources) -> None:
+async def test_an_error_after_one_of_them_takes_it_back(here: AppContext) -> None:
     there = await slugs(here.db)
 
     async def fail() -> None:
@@ -44,7 +44,7 @@ async def test_an_error_after_one_of_them_takes_it_back(here: Resources) -> None
     assert await slugs(here.db) == there
 
 
-async def test_an_error_in_one_of_them_cannot_be_passed_over(here: Resources) -> None:
+async def test_an_error_in_one_of_them_cannot_be_passed_over(here: AppContext) -> None:
     there = await slugs(here.db)
 
     async def pass_over() -> None:
@@ -59,7 +59,7 @@ async def test_an_error_in_one_of_them_cannot_be_passed_over(here: Resources) ->
     assert await slugs(here.db) == there
 
 
-async def test_what_comes_first_is_part_of_it_and_can_refuse(here: Resources) -> None:
+async def test_what_comes_first_is_part_of_it_and_can_refuse(here: AppContext) -> None:
     there = await slugs(here.db)
 
     async def refuse(tx: Transaction) -> None:

@@ -9,8 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
 from invitree.invariants import INVARIANTS
-from invitree.kit.resources import Resources
-from invitree.worker import CHORES, run, watch_invariants
+from invitree.kit.resources import AppContext
+from invitree.worker import PERIODIC_TASKS, run, watch_invariants
 from tests.cast import Cast
 from tests.programs.test_operations import METRICS, client_of, without_a_database
 
@@ -18,7 +18,7 @@ TOKEN = "let me see them"
 
 
 @pytest.fixture
-async def two_codes(here: Resources, cast: Cast) -> AsyncIterator[int]:
+async def two_codes(here: AppContext, cast: Cast) -> AsyncIterator[int]:
     """Somebody with two live codes, by their id, for the length of a test."""
     ann = await cast.member()
     code = await cast.code(ann)
@@ -35,7 +35,7 @@ async def two_codes(here: Resources, cast: Cast) -> AsyncIterator[int]:
     await here.db.execute("CREATE UNIQUE INDEX codes_one_live ON codes (program_id, user_id) WHERE revoked_at IS NULL")
 
 
-async def seen(here: Resources) -> dict[str, dict[str, float]]:
+async def seen(here: AppContext) -> dict[str, dict[str, float]]:
     """Return the metrics about invariants: of each, the value by the invariant's name."""
     guarded = structs.replace(here, settings=structs.replace(here.settings, metrics_token=TOKEN))
     async with client_of(guarded) as client:
@@ -47,7 +47,7 @@ async def seen(here: Resources) -> dict[str, dict[str, float]]:
     return found
 
 
-async def test_a_broken_one_is_logged_and_counted_until_it_is_mended(here: Resources, two_codes: int) -> None:
+async def test_a_broken_one_is_logged_and_counted_until_it_is_mended(here: AppContext, two_codes: int) -> None:
     assert (await seen(here))["invitree_invariant_broken_rows"] == {}
     with capture_logs() as lines:
         await watch_invariants(here)
@@ -61,7 +61,7 @@ async def test_a_broken_one_is_logged_and_counted_until_it_is_mended(here: Resou
     assert set((await seen(here))["invitree_invariant_broken_rows"].values()) == {0.0}
 
 
-async def test_it_is_told_when_each_was_checked(here: Resources) -> None:
+async def test_it_is_told_when_each_was_checked(here: AppContext) -> None:
     began = (await here.db.fetchval("SELECT clock_timestamp()")).timestamp()
     await watch_invariants(here)
     times = (await seen(here))["invitree_invariant_checked_timestamp_seconds"]
@@ -69,8 +69,8 @@ async def test_it_is_told_when_each_was_checked(here: Resources) -> None:
     assert min(times.values()) >= began
 
 
-async def test_the_worker_does_it_again_and_again(here: Resources) -> None:
-    assert watch_invariants in [chore for _, chore in CHORES]
+async def test_the_worker_does_it_again_and_again(here: AppContext) -> None:
+    assert watch_invariants in [chore for _, chore in PERIODIC_TASKS]
     stop = asyncio.Event()
     worker = asyncio.create_task(run(here.settings, {}, stop=stop, chores=[(0.01, watch_invariants)]))
     checked: set[object] = set()
@@ -82,7 +82,7 @@ async def test_the_worker_does_it_again_and_again(here: Resources) -> None:
     await worker
 
 
-async def test_while_the_database_is_away_the_other_metrics_are_there(here: Resources) -> None:
+async def test_while_the_database_is_away_the_other_metrics_are_there(here: AppContext) -> None:
     gone = await without_a_database(here)
     assert await seen(gone) == {
         "invitree_invariant_broken_rows": {},

@@ -10,7 +10,7 @@ from msgspec import structs
 from invitree.base.origins import parse_origins
 from invitree.kit.cors import Origins
 from invitree.kit.edge import Edge
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from tests.cast import Cast
 from tests.conftest import client_for
 from tests.waiting import eventually
@@ -71,7 +71,7 @@ def test_what_is_no_origin_is_refused_with_what_to_write(written: str, why: str)
 
 
 @pytest.fixture(scope="module")
-async def client(here: Resources) -> AsyncIterator[httpx.AsyncClient]:
+async def client(here: AppContext) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a service that pages of one origin may call."""
 
     async def none_more() -> list[str]:
@@ -159,7 +159,7 @@ async def test_a_service_that_is_full_can_be_read_all_the_same(client: httpx.Asy
         assert (await full.options("/auth/users/", headers={"Origin": APP, **ASKS})).status_code == 204
 
 
-async def test_without_allowed_origins_nothing_is_said_of_them(here: Resources) -> None:
+async def test_without_allowed_origins_nothing_is_said_of_them(here: AppContext) -> None:
     async with client_for(here) as plain:
         answer = await plain.get("/healthz", headers={"Origin": APP})
         assert "vary" not in answer.headers

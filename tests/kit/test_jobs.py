@@ -9,7 +9,7 @@ import pytest
 from pgqueuer.adapters.persistence.queries import Queries
 from pgqueuer.domain.types import JobId
 
-from invitree.kit.jobs import enqueue, forget_old_news, list_jobs, retry_jobs
+from invitree.kit.jobs import enqueue, list_jobs, prune_job_log, retry_jobs
 
 PAYLOAD = {"kind": "activation", "user_id": 5}
 # What is different of any two rows.
@@ -117,11 +117,11 @@ async def test_old_news_are_forgotten_but_not_why_a_job_has_failed(db: Any) -> N
     await db.execute("DELETE FROM pgqueuer WHERE status = 'queued'")  # done
     await Queries.from_asyncpg_connection(db).aggregate_logs()
     assert len(await rows(db, "pgqueuer_log")) == 3
-    await forget_old_news(db, older_than_s=3600)
+    await prune_job_log(db, older_than_s=3600)
     assert len(await rows(db, "pgqueuer_log")) == 3
     for table in ("pgqueuer_log", "pgqueuer_statistics"):
         await db.execute(f"UPDATE {table} SET created = created - interval '2 hours'")
-    await forget_old_news(db, older_than_s=3600)
+    await prune_job_log(db, older_than_s=3600)
     assert await db.fetch("SELECT DISTINCT job_id FROM pgqueuer_log") == [(failed,)]
     assert await rows(db, "pgqueuer_statistics") == []
     assert [job.reason for job in await list_jobs(db, job="send_mail")] == ["550 no"]

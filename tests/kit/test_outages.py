@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from invitree.base.settings import Settings
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from tests.cast import Cast, in_days, refused
 from tests.conftest import SECRET
 
@@ -18,7 +18,7 @@ def settings(database_url: str) -> Settings:
     return Settings(database_url=database_url, secret_key=SECRET, workers=1, pool_size=1)
 
 
-async def test_an_exhausted_pool_is_a_503(client: httpx.AsyncClient, here: Resources, cast: Cast) -> None:
+async def test_an_exhausted_pool_is_a_503(client: httpx.AsyncClient, here: AppContext, cast: Cast) -> None:
     alice = await cast.member()
     async with here.db.transaction():
         answer = await client.get("/auth/users/me/", headers=alice.headers)
@@ -32,7 +32,7 @@ async def test_an_exhausted_pool_is_a_503(client: httpx.AsyncClient, here: Resou
 
 
 async def test_a_lock_that_is_not_granted_is_a_503_and_nothing_written(
-    client: httpx.AsyncClient, here: Resources, cast: Cast, database_url: str
+    client: httpx.AsyncClient, here: AppContext, cast: Cast, database_url: str
 ) -> None:
     alice = await cast.member()
     other = await asyncpg.connect(database_url)
@@ -47,7 +47,7 @@ async def test_a_lock_that_is_not_granted_is_a_503_and_nothing_written(
 
 
 async def test_a_connection_cut_amid_a_request_is_a_503_and_replaced(
-    client: httpx.AsyncClient, here: Resources, cast: Cast, database_url: str
+    client: httpx.AsyncClient, here: AppContext, cast: Cast, database_url: str
 ) -> None:
     alice = await cast.member()
     other = await asyncpg.connect(database_url)

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from invitree.kit.db import Queryable
 from invitree.kit.django_hashes import SCHEMES
 from invitree.kit.passwords import Hasher, Match, is_verifiable
-from invitree.kit.resources import Resources
-from invitree.users.store import find_claim_by_email, replace_hash
+from invitree.kit.resources import AppContext
+from invitree.users.store import find_login_candidate_by_email, replace_hash
 from tests.cast import PASSWORD, Cast, Person
 from tests.hashes import busy, by_django, pbkdf2, phc
 
@@ -185,7 +185,7 @@ async def test_a_failure_takes_as_long_for_nobody_as_for_who_came_from_elsewhere
     assert max(took.values()) < 1.5 * min(took.values()), took
 
 
-async def _with_hash(here: Resources, person: Person, password_hash: str) -> None:
+async def _with_hash(here: AppContext, person: Person, password_hash: str) -> None:
     await here.db.execute(
         "UPDATE users SET password_hash = $3 WHERE program_id = $1 AND id = $2",
         person.program_id,
@@ -232,7 +232,7 @@ async def test_a_failure_costs_one_of_each_scheme_that_the_program_has(
 @pytest.mark.parametrize("scheme", [*SCHEMES, "argon2"])
 @pytest.mark.parametrize("path", [LOGIN, "/auth/jwt/create/"])
 async def test_a_password_from_django_logs_in_and_is_hashed_anew(
-    client: httpx.AsyncClient, cast: Cast, here: Resources, scheme: str, path: str
+    client: httpx.AsyncClient, cast: Cast, here: AppContext, scheme: str, path: str
 ) -> None:
     alice = await cast.member()
     password = "p1"  # shorter than a new one may be
@@ -250,7 +250,7 @@ async def test_a_password_from_django_logs_in_and_is_hashed_anew(
 
 
 async def test_an_inactive_user_from_django_stays_outside_and_as_they_are(
-    client: httpx.AsyncClient, cast: Cast, here: Resources
+    client: httpx.AsyncClient, cast: Cast, here: AppContext
 ) -> None:
     alice = await cast.member()
     old = pbkdf2(PASSWORD)
@@ -263,7 +263,7 @@ async def test_an_inactive_user_from_django_stays_outside_and_as_they_are(
 
 @pytest.mark.parametrize("path", [LOGIN, "/auth/jwt/create/"])
 async def test_every_failed_login_is_the_same_work_where_some_came_from_django(
-    client: httpx.AsyncClient, cast: Cast, here: Resources, monkeypatch: pytest.MonkeyPatch, path: str
+    client: httpx.AsyncClient, cast: Cast, here: AppContext, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     native, inactive, older, newest = [await cast.member() for _ in range(4)]
     await _with_hash(here, inactive, pbkdf2(PASSWORD, iterations=700))
@@ -281,7 +281,7 @@ async def test_every_failed_login_is_the_same_work_where_some_came_from_django(
 
 
 async def test_a_full_hasher_keeps_nobody_out_who_is_right(
-    client: httpx.AsyncClient, cast: Cast, here: Resources, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, cast: Cast, here: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alice = await cast.member()
     old = pbkdf2(PASSWORD)
@@ -302,7 +302,7 @@ async def test_a_full_hasher_keeps_nobody_out_who_is_right(
 
 
 async def test_a_password_changed_while_it_is_hashed_anew_stays_changed(
-    client: httpx.AsyncClient, cast: Cast, here: Resources
+    client: httpx.AsyncClient, cast: Cast, here: AppContext
 ) -> None:
     alice = await cast.member()
     await _with_hash(here, alice, pbkdf2(PASSWORD))
@@ -325,7 +325,7 @@ async def test_a_password_changed_while_it_is_hashed_anew_stays_changed(
     assert await _hash_of(here.db, alice) == changed
 
 
-async def test_a_hash_is_replaced_only_where_it_is_still_the_one(cast: Cast, here: Resources) -> None:
+async def test_a_hash_is_replaced_only_where_it_is_still_the_one(cast: Cast, here: AppContext) -> None:
     alice, bob, eve = await cast.member(), await cast.member(), await cast.stranger()
     for person in (alice, bob, eve):
         await _with_hash(here, person, "old")
@@ -336,12 +336,13 @@ async def test_a_hash_is_replaced_only_where_it_is_still_the_one(cast: Cast, her
     assert [await _hash_of(here.db, person) for person in (alice, bob, eve)] == ["new", "old", "old"]
 
 
-async def test_the_decoy_is_the_newest_of_the_program_and_found_by_its_index(cast: Cast, here: Resources) -> None:
+async def test_the_decoy_is_the_newest_of_the_program_and_found_by_its_index(cast: Cast, here: AppContext) -> None:
     eve, fay = await cast.stranger(), await cast.stranger()
 
     async def decoys_of(one: Person) -> Sequence[str]:
         claims = [
-            await find_claim_by_email(here.db, program_id=one.program_id, email_key=email) for email in (one.email, "")
+            await find_login_candidate_by_email(here.db, program_id=one.program_id, email_key=email)
+            for email in (one.email, "")
         ]
         assert [claim.known and claim.known.user_id for claim in claims] == [one.id, None]
         assert claims[0].decoys == claims[1].decoys
@@ -378,6 +379,6 @@ async def test_the_decoy_is_the_newest_of_the_program_and_found_by_its_index(cas
             plans.extend(row[0] for row in await here.db.fetch(f"EXPLAIN {query}", *args))
             return [None] * 4
 
-    await find_claim_by_email(Explaining(), program_id=eve.program_id, email_key=eve.email)  # type: ignore[arg-type]
+    await find_login_candidate_by_email(Explaining(), program_id=eve.program_id, email_key=eve.email)  # type: ignore[arg-type]
     assert any("users_by_django_hash" in line for line in plans), plans
     assert not any("Sort" in line or "Seq Scan" in line for line in plans), plans

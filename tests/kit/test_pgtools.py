@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from invitree.kit import pgtools
-from invitree.kit.pgtools import NoPrograms, bundled_programs, client_programs, reaching, telling_line
+from invitree.kit.pgtools import NoPrograms, bundled_programs, client_programs, error_line, reaching
 
 
 def install(folder: Path, version: str, *names: str) -> Path:
@@ -91,4 +91,4 @@ def test_an_encrypted_connection_needs_programs_that_have_tls(tmp_path: Path, mo
     ],
 )
 def test_of_much_output_the_telling_line_is_told(output: bytes, line: str) -> None:
-    assert telling_line(output) == line
+    assert error_line(output) == line

@@ -18,7 +18,7 @@ from invitree.base.settings import Settings
 from invitree.invariants import Broken
 from invitree.kit import passwords
 from invitree.kit.clock import Clock
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from invitree.migrations.upgrade import upgrade
 from invitree.programs.actions import create_program, set_policy
 from invitree.programs.store import Program
@@ -54,7 +54,7 @@ class StoppedClock(Clock):
 class World:
     """A service in this process, for a test that is not async: it runs in a thread of its own."""
 
-    def __init__(self, portal: BlockingPortal, here: Resources, client: httpx.AsyncClient) -> None:
+    def __init__(self, portal: BlockingPortal, here: AppContext, client: httpx.AsyncClient) -> None:
         self._portal, self._client = portal, client
         self.here, self.cast = here, Cast(client, here)
         self._numbers = count(1)

@@ -12,7 +12,7 @@ from itertools import combinations
 
 import httpx
 
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from invitree.programs.store import find_program_by_slug
 from tests.cast import Cast
 
@@ -81,7 +81,7 @@ async def test_a_reset_tells_nobody_apart(client: httpx.AsyncClient, cast: Cast)
 
 
 async def test_asking_for_another_link_tells_nobody_apart(
-    client: httpx.AsyncClient, cast: Cast, here: Resources
+    client: httpx.AsyncClient, cast: Cast, here: AppContext
 ) -> None:
     await here.db.execute("INSERT INTO programs (slug, activation) VALUES ('strict', 'required')")
     program = await find_program_by_slug(here.db, slug="strict")

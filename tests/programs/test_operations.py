@@ -9,20 +9,20 @@ from msgspec import structs
 from invitree.app import create_app
 from invitree.kit.db import Database
 from invitree.kit.edge import Edge
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from tests.cast import Cast, refused
 
 METRICS = "/metrics"
 
 
-def client_of(here: Resources) -> httpx.AsyncClient:
+def client_of(here: AppContext) -> httpx.AsyncClient:
     app = create_app(here.settings)
     app.state["resources"] = here
     edge: Any = Edge(app, access_log=True)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=edge), base_url="http://invitree.test")
 
 
-async def without_a_database(here: Resources) -> Resources:
+async def without_a_database(here: AppContext) -> AppContext:
     """Return what a process has open whose database has gone away."""
     database = Database.at(here.settings.database_url, size=1)
     await database.close()
@@ -39,7 +39,7 @@ async def test_a_well_service_says_ok(client: httpx.AsyncClient, path: str, said
     assert answer.headers["cache-control"] == "no-store"
 
 
-async def test_without_the_database_it_is_alive_but_not_ready(here: Resources, cast: Cast) -> None:
+async def test_without_the_database_it_is_alive_but_not_ready(here: AppContext, cast: Cast) -> None:
     alice = await cast.member()
     async with client_of(await without_a_database(here)) as client:
         assert (await client.get("/healthz")).status_code == 200
@@ -52,7 +52,7 @@ async def test_without_the_database_it_is_alive_but_not_ready(here: Resources, c
         assert answer.headers["content-language"] == "ru"
 
 
-async def test_with_a_database_that_only_reads_it_is_not_ready(here: Resources) -> None:
+async def test_with_a_database_that_only_reads_it_is_not_ready(here: AppContext) -> None:
     database = Database.at(here.settings.database_url, size=1)
     async with client_of(structs.replace(here, db=database)) as client:
         assert (await client.get("/readyz")).status_code == 200
@@ -64,7 +64,7 @@ async def test_with_a_database_that_only_reads_it_is_not_ready(here: Resources) 
 @pytest.mark.parametrize(
     "statement", ["UPDATE alembic_version SET version_num = '9999'", "DELETE FROM alembic_version"]
 )
-async def test_with_another_schema_it_is_not_ready(client: httpx.AsyncClient, here: Resources, statement: str) -> None:
+async def test_with_another_schema_it_is_not_ready(client: httpx.AsyncClient, here: AppContext, statement: str) -> None:
     head = await here.db.fetchval("SELECT version_num FROM alembic_version")
     await here.db.execute(statement)
     refused(await client.get("/readyz"), 503, "unavailable")
@@ -79,7 +79,7 @@ async def test_there_are_no_metrics_without_a_token_set(client: httpx.AsyncClien
     refused(await client.get(METRICS, headers=headers), 404, "not_found")
 
 
-async def test_metrics_open_to_their_token_only(here: Resources) -> None:
+async def test_metrics_open_to_their_token_only(here: AppContext) -> None:
     guarded = structs.replace(here, settings=structs.replace(here.settings, metrics_token="m" * 20))
     async with client_of(guarded) as client:
         await client.get("/healthz")
@@ -92,7 +92,7 @@ async def test_metrics_open_to_their_token_only(here: Resources) -> None:
         assert 'invitree_request_seconds_count{method="GET",route="/healthz",status="200"}' in answer.text
 
 
-async def test_metrics_name_routes_and_never_addresses(here: Resources, cast: Cast) -> None:
+async def test_metrics_name_routes_and_never_addresses(here: AppContext, cast: Cast) -> None:
     alice = await cast.member()
     guarded = structs.replace(here, settings=structs.replace(here.settings, metrics_token="m" * 20))
     async with client_of(guarded) as client:

@@ -3,7 +3,7 @@
 import httpx
 
 from invitree.app import open_resources
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from invitree.programs.actions import set_policy
 from tests.cast import Cast
 from tests.conftest import client_for
@@ -14,7 +14,7 @@ ONE, OTHER = "https://one.example", "https://other.example:8443"
 
 
 async def test_a_programs_origins_are_followed_within_a_second(
-    client: httpx.AsyncClient, cast: Cast, here: Resources
+    client: httpx.AsyncClient, cast: Cast, here: AppContext
 ) -> None:
     eve, mallory = await cast.stranger(), await cast.stranger()
 
@@ -39,7 +39,7 @@ async def is_allowed(client: httpx.AsyncClient, origin: str) -> bool:
 
 
 async def test_what_changed_while_nothing_was_heard_is_known_after(
-    client: httpx.AsyncClient, cast: Cast, here: Resources
+    client: httpx.AsyncClient, cast: Cast, here: AppContext
 ) -> None:
     eve = await cast.stranger()
     await here.db.execute("UPDATE programs SET origins = $2 WHERE id = $1", eve.program_id, [ONE])
@@ -54,7 +54,7 @@ async def test_what_changed_while_nothing_was_heard_is_known_after(
     await set_policy(here.db, program_id=eve.program_id, origins=[])
 
 
-async def test_a_service_knows_the_programs_origins_when_it_starts(cast: Cast, here: Resources) -> None:
+async def test_a_service_knows_the_programs_origins_when_it_starts(cast: Cast, here: AppContext) -> None:
     eve = await cast.stranger()
     await set_policy(here.db, program_id=eve.program_id, origins=[ONE])
     async with open_resources(here.settings) as opened, client_for(opened) as client:

@@ -10,16 +10,16 @@ from zoneinfo import ZoneInfo
 import httpx
 import pytest
 
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from invitree.programs.actions import BadPolicy, create_program, set_policy
-from invitree.programs.rules import complaint
+from invitree.programs.rules import policy_error
 from invitree.programs.store import Program, find_program
 from tests.cast import Cast, Person, in_days, refused
 
 CREATE = "/api/referral_codes/create/"
 
 
-async def program_of(here: Resources, person: Person) -> Program:
+async def program_of(here: AppContext, person: Person) -> Program:
     program = await find_program(here.db, program_id=person.program_id)
     assert program is not None
     return program
@@ -41,7 +41,7 @@ async def warmed(client: httpx.AsyncClient, cast: Cast) -> Person:
 
 
 async def test_a_changed_list_policy_is_followed_within_a_second(
-    client: httpx.AsyncClient, cast: Cast, here: Resources
+    client: httpx.AsyncClient, cast: Cast, here: AppContext
 ) -> None:
     eve = await warmed(client, cast)
     program = await program_of(here, eve)
@@ -61,7 +61,7 @@ async def test_a_changed_list_policy_is_followed_within_a_second(
 
 
 async def test_a_changed_code_length_is_followed_within_a_second(
-    client: httpx.AsyncClient, cast: Cast, here: Resources
+    client: httpx.AsyncClient, cast: Cast, here: AppContext
 ) -> None:
     eve = await warmed(client, cast)
     await set_policy(here.db, program_id=eve.program_id, code_length=20)
@@ -73,7 +73,7 @@ async def test_a_changed_code_length_is_followed_within_a_second(
 
 
 async def test_a_changed_longest_life_is_followed_within_a_second(
-    client: httpx.AsyncClient, cast: Cast, here: Resources
+    client: httpx.AsyncClient, cast: Cast, here: AppContext
 ) -> None:
     eve = await warmed(client, cast)
     await set_policy(here.db, program_id=eve.program_id, longest_code_life_days=3)
@@ -91,7 +91,7 @@ async def test_a_changed_longest_life_is_followed_within_a_second(
 
 
 async def test_a_changed_time_zone_is_followed_within_a_second(
-    client: httpx.AsyncClient, cast: Cast, here: Resources
+    client: httpx.AsyncClient, cast: Cast, here: AppContext
 ) -> None:
     eve = await warmed(client, cast)
     zone = "Pacific/Kiritimati"
@@ -108,7 +108,7 @@ async def test_a_changed_time_zone_is_followed_within_a_second(
 
 
 async def test_the_default_programs_policy_reaches_those_who_name_no_program(
-    client: httpx.AsyncClient, cast: Cast, here: Resources
+    client: httpx.AsyncClient, cast: Cast, here: AppContext
 ) -> None:
     alice = await cast.member()
     await client.get("/api/referral_codes/check/A/")
@@ -125,7 +125,7 @@ async def test_the_default_programs_policy_reaches_those_who_name_no_program(
     await set_policy(here.db, program_id=program.id, code_length=10)
 
 
-async def test_one_programs_policy_is_not_anothers(client: httpx.AsyncClient, cast: Cast, here: Resources) -> None:
+async def test_one_programs_policy_is_not_anothers(client: httpx.AsyncClient, cast: Cast, here: AppContext) -> None:
     eve, mallory = await warmed(client, cast), await warmed(client, cast)
     await set_policy(here.db, program_id=eve.program_id, code_length=8)
     await asyncio.sleep(0.1)
@@ -177,9 +177,9 @@ GOOD: dict[str, Any] = {
     ],
 )
 async def test_a_policy_is_within_its_limits(
-    cast: Cast, here: Resources, change: dict[str, Any], why: str | None
+    cast: Cast, here: AppContext, change: dict[str, Any], why: str | None
 ) -> None:
-    assert re.match(why or "", complaint(**{**GOOD, **change}) or "")
+    assert re.match(why or "", policy_error(**{**GOOD, **change}) or "")
     eve = await cast.stranger()
     program = await program_of(here, eve)
     if why is None:
@@ -190,14 +190,14 @@ async def test_a_policy_is_within_its_limits(
         assert await program_of(here, eve) == program
 
 
-async def test_a_host_is_claimed_by_one_program(cast: Cast, here: Resources) -> None:
+async def test_a_host_is_claimed_by_one_program(cast: Cast, here: AppContext) -> None:
     eve, mallory = await cast.stranger(), await cast.stranger()
     await set_policy(here.db, program_id=eve.program_id, host="claimed.example.com")
     with pytest.raises(BadPolicy, match="another program claims"):
         await set_policy(here.db, program_id=mallory.program_id, host="claimed.example.com")
 
 
-async def test_a_new_program_has_the_default_policy_and_a_name_of_its_own(here: Resources) -> None:
+async def test_a_new_program_has_the_default_policy_and_a_name_of_its_own(here: AppContext) -> None:
     made = await create_program(here.db, slug="acme-2")
     assert {name: getattr(made, name) for name in GOOD} == GOOD
     for slug in ("acme-2", "", "Acme", "a b", "-a", "a" * 64, "default"):

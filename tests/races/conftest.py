@@ -10,7 +10,7 @@ from msgspec import structs
 
 from invitree.base.settings import Settings
 from invitree.kit import passwords, pool
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from tests.races.stage import AtOnce, ready
 
 RACERS = 64
@@ -37,7 +37,7 @@ def settings(settings: Settings, unhurried: None) -> Settings:
 
 
 @pytest.fixture(scope="module")
-async def here(here: Resources) -> Resources:
+async def here(here: AppContext) -> AppContext:
     """What the process has open, all its connections among it."""
     await ready(here, RACERS)
     return here

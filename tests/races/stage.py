@@ -11,7 +11,7 @@ import asyncpg
 from invitree.app import open_resources
 from invitree.base.settings import Settings
 from invitree.kit.db import Queryable
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from tests.cast import Cast
 from tests.conftest import client_for
 from tests.postbox import Postbox
@@ -23,7 +23,7 @@ Waiting = Callable[[], Awaitable[set[int]]]
 _Connection: Any = asyncpg.Connection
 
 
-async def ready(here: Resources, connections: int, **how: Any) -> None:
+async def ready(here: AppContext, connections: int, **how: Any) -> None:
     """Open all connections, one after the other, and let them wait for as long as it takes.
 
     It is about who wins, and not about how busy the machine is.
@@ -44,7 +44,7 @@ async def waiting_for_locks(db: Queryable) -> set[int]:
     return {row["pid"] for row in rows}
 
 
-async def until_it_waits(here: Resources, task: asyncio.Task[Any]) -> None:
+async def until_it_waits(here: AppContext, task: asyncio.Task[Any]) -> None:
     """Wait until a task waits for a lock, the only one that may. It must not end instead."""
 
     async def waits_or_ends() -> bool:

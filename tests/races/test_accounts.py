@@ -9,10 +9,10 @@ import pytest
 
 from invitree.base.emails import parse_email
 from invitree.base.problems import InvalidInput
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from invitree.programs.actions import get_program
 from invitree.signup.actions import sign_up
-from invitree.users.actions import Applicant
+from invitree.users.actions import NewUser
 from tests.cast import NOWHERE, PASSWORD, Cast, Person, applicant
 from tests.races.stage import AtOnce
 
@@ -26,7 +26,7 @@ def _spellings(name: str) -> list[str]:
 
 @pytest.mark.usefixtures("round_number")
 async def test_one_of_64_sign_ups_with_one_address_wins(
-    here: Resources, cast: Cast, at_once: AtOnce, racers: int
+    here: AppContext, cast: Cast, at_once: AtOnce, racers: int
 ) -> None:
     program = await get_program(here, (await cast.member()).program_id)
     name = f"racers-{applicant().username}"
@@ -35,7 +35,7 @@ async def test_one_of_64_sign_ups_with_one_address_wins(
         address = parse_email(email)
         assert address is not None
         one = applicant()
-        racer = Applicant(email=address, username=one.username, password_hash=one.password_hash)
+        racer = NewUser(email=address, username=one.username, password_hash=one.password_hash)
         try:
             await sign_up(here, program=program, applicant=racer, referral_code=None, origin=NOWHERE)
         except InvalidInput as problem:
@@ -68,7 +68,7 @@ async def _pair(client: httpx.AsyncClient, person: Person) -> dict[str, str]:
 
 @pytest.mark.usefixtures("round_number")
 async def test_32_refreshes_of_one_token_get_one_successor(
-    client: httpx.AsyncClient, here: Resources, cast: Cast, at_once: AtOnce, racers: int
+    client: httpx.AsyncClient, here: AppContext, cast: Cast, at_once: AtOnce, racers: int
 ) -> None:
     alice = await cast.member()
     pair = await _pair(client, alice)

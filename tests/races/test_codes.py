@@ -9,10 +9,10 @@ import pytest
 from invitree.base.problems import InvalidInput
 from invitree.codes.actions import delete_code
 from invitree.events.store import OPERATOR
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from invitree.programs.actions import get_program
 from invitree.signup.actions import sign_up
-from invitree.users.actions import Applicant
+from invitree.users.actions import NewUser
 from tests.cast import NOWHERE, Cast, Person, applicant, in_days
 from tests.races.stage import AtOnce
 
@@ -20,7 +20,7 @@ CREATE = "/api/referral_codes/create/"
 pytestmark = pytest.mark.usefixtures("round_number")
 
 
-async def _live_codes(here: Resources, person: Person) -> list[str]:
+async def _live_codes(here: AppContext, person: Person) -> list[str]:
     rows = await here.db.fetch(
         "SELECT code FROM codes WHERE program_id = $1 AND user_id = $2 AND revoked_at IS NULL",
         person.program_id,
@@ -34,7 +34,7 @@ async def _create(client: httpx.AsyncClient, person: Person, **params: bool) -> 
 
 
 async def test_one_of_64_creates_wins_and_the_others_are_told(
-    client: httpx.AsyncClient, here: Resources, cast: Cast, at_once: AtOnce, racers: int
+    client: httpx.AsyncClient, here: AppContext, cast: Cast, at_once: AtOnce, racers: int
 ) -> None:
     alice = await cast.member()
     answers = await at_once(*(_create(client, alice) for _ in range(racers)))
@@ -45,7 +45,7 @@ async def test_one_of_64_creates_wins_and_the_others_are_told(
 
 
 async def test_64_replacements_leave_one_live_code_which_everybody_is_shown(
-    client: httpx.AsyncClient, here: Resources, cast: Cast, at_once: AtOnce, racers: int
+    client: httpx.AsyncClient, here: AppContext, cast: Cast, at_once: AtOnce, racers: int
 ) -> None:
     alice = await cast.member()
     answers = await at_once(*(_create(client, alice, replace=True) for _ in range(racers)))
@@ -64,14 +64,14 @@ async def test_a_code_is_deleted_once(client: httpx.AsyncClient, cast: Cast, at_
 
 
 async def test_a_sign_up_counts_only_if_it_came_before_the_delete(
-    here: Resources, cast: Cast, at_once: AtOnce, racers: int, round_number: int
+    here: AppContext, cast: Cast, at_once: AtOnce, racers: int, round_number: int
 ) -> None:
     alice = await cast.member()
     program = await get_program(here, alice.program_id)
     code = await cast.code(alice)
     friends = [applicant() for _ in range(racers // 2)]
 
-    async def register(friend: Applicant) -> int | None:
+    async def register(friend: NewUser) -> int | None:
         try:
             user = await sign_up(
                 here,

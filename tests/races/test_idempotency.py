@@ -5,7 +5,7 @@ from collections import Counter
 import httpx
 import pytest
 
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from tests.cast import PASSWORD, Cast, applicant, in_days, refused
 from tests.races.stage import AtOnce
 
@@ -30,7 +30,7 @@ async def _race(client: httpx.AsyncClient, at_once: AtOnce, racers: int, path: s
 
 
 async def test_64_sign_ups_under_one_key_are_one(
-    client: httpx.AsyncClient, here: Resources, cast: Cast, at_once: AtOnce, racers: int
+    client: httpx.AsyncClient, here: AppContext, cast: Cast, at_once: AtOnce, racers: int
 ) -> None:
     code, newcomer = await cast.code(await cast.member()), applicant()
     body = {"email": newcomer.email.typed, "username": newcomer.username, "password": PASSWORD, "referral_code": code}
@@ -48,7 +48,7 @@ async def test_64_sign_ups_under_one_key_are_one(
 
 
 async def test_64_codes_under_one_key_are_one(
-    client: httpx.AsyncClient, here: Resources, cast: Cast, at_once: AtOnce, racers: int
+    client: httpx.AsyncClient, here: AppContext, cast: Cast, at_once: AtOnce, racers: int
 ) -> None:
     alice = await cast.member()
     await cast.code(alice)

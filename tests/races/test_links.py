@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from invitree.base.problems import InvalidInput
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from invitree.programs.actions import get_program
 from invitree.signup.actions import sign_up
 from tests.cast import NOWHERE, PASSWORD, Cast, applicant
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("round_number")
 
 
 async def test_of_many_activations_with_one_link_one_works(
-    client: httpx.AsyncClient, cast: Cast, postbox: Postbox, here: Resources, at_once: AtOnce, racers: int
+    client: httpx.AsyncClient, cast: Cast, postbox: Postbox, here: AppContext, at_once: AtOnce, racers: int
 ) -> None:
     ann = await cast.stranger()
     await here.db.execute("UPDATE users SET is_active = false WHERE id = $1", ann.id)
@@ -85,7 +85,7 @@ async def test_two_take_one_address_and_one_gets_it(
 
 
 async def test_a_sign_up_counts_only_if_it_came_before_its_referrer_left(
-    here: Resources, cast: Cast, at_once: AtOnce, racers: int, round_number: int
+    here: AppContext, cast: Cast, at_once: AtOnce, racers: int, round_number: int
 ) -> None:
     alice = await cast.member()
     program = await get_program(here, alice.program_id)
@@ -115,7 +115,7 @@ async def test_a_sign_up_counts_only_if_it_came_before_its_referrer_left(
 
 
 async def test_of_many_deletions_of_one_account_one_works(
-    client: httpx.AsyncClient, cast: Cast, here: Resources, at_once: AtOnce, racers: int
+    client: httpx.AsyncClient, cast: Cast, here: AppContext, at_once: AtOnce, racers: int
 ) -> None:
     ann = await cast.member()
     answers = await at_once(

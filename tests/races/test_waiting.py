@@ -8,14 +8,14 @@ from invitree.base.problems import InvalidInput
 from invitree.codes import store
 from invitree.codes.actions import delete_code
 from invitree.events.store import OPERATOR
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from invitree.programs.actions import get_program
 from invitree.signup.actions import sign_up
 from tests.cast import NOWHERE, Cast, Person, applicant
 from tests.races.stage import until_it_waits
 
 
-async def _code_row(here: Resources, person: Person) -> tuple[int, str]:
+async def _code_row(here: AppContext, person: Person) -> tuple[int, str]:
     row = await here.db.fetchrow(
         "SELECT id, code FROM codes WHERE program_id = $1 AND user_id = $2 ORDER BY id DESC LIMIT 1",
         person.program_id,
@@ -24,7 +24,7 @@ async def _code_row(here: Resources, person: Person) -> tuple[int, str]:
     return row["id"], row["code"]
 
 
-async def test_a_sign_up_that_waits_for_a_delete_is_refused(here: Resources, cast: Cast) -> None:
+async def test_a_sign_up_that_waits_for_a_delete_is_refused(here: AppContext, cast: Cast) -> None:
     alice = await cast.member()
     program = await get_program(here, alice.program_id)
     code = await cast.code(alice)
@@ -44,7 +44,7 @@ async def test_a_sign_up_that_waits_for_a_delete_is_refused(here: Resources, cas
         await waiting
 
 
-async def test_a_delete_that_waits_for_a_sign_up_is_later_than_its_referral(here: Resources, cast: Cast) -> None:
+async def test_a_delete_that_waits_for_a_sign_up_is_later_than_its_referral(here: AppContext, cast: Cast) -> None:
     alice = await cast.member()
     code = await cast.code(alice)
     code_id, _ = await _code_row(here, alice)
@@ -60,7 +60,7 @@ async def test_a_delete_that_waits_for_a_sign_up_is_later_than_its_referral(here
     assert revoked_at >= used_at
 
 
-async def test_a_code_that_dies_while_a_sign_up_waits_for_it_is_refused(here: Resources, cast: Cast) -> None:
+async def test_a_code_that_dies_while_a_sign_up_waits_for_it_is_refused(here: AppContext, cast: Cast) -> None:
     alice = await cast.member()
     program = await get_program(here, alice.program_id)
     code = await cast.code(alice)

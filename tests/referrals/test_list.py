@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from invitree.base.emails import masked
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from tests.cast import Cast, Person, in_days, refused
 
 
@@ -14,7 +14,7 @@ def path(user_id: object) -> str:
     return f"/api/users/{user_id}/"
 
 
-async def with_referrals(here: Resources, cast: Cast, count: int) -> Person:
+async def with_referrals(here: AppContext, cast: Cast, count: int) -> Person:
     """Return a member who brought so many others, written without the cost of signing them up."""
     alice = await cast.member()
     await here.db.execute(
@@ -85,7 +85,7 @@ async def test_another_programs_member_is_not_found(client: httpx.AsyncClient, c
 
 @pytest.mark.parametrize("size", [1, 20, 100])
 async def test_the_links_lead_through_everything_once(
-    client: httpx.AsyncClient, cast: Cast, here: Resources, size: int
+    client: httpx.AsyncClient, cast: Cast, here: AppContext, size: int
 ) -> None:
     count = {1: 5, 20: 45, 100: 205}[size]
     alice = await with_referrals(here, cast, count)
@@ -105,7 +105,7 @@ async def test_the_links_lead_through_everything_once(
 
 
 async def test_a_page_has_twenty_and_a_full_last_page_leads_nowhere(
-    client: httpx.AsyncClient, cast: Cast, here: Resources
+    client: httpx.AsyncClient, cast: Cast, here: AppContext
 ) -> None:
     alice = await with_referrals(here, cast, 21)
     answer = await client.get(path(alice.id), headers=alice.headers)
@@ -116,7 +116,7 @@ async def test_a_page_has_twenty_and_a_full_last_page_leads_nowhere(
 
 
 async def test_a_referral_that_arrives_midway_shifts_nothing(
-    client: httpx.AsyncClient, cast: Cast, here: Resources
+    client: httpx.AsyncClient, cast: Cast, here: AppContext
 ) -> None:
     alice = await with_referrals(here, cast, 4)
     first = await client.get(f"{path(alice.id)}?limit=2", headers=alice.headers)
@@ -130,7 +130,7 @@ async def test_a_referral_that_arrives_midway_shifts_nothing(
 
 
 async def test_an_end_before_everything_is_an_empty_page(
-    client: httpx.AsyncClient, cast: Cast, here: Resources
+    client: httpx.AsyncClient, cast: Cast, here: AppContext
 ) -> None:
     alice = await with_referrals(here, cast, 2)
     answer = await client.get(f"{path(alice.id)}?after=1", headers=alice.headers)

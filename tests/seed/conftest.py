@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from invitree.programs.store import Program, find_program_by_slug
 from invitree.seed.actions import Report, import_seed
 from invitree.seed.store import read_seed
@@ -25,7 +25,7 @@ def django(tmp_path: Path) -> Iterator[Django]:
 
 
 @pytest.fixture
-async def program(here: Resources) -> Program:
+async def program(here: AppContext) -> Program:
     """A program of its own."""
     slug = f"import-{next(_numbers)}"
     await here.db.execute("INSERT INTO programs (slug, time_zone) VALUES ($1, 'Asia/Tokyo')", slug)
@@ -35,7 +35,7 @@ async def program(here: Resources) -> Program:
 
 
 @pytest.fixture
-def run_import(here: Resources, django: Django, program: Program) -> Import:
+def run_import(here: AppContext, django: Django, program: Program) -> Import:
     """Import the file into the program, as the command does."""
 
     async def run(*, source: str = "seed", dry_run: bool = False, into: Program = program) -> Report:

@@ -6,10 +6,10 @@ from itertools import pairwise
 import httpx
 import pytest
 
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from invitree.programs.store import Program
 from invitree.seed import actions
-from invitree.seed.actions import Tally
+from invitree.seed.actions import KindCount
 from invitree.seed.rules import Reason
 from tests.cast import Cast, in_days
 from tests.seed.conftest import Import
@@ -20,7 +20,7 @@ ME, LOGIN, SIGN_UP = "/auth/users/me/", "/auth/token/login/", "/auth/users/"
 
 
 async def test_a_user_comes_with_everything(
-    here: Resources, django: Django, program: Program, run_import: Import
+    here: AppContext, django: Django, program: Program, run_import: Import
 ) -> None:
     alice = django.user("alice", email="Alice+Tag@Example.COM", is_staff=1)
     bob = django.user("bob", is_superuser=1, date_joined="2024-01-02 03:04:05")
@@ -29,7 +29,7 @@ async def test_a_user_comes_with_everything(
     django.referral(alice, bob)
     report = await run_import()
     assert refused(report) == []
-    one, two = Tally(imported=1), Tally(imported=2)
+    one, two = KindCount(imported=1), KindCount(imported=2)
     assert report.tallies == {"user": two, "password": two, "code": one, "token": one, "referral": one}
     users = await by_name(here, program)
     stored = users["alice"]
@@ -57,7 +57,7 @@ async def test_a_user_comes_with_everything(
 
 
 async def test_old_passwords_tokens_and_codes_go_on_working(
-    client: httpx.AsyncClient, here: Resources, django: Django, program: Program, run_import: Import
+    client: httpx.AsyncClient, here: AppContext, django: Django, program: Program, run_import: Import
 ) -> None:
     alice = django.user("alice")
     django.code(alice, "oldSpellingOfTheCode", in_days(30))
@@ -92,7 +92,7 @@ async def test_an_imported_token_can_be_logged_out_and_stays_so(
 
 
 async def test_an_inactive_user_stays_inactive_and_keeps_no_key(
-    here: Resources, django: Django, program: Program, run_import: Import
+    here: AppContext, django: Django, program: Program, run_import: Import
 ) -> None:
     alice = django.user("alice", is_active=0)
     django.code(alice, "ALICE")
@@ -107,15 +107,15 @@ async def test_an_inactive_user_stays_inactive_and_keeps_no_key(
 
 
 async def test_a_password_that_cannot_be_verified_is_told_and_the_user_comes(
-    client: httpx.AsyncClient, here: Resources, django: Django, program: Program, run_import: Import
+    client: httpx.AsyncClient, here: AppContext, django: Django, program: Program, run_import: Import
 ) -> None:
     hashes = ["bcrypt_sha256$$2b$12$abc", "!unusable", "", "md5$a$b", "pbkdf2_sha256$6000000$a$" + "A" * 43 + "="]
     ids = [django.user(f"user{number}", password=text) for number, text in enumerate(hashes)]
     fine = django.user("fine", password="argon2$argon2id$v=19$m=102400,t=2,p=8$c2FsdHNhbHQ$" + "A" * 22)
     report = await run_import()
     assert refused(report) == [("password", old_id, Reason.UNVERIFIABLE) for old_id in ids]
-    assert report.tallies["user"] == Tally(imported=6)
-    assert report.tallies["password"] == Tally(imported=1, refused=5)
+    assert report.tallies["user"] == KindCount(imported=6)
+    assert report.tallies["password"] == KindCount(imported=1, refused=5)
     stored = [user["password_hash"] for user in await rows(here, program, "users")]
     assert stored[:5] == ["!"] * 5
     assert stored[5].startswith("argon2$")
@@ -123,7 +123,7 @@ async def test_a_password_that_cannot_be_verified_is_told_and_the_user_comes(
 
 
 async def test_whoever_cannot_be_a_user_is_refused_with_all_they_have(
-    here: Resources, django: Django, program: Program, run_import: Import
+    here: AppContext, django: Django, program: Program, run_import: Import
 ) -> None:
     alice = django.user("alice", email="straße@example.com")
     bad = [
@@ -155,7 +155,7 @@ async def test_whoever_cannot_be_a_user_is_refused_with_all_they_have(
 
 
 async def test_who_is_in_the_program_already_is_left_alone(
-    cast: Cast, here: Resources, django: Django, program: Program, run_import: Import
+    cast: Cast, here: AppContext, django: Django, program: Program, run_import: Import
 ) -> None:
     member, other = await cast.member(program=program), await cast.member(program=program)
     stranger = await cast.member()  # of the default program, whose address is free here
@@ -181,8 +181,10 @@ async def test_who_is_in_the_program_already_is_left_alone(
             ("referral", 2, Reason.REFUSED_USER),
         ]
     )
-    assert report.tallies["user"] == report.tallies["code"] == report.tallies["token"] == Tally(imported=1, refused=2)
-    assert report.tallies["password"] == Tally(imported=1)
+    assert (
+        report.tallies["user"] == report.tallies["code"] == report.tallies["token"] == KindCount(imported=1, refused=2)
+    )
+    assert report.tallies["password"] == KindCount(imported=1)
     after = await by_name(here, program)
     assert set(after) - set(before) == {"fine"}
     assert {name: after[name] for name in before} == before
@@ -190,7 +192,7 @@ async def test_who_is_in_the_program_already_is_left_alone(
 
 
 async def test_codes_keep_their_spelling_and_are_told_apart_by_it(
-    here: Resources, django: Django, program: Program, run_import: Import
+    here: AppContext, django: Django, program: Program, run_import: Import
 ) -> None:
     spelled = ["OIL0", "oil0", "a+b", "", "x" * 65, "ß", "fine", "0110", "A1-B2 c3"]
     people = [django.user(f"user{number}") for number in range(len(spelled))]
@@ -208,7 +210,7 @@ async def test_codes_keep_their_spelling_and_are_told_apart_by_it(
 
 
 async def test_a_code_that_was_ended_comes_revoked_and_is_nobody_elses(
-    here: Resources, django: Django, program: Program, run_import: Import
+    here: AppContext, django: Django, program: Program, run_import: Import
 ) -> None:
     django.db.execute("ALTER TABLE stakewolle_referralcode ADD COLUMN is_active bool NOT NULL DEFAULT 1")
     alice, bob = django.user("alice"), django.user("bob")
@@ -221,7 +223,7 @@ async def test_a_code_that_was_ended_comes_revoked_and_is_nobody_elses(
 
 
 async def test_a_code_that_ended_before_its_owner_joined_has_no_negative_life(
-    here: Resources, django: Django, program: Program, run_import: Import
+    here: AppContext, django: Django, program: Program, run_import: Import
 ) -> None:
     django.code(django.user("alice"), "OLD", "2001-02-03")
     await run_import()
@@ -230,7 +232,7 @@ async def test_a_code_that_ended_before_its_owner_joined_has_no_negative_life(
 
 
 async def test_a_token_of_another_kind_stays_behind(
-    here: Resources, django: Django, program: Program, run_import: Import
+    here: AppContext, django: Django, program: Program, run_import: Import
 ) -> None:
     keys = [key_of(1)[1:], key_of(2) + "0", "x" * 40, key_of(0xABC).upper(), f"{program.id}.secret", ""]
     ids = [django.user(f"user{number}") for number in range(len(keys))]
@@ -247,7 +249,7 @@ async def test_a_token_of_another_kind_stays_behind(
 
 
 async def test_a_code_that_the_program_has_stays_whose_it_is(
-    cast: Cast, here: Resources, django: Django, program: Program, run_import: Import
+    cast: Cast, here: AppContext, django: Django, program: Program, run_import: Import
 ) -> None:
     member = await cast.member(program=program)
     code = await cast.code(member)
@@ -259,7 +261,7 @@ async def test_a_code_that_the_program_has_stays_whose_it_is(
 
 
 async def test_an_expired_code_comes_as_it_is(
-    client: httpx.AsyncClient, here: Resources, django: Django, program: Program, run_import: Import
+    client: httpx.AsyncClient, here: AppContext, django: Django, program: Program, run_import: Import
 ) -> None:
     alice = django.user("alice")
     django.code(alice, "EXPIRED1", in_days(-2))
@@ -276,7 +278,7 @@ async def test_an_expired_code_comes_as_it_is(
 
 
 async def test_of_several_codes_the_last_to_end_stays(
-    here: Resources, django: Django, program: Program, run_import: Import
+    here: AppContext, django: Django, program: Program, run_import: Import
 ) -> None:
     alice = django.user("alice")
     for text, end in (("A1", "2030-01-01"), ("A2", "2031-01-01"), ("A3", "2031-01-01"), ("A4", "2029-01-01")):
@@ -286,7 +288,9 @@ async def test_of_several_codes_the_last_to_end_stays(
     assert [code["code"] for code in await rows(here, program, "codes")] == ["A2"]
 
 
-async def test_referrals_become_a_forest(here: Resources, django: Django, program: Program, run_import: Import) -> None:
+async def test_referrals_become_a_forest(
+    here: AppContext, django: Django, program: Program, run_import: Import
+) -> None:
     # Against the order of ids: 3 brought 2, who brought 1.
     one, two, three, four, five = [django.user(f"user{number}") for number in range(5)]
     for referrer, referee in [
@@ -311,7 +315,7 @@ async def test_referrals_become_a_forest(here: Resources, django: Django, progra
 
 
 async def test_a_deep_chain_comes_upside_down_across_batches(
-    here: Resources, django: Django, program: Program, run_import: Import, monkeypatch: pytest.MonkeyPatch
+    here: AppContext, django: Django, program: Program, run_import: Import, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(actions, "_USERS_A_TRANSACTION", 7)
     ids = [django.user(f"deep{number}") for number in range(100)]
@@ -319,12 +323,12 @@ async def test_a_deep_chain_comes_upside_down_across_batches(
         django.referral(above, below)
     report = await run_import()
     assert refused(report) == []
-    assert report.tallies["referral"] == Tally(imported=99)
+    assert report.tallies["referral"] == KindCount(imported=99)
     await hold(here)
 
 
 async def test_a_referral_without_a_time_began_with_its_referee(
-    here: Resources, django: Django, program: Program, run_import: Import
+    here: AppContext, django: Django, program: Program, run_import: Import
 ) -> None:
     alice, bob = django.user("alice"), django.user("bob", date_joined="2024-02-03 04:05:06")
     django.referral(alice, bob, created_at="no time at all")
@@ -334,7 +338,7 @@ async def test_a_referral_without_a_time_began_with_its_referee(
 
 
 async def test_nothing_comes_from_the_future(
-    client: httpx.AsyncClient, here: Resources, django: Django, program: Program, run_import: Import
+    client: httpx.AsyncClient, here: AppContext, django: Django, program: Program, run_import: Import
 ) -> None:
     alice, bob = django.user("alice", date_joined="2999-01-01 00:00:00"), django.user("bob", date_joined="soon")
     django.referral(alice, bob, created_at="2999-01-01 00:00:00")

@@ -10,10 +10,10 @@ import pytest
 from invitree.base.emails import parse_email
 from invitree.closure.actions import delete_account
 from invitree.events.store import OPERATOR
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from invitree.programs.store import Program, find_program_by_slug
 from invitree.seed import actions
-from invitree.seed.actions import Tally
+from invitree.seed.actions import KindCount
 from invitree.seed.rules import Reason
 from tests.cast import Cast, in_days
 from tests.seed.conftest import Import
@@ -24,7 +24,7 @@ ME, LOGIN, SIGN_UP = "/auth/users/me/", "/auth/token/login/", "/auth/users/"
 
 
 async def test_a_second_run_changes_nothing_and_says_so(
-    cast: Cast, here: Resources, django: Django, run_import: Import
+    cast: Cast, here: AppContext, django: Django, run_import: Import
 ) -> None:
     ids = [django.user(f"user{number}") for number in range(6)]
     django.user("bad", email="")
@@ -45,7 +45,7 @@ async def test_a_second_run_changes_nothing_and_says_so(
 
 
 async def test_another_run_gives_codes_the_spelling_back_that_an_earlier_version_folded(
-    client: httpx.AsyncClient, here: Resources, django: Django, program: Program, run_import: Import
+    client: httpx.AsyncClient, here: AppContext, django: Django, program: Program, run_import: Import
 ) -> None:
     alice, bob, carol = django.user("alice"), django.user("bob"), django.user("carol")
     django.code(alice, "EVLK5HP89OCOT4QTBMBB", in_days(30))
@@ -71,7 +71,7 @@ async def test_another_run_gives_codes_the_spelling_back_that_an_earlier_version
 
 
 async def test_a_spelling_that_another_code_has_stays_with_it(
-    cast: Cast, here: Resources, django: Django, program: Program, run_import: Import
+    cast: Cast, here: AppContext, django: Django, program: Program, run_import: Import
 ) -> None:
     django.code(django.user("alice"), "OIL")
     await run_import()
@@ -87,7 +87,7 @@ async def test_a_spelling_that_another_code_has_stays_with_it(
 
 
 async def test_another_run_brings_nothing_back(
-    client: httpx.AsyncClient, cast: Cast, here: Resources, django: Django, program: Program, run_import: Import
+    client: httpx.AsyncClient, cast: Cast, here: AppContext, django: Django, program: Program, run_import: Import
 ) -> None:
     alice, bob = django.user("alice"), django.user("bob")
     django.user("clone", email="ALICE@example.com")
@@ -115,7 +115,7 @@ async def test_another_run_brings_nothing_back(
 
 
 async def test_what_is_mended_in_the_file_comes_with_the_next_run(
-    here: Resources, django: Django, program: Program, run_import: Import
+    here: AppContext, django: Django, program: Program, run_import: Import
 ) -> None:
     alice, bob = django.user("alice"), django.user("bob", email="")
     django.referral(alice, bob)
@@ -124,14 +124,14 @@ async def test_what_is_mended_in_the_file_comes_with_the_next_run(
     django.db.execute("UPDATE auth_user SET email = 'bob@example.com' WHERE id = ?", (bob,))
     report = await run_import()
     assert refused(report) == []
-    assert report.tallies["user"] == Tally(imported=1, before=1)
-    assert report.tallies["token"] == report.tallies["referral"] == Tally(imported=1)
+    assert report.tallies["user"] == KindCount(imported=1, before=1)
+    assert report.tallies["token"] == report.tallies["referral"] == KindCount(imported=1)
     assert len(await rows(here, program, "referrals")) == 1
 
 
 async def test_a_run_cut_off_is_completed_though_sign_ups_went_on(
     client: httpx.AsyncClient,
-    here: Resources,
+    here: AppContext,
     django: Django,
     program: Program,
     run_import: Import,
@@ -160,13 +160,13 @@ async def test_a_run_cut_off_is_completed_though_sign_ups_went_on(
     assert answer.status_code == 201, answer.text
     monkeypatch.setattr(actions, "_write", admit)
     report = await run_import()
-    assert report.tallies["user"] == Tally(imported=3, before=6)
-    assert report.tallies["referral"] == Tally(imported=3, before=5)
+    assert report.tallies["user"] == KindCount(imported=3, before=6)
+    assert report.tallies["referral"] == KindCount(imported=3, before=5)
     await hold(here)
 
 
 async def test_a_dry_run_writes_nothing_and_tells_what_the_real_one_does(
-    cast: Cast, here: Resources, django: Django, program: Program, run_import: Import, monkeypatch: pytest.MonkeyPatch
+    cast: Cast, here: AppContext, django: Django, program: Program, run_import: Import, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(actions, "_USERS_A_TRANSACTION", 3)
     member = await cast.member(program=program)
@@ -185,7 +185,7 @@ async def test_a_dry_run_writes_nothing_and_tells_what_the_real_one_does(
 
 
 async def test_two_imports_at_once_bring_everybody_once(
-    here: Resources, django: Django, program: Program, run_import: Import, monkeypatch: pytest.MonkeyPatch
+    here: AppContext, django: Django, program: Program, run_import: Import, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(actions, "_USERS_A_TRANSACTION", 5)
     for number in range(40):
@@ -197,20 +197,20 @@ async def test_two_imports_at_once_bring_everybody_once(
 
 
 async def test_files_of_two_services_are_told_apart_by_their_source(
-    here: Resources, django: Django, program: Program, run_import: Import
+    here: AppContext, django: Django, program: Program, run_import: Import
 ) -> None:
     old_id = django.user("alice")
     django.token(old_id, key_of(800))
     await run_import()
     django.db.execute("UPDATE auth_user SET username = 'other', email = 'other@example.com' WHERE id = ?", (old_id,))
     report = await run_import(source="the other service")
-    assert report.tallies["user"] == Tally(imported=1)
+    assert report.tallies["user"] == KindCount(imported=1)
     assert refused(report) == [("token", old_id, Reason.KEY_TAKEN)]
     assert set(await by_name(here, program)) == {"alice", "other"}
 
 
 async def test_another_program_is_not_touched_and_can_take_the_same_file(
-    cast: Cast, here: Resources, django: Django, program: Program, run_import: Import
+    cast: Cast, here: AppContext, django: Django, program: Program, run_import: Import
 ) -> None:
     stranger = await cast.stranger()
     django.code(django.user("alice"), "ALICE")
@@ -218,4 +218,4 @@ async def test_another_program_is_not_touched_and_can_take_the_same_file(
     assert await here.db.fetchval("SELECT count(*) FROM users WHERE program_id = $1", stranger.program_id) == 1
     found = await here.db.fetchval("SELECT slug FROM programs WHERE id = $1", stranger.program_id)
     other = await find_program_by_slug(here.db, slug=found)
-    assert (await run_import(into=other)).tallies["user"] == Tally(imported=1)
+    assert (await run_import(into=other)).tallies["user"] == KindCount(imported=1)

@@ -10,13 +10,13 @@ import msgspec
 from invitree.base.settings import Settings
 from invitree.kit.jobs import enqueue
 from invitree.kit.mail import Letter, deliver, message_id
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from invitree.worker import run as run_worker
 
 SOON = (0.05,) * 12
 
 
-async def send(here: Resources, payload: bytes, job_id: int) -> None:
+async def send(here: AppContext, payload: bytes, job_id: int) -> None:
     """The job of these tests."""
     said = msgspec.json.decode(payload)
     if said["kind"] == "crash":

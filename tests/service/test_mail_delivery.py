@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from invitree.base.settings import Settings
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from invitree.worker import run as run_worker
 from tests.process import run
 from tests.service.mailing import ask, in_status, reasons, statuses, working
@@ -197,7 +197,7 @@ async def test_pgqueuer_uses_our_names_whatever_the_environment_says(
 async def test_cleaning_is_done_by_one_worker_at_a_time_again_and_again(settings: Settings) -> None:
     running = most = done = 0
 
-    async def clean(here: Resources) -> None:
+    async def clean(here: AppContext) -> None:
         nonlocal running, most, done
         running += 1
         most = max(most, running)

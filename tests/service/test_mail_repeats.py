@@ -12,7 +12,7 @@ from msgspec import structs
 from invitree.base.settings import Settings
 from invitree.kit.jobs import Backlog, backlog, retry_jobs
 from invitree.kit.queue import DELAYS_S
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from tests.programs.test_operations import METRICS, client_of
 from tests.service import mailing as steps
 from tests.service.mailing import ask, in_status, make_stale, reasons, working
@@ -56,7 +56,7 @@ async def test_a_letter_is_put_off_and_given_up_though_the_job_log_cannot_be_wri
 async def test_a_job_that_crashes_after_its_letter_was_sent_sends_it_four_times_at_most(
     db: Any, office: PostOffice, mailing: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def send_and_crash(here: Resources, payload: bytes, job_id: int) -> None:
+    async def send_and_crash(here: AppContext, payload: bytes, job_id: int) -> None:
         await steps.send(here, payload, job_id)
         raise BrokenPipeError
 
@@ -157,7 +157,7 @@ def test_the_operator_has_days_to_mend_it() -> None:
     assert max(DELAYS_S) == 3600
 
 
-async def test_the_backlog_counts_what_waits_is_blocked_and_was_given_up(db: Any, here: Resources) -> None:
+async def test_the_backlog_counts_what_waits_is_blocked_and_was_given_up(db: Any, here: AppContext) -> None:
     assert await backlog(db, job="send_mail") == Backlog()
     for _ in range(4):
         await ask(db)

@@ -14,7 +14,7 @@ from joserfc import jwt
 from joserfc.jwk import OctKey
 
 from invitree.kit.keys import _derive
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from tests.cast import Cast, Person, refused
 from tests.conftest import SECRET
 
@@ -35,7 +35,7 @@ def forge(claims: Claims | bytes, *, header: Any = HEADER, key: bytes = KEY, dig
     return f"{signed}.{b64(hmac.digest(key, signed.encode(), digest))}"
 
 
-async def claims_of(here: Resources, cast: Cast, person: Person) -> Claims:
+async def claims_of(here: AppContext, cast: Cast, person: Person) -> Claims:
     found = here.keys.verify((await cast.pair(person)).access)
     assert found is not None
     return dict(found)
@@ -45,14 +45,14 @@ async def ask(client: httpx.AsyncClient, token: str, scheme: str = "Bearer") -> 
     return await client.get("/auth/users/me/", headers={"Authorization": f"{scheme} {token}", "X-Request-Id": "same"})
 
 
-async def test_a_token_is_one_to_other_libraries(here: Resources, cast: Cast) -> None:
+async def test_a_token_is_one_to_other_libraries(here: AppContext, cast: Cast) -> None:
     access = (await cast.pair(await cast.member())).access
     elsewhere = jwt.decode(access, OctKey.import_key(KEY), algorithms=["HS256"])
     assert elsewhere.header == HEADER
     assert elsewhere.claims == here.keys.verify(access)
 
 
-async def test_a_token_signed_here_opens(client: httpx.AsyncClient, cast: Cast, here: Resources) -> None:
+async def test_a_token_signed_here_opens(client: httpx.AsyncClient, cast: Cast, here: AppContext) -> None:
     """Or else the tests below would prove nothing."""
     claims = await claims_of(here, cast, await cast.member())
     assert (await ask(client, forge(claims))).status_code == 200
@@ -150,7 +150,7 @@ FORGERIES: dict[str, Callable[[Claims], str]] = {
 
 @pytest.mark.parametrize("forged", FORGERIES.values(), ids=FORGERIES)
 async def test_a_forged_token_gets_the_one_401(
-    client: httpx.AsyncClient, cast: Cast, here: Resources, forged: Callable[[Claims], str]
+    client: httpx.AsyncClient, cast: Cast, here: AppContext, forged: Callable[[Claims], str]
 ) -> None:
     await cast.member()  # user 1, whom some forgeries name
     token = forged(await claims_of(here, cast, await cast.member()))
@@ -180,7 +180,7 @@ async def test_the_token_of_somebody_who_is_gone_opens_nothing(client: httpx.Asy
 
 @pytest.mark.parametrize("name", ["iss", "aud", "sub", "exp", "iat", "jti", "typ", "pid"])
 async def test_a_token_without_a_claim_gets_the_one_401(
-    client: httpx.AsyncClient, cast: Cast, here: Resources, name: str
+    client: httpx.AsyncClient, cast: Cast, here: AppContext, name: str
 ) -> None:
     claims = await claims_of(here, cast, await cast.member())
     wrong_values: list[Any] = [None, "", [], {}, -1, 1.5, True]

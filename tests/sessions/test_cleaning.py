@@ -3,14 +3,14 @@
 import httpx
 import pytest
 
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from invitree.mails.actions import send_link
-from invitree.worker import forget_the_dead
+from invitree.worker import purge_expired
 from tests.cast import Cast, Person, refused
 from tests.postbox import Postbox
 
 
-async def _count(here: Resources, table: str, person: Person, column: str = "user_id") -> int:
+async def _count(here: AppContext, table: str, person: Person, column: str = "user_id") -> int:
     found: int = await here.db.fetchval(f"SELECT count(*) FROM {table} WHERE {column} = $1", person.id)
     return found
 
@@ -21,7 +21,7 @@ async def ann(cast: Cast) -> Person:
 
 
 async def test_a_session_goes_when_its_last_refresh_token_has_expired(
-    client: httpx.AsyncClient, cast: Cast, here: Resources, ann: Person
+    client: httpx.AsyncClient, cast: Cast, here: AppContext, ann: Person
 ) -> None:
     live, dead = await cast.pair(ann), await cast.pair(ann)
     await here.db.execute(
@@ -32,26 +32,26 @@ async def test_a_session_goes_when_its_last_refresh_token_has_expired(
     )
     await here.db.execute("UPDATE sessions SET created_at = now() - interval '31 days' WHERE user_id = $1", ann.id)
     assert await _count(here, "sessions", ann) == 3
-    await forget_the_dead(here)
+    await purge_expired(here)
     assert await _count(here, "sessions", ann) == 2
     assert (await client.get("/auth/users/me/", headers=ann.headers)).status_code == 200, "an opaque token lives on"
     assert (await client.post("/auth/jwt/refresh/", json={"refresh": live.refresh})).status_code == 200
 
 
 async def test_a_used_token_is_kept_through_its_life_to_tell_of_a_theft(
-    client: httpx.AsyncClient, cast: Cast, here: Resources, ann: Person
+    client: httpx.AsyncClient, cast: Cast, here: AppContext, ann: Person
 ) -> None:
     first = await cast.pair(ann)
     answer = await client.post("/auth/jwt/refresh/", json={"refresh": first.refresh})
     second = answer.json()["refresh"]
     assert (await client.post("/auth/jwt/refresh/", json={"refresh": second})).status_code == 200
-    await forget_the_dead(here)
+    await purge_expired(here)
     refused(await client.post("/auth/jwt/refresh/", json={"refresh": first.refresh}), 401, "token_not_valid")
     refused(await client.post("/auth/jwt/refresh/", json={"refresh": second}), 401, "token_not_valid")
 
 
 async def test_used_tokens_past_their_life_go_and_the_family_lives_on(
-    client: httpx.AsyncClient, cast: Cast, here: Resources, ann: Person
+    client: httpx.AsyncClient, cast: Cast, here: AppContext, ann: Person
 ) -> None:
     token = (await cast.pair(ann)).refresh
     old = []
@@ -61,14 +61,14 @@ async def test_used_tokens_past_their_life_go_and_the_family_lives_on(
     await here.db.execute(
         "UPDATE refresh_tokens SET expires_at = now() - interval '1 second' WHERE token_hash = ANY($1)", old[:2]
     )
-    await forget_the_dead(here)
+    await purge_expired(here)
     left = await here.db.fetchval("SELECT count(*) FROM refresh_tokens WHERE token_hash = ANY($1)", old)
     assert left == 1
     assert (await client.post("/auth/jwt/refresh/", json={"refresh": token})).status_code == 200
 
 
 async def test_links_go_a_day_after_their_end_if_they_were_used_and_else_after_a_month(
-    client: httpx.AsyncClient, here: Resources, postbox: Postbox, ann: Person
+    client: httpx.AsyncClient, here: AppContext, postbox: Postbox, ann: Person
 ) -> None:
     for _ in range(4):
         await client.post("/auth/users/reset_password/", json={"email": ann.email})
@@ -83,26 +83,26 @@ async def test_links_go_a_day_after_their_end_if_they_were_used_and_else_after_a
         """,
         ann.id,
     )
-    await forget_the_dead(here)
+    await purge_expired(here)
     left = await here.db.fetch("SELECT used_at IS NULL AS unused FROM one_time_tokens WHERE user_id = $1", ann.id)
     assert sorted(row["unused"] for row in left) == [False, True]
 
 
 async def test_a_letter_that_waited_for_days_has_a_link_that_works(
-    client: httpx.AsyncClient, here: Resources, postbox: Postbox, ann: Person
+    client: httpx.AsyncClient, here: AppContext, postbox: Postbox, ann: Person
 ) -> None:
     async with here.db.transaction() as tx:
         await send_link(tx, here.keys, kind="password_reset", program_id=1, user_id=ann.id, language="en")
     await here.db.execute(
         "UPDATE one_time_tokens SET expires_at = now() - interval '6 days' WHERE user_id = $1", ann.id
     )
-    await forget_the_dead(here)
+    await purge_expired(here)
     link = await postbox.link(ann.email)
     body = {**link.body, "new_password": "another horse battery staple"}
     assert (await client.post("/auth/users/reset_password_confirm/", json=body)).status_code == 204
 
 
-async def test_counts_go_when_they_are_clear(here: Resources) -> None:
+async def test_counts_go_when_they_are_clear(here: AppContext) -> None:
     await here.db.execute(
         """
         INSERT INTO throttles

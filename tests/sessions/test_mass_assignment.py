@@ -11,9 +11,9 @@ from invitree.app import create_app
 from invitree.base.problems import InvalidInput
 from invitree.base.settings import Settings
 from invitree.kit.body import build
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from invitree.signup.api import SignUpIn
-from invitree.signup.rules import missed_code
+from invitree.signup.rules import misnamed_code_errors
 
 SAMPLES = {"email": "a@example.com", "uid": "MQ", "id": 1, "expiration_date": "2030-01-01"}
 
@@ -31,7 +31,7 @@ KINDS = dict(sorted((kind.__name__, kind) for kind in bodies()))
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-async def test_columns_named_in_a_body_are_refused_or_ignored(here: Resources, kind: type[Any]) -> None:
+async def test_columns_named_in_a_body_are_refused_or_ignored(here: AppContext, kind: type[Any]) -> None:
     rows = await here.db.fetch(
         "SELECT DISTINCT column_name FROM information_schema.columns WHERE table_schema = 'public'"
     )
@@ -45,6 +45,6 @@ async def test_columns_named_in_a_body_are_refused_or_ignored(here: Resources, k
                 with pytest.raises(InvalidInput):
                     build(kind, {**body, column: value})
             else:
-                refused = list(missed_code([column])) if kind is SignUpIn and value else []
+                refused = list(misnamed_code_errors([column])) if kind is SignUpIn and value else []
                 with pytest.raises(InvalidInput) if refused else nullcontext():
                     assert build(kind, {**body, column: value}) == meant

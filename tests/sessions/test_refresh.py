@@ -4,20 +4,20 @@ import httpx
 import msgspec
 import pytest
 
-from invitree.kit.resources import Resources
-from invitree.sessions.actions import Pair
+from invitree.kit.resources import AppContext
+from invitree.sessions.actions import TokenPair
 from tests.cast import Cast, Person, refused
 
 REFRESH, VERIFY, ME = "/auth/jwt/refresh/", "/auth/jwt/verify/", "/auth/users/me/"
 INVALID = "Token is invalid or expired"
 
 
-async def refresh(client: httpx.AsyncClient, token: str) -> Pair:
+async def refresh(client: httpx.AsyncClient, token: str) -> TokenPair:
     answer = await client.post(REFRESH, json={"refresh": token})
     assert answer.status_code == 200, answer.text
     assert set(answer.json()) == {"access", "refresh", "access_expires_at", "refresh_expires_at"}
     assert answer.headers["cache-control"] == "no-store"
-    return msgspec.json.decode(answer.content, type=Pair)
+    return msgspec.json.decode(answer.content, type=TokenPair)
 
 
 async def is_refused(client: httpx.AsyncClient, path: str, token: str) -> None:
@@ -31,7 +31,7 @@ async def opens(client: httpx.AsyncClient, access: str) -> bool:
     return answer.status_code == 200
 
 
-async def used_ago(here: Resources, person: Person, seconds: int) -> None:
+async def used_ago(here: AppContext, person: Person, seconds: int) -> None:
     """Move the use of a person's tokens into the past."""
     await here.db.execute(
         """
@@ -45,7 +45,7 @@ async def used_ago(here: Resources, person: Person, seconds: int) -> None:
     )
 
 
-async def is_dead(client: httpx.AsyncClient, *pairs: Pair) -> None:
+async def is_dead(client: httpx.AsyncClient, *pairs: TokenPair) -> None:
     for pair in pairs:
         await is_refused(client, REFRESH, pair.refresh)
         await is_refused(client, VERIFY, pair.refresh)
@@ -57,7 +57,7 @@ async def is_dead(client: httpx.AsyncClient, *pairs: Pair) -> None:
 async def test_a_refresh_token_is_exchanged_for_a_new_pair(client: httpx.AsyncClient, cast: Cast, path: str) -> None:
     first = await cast.pair(await cast.member())
     answer = await client.post(path, json={"refresh": first.refresh})
-    second = msgspec.json.decode(answer.content, type=Pair)
+    second = msgspec.json.decode(answer.content, type=TokenPair)
     third = await refresh(client, second.refresh)
     assert len({first.refresh, second.refresh, third.refresh}) == 3
     assert len({first.access, second.access, third.access}) == 3
@@ -71,7 +71,7 @@ async def test_a_client_that_lost_the_answer_gets_the_same_successor(client: htt
     assert (await refresh(client, seconds[0].refresh)).refresh != seconds[0].refresh
 
 
-async def test_it_may_ask_again_for_nineteen_seconds(client: httpx.AsyncClient, cast: Cast, here: Resources) -> None:
+async def test_it_may_ask_again_for_nineteen_seconds(client: httpx.AsyncClient, cast: Cast, here: AppContext) -> None:
     alice = await cast.member()
     first = await cast.pair(alice)
     second = await refresh(client, first.refresh)
@@ -80,7 +80,7 @@ async def test_it_may_ask_again_for_nineteen_seconds(client: httpx.AsyncClient, 
 
 
 async def test_a_token_used_again_after_the_grace_ends_the_whole_session(
-    client: httpx.AsyncClient, cast: Cast, here: Resources
+    client: httpx.AsyncClient, cast: Cast, here: AppContext
 ) -> None:
     alice = await cast.member()
     first, other = await cast.pair(alice), await cast.pair(alice)
@@ -103,7 +103,7 @@ async def test_a_token_used_again_after_its_successor_ends_the_whole_session(
 
 
 async def test_an_expired_token_is_refused_and_ends_nothing(
-    client: httpx.AsyncClient, cast: Cast, here: Resources
+    client: httpx.AsyncClient, cast: Cast, here: AppContext
 ) -> None:
     alice = await cast.member()
     pair = await cast.pair(alice)
@@ -119,7 +119,7 @@ async def test_an_expired_token_is_refused_and_ends_nothing(
     assert await opens(client, pair.access)
 
 
-async def test_a_refresh_token_lives_thirty_days(client: httpx.AsyncClient, cast: Cast, here: Resources) -> None:
+async def test_a_refresh_token_lives_thirty_days(client: httpx.AsyncClient, cast: Cast, here: AppContext) -> None:
     alice = await cast.member()
     await refresh(client, (await cast.pair(alice)).refresh)
     lives = await here.db.fetch(

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from invitree.app import open_resources
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from invitree.sessions.actions import TOPIC
 from tests.cast import PASSWORD, Cast, Person, in_days, refused
 from tests.conftest import client_for
@@ -18,7 +18,7 @@ from tests.postbox import Postbox
 
 
 @pytest.fixture(scope="module")
-async def other(here: Resources) -> AsyncIterator[httpx.AsyncClient]:
+async def other(here: AppContext) -> AsyncIterator[httpx.AsyncClient]:
     """A client of another process on the same database."""
     async with open_resources(here.settings) as opened, client_for(opened) as client:
         yield client
@@ -124,7 +124,7 @@ async def test_an_ended_session_opens_nothing_here_and_soon_nothing_anywhere(
     other: httpx.AsyncClient,
     cast: Cast,
     postbox: Postbox,
-    here: Resources,
+    here: AppContext,
     ends: Happening,
 ) -> None:
     person = await cast.member()
@@ -149,7 +149,7 @@ async def test_a_changed_user_is_shown_as_changed_here_and_soon_everywhere(
     other: httpx.AsyncClient,
     cast: Cast,
     postbox: Postbox,
-    here: Resources,
+    here: AppContext,
     changes: Happening,
 ) -> None:
     person = await cast.member()
@@ -183,7 +183,7 @@ async def test_an_access_token_is_dead_when_its_session_is(
     await soon(is_refused)
 
 
-async def test_a_stolen_familys_access_token_is_dead(client: httpx.AsyncClient, here: Resources, cast: Cast) -> None:
+async def test_a_stolen_familys_access_token_is_dead(client: httpx.AsyncClient, here: AppContext, cast: Cast) -> None:
     person = await cast.member()
     first = await cast.pair(person)
     second = (await client.post(REFRESH, json={"refresh": first.refresh})).json()
@@ -196,7 +196,7 @@ async def test_a_stolen_familys_access_token_is_dead(client: httpx.AsyncClient, 
 
 
 async def test_what_is_remembered_ends_after_ten_seconds_and_with_the_token(
-    client: httpx.AsyncClient, here: Resources, cast: Cast, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, here: AppContext, cast: Cast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began, ahead = float(int(here.clock.seconds())), 0.0
     monkeypatch.setattr(type(here.clock), "seconds", lambda _clock: began + ahead)
@@ -222,7 +222,7 @@ async def test_what_is_remembered_ends_after_ten_seconds_and_with_the_token(
 
 
 async def test_nobody_is_remembered_by_a_token_that_names_no_program(
-    client: httpx.AsyncClient, here: Resources, cast: Cast
+    client: httpx.AsyncClient, here: AppContext, cast: Cast
 ) -> None:
     """One of the Django service's may be of any program, by the host that is asked."""
     person = await cast.member()

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from invitree.base.tokens import program_of, seal
+from invitree.base.tokens import format_token, program_id_of_token
 from invitree.kit.web import language_of
-from invitree.sessions.rules import GRACE, Turn, access_claims, read_access_claims, turn_for
+from invitree.sessions.rules import REUSE_GRACE, RefreshDecision, access_claims, decide_refresh, read_access_claims
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 INSTANT = timedelta(microseconds=1)
@@ -19,27 +19,27 @@ FOREVER = NOW + timedelta(days=30)
 @pytest.mark.parametrize(
     ("expires_at", "used_at", "successor_unused", "turn"),
     [
-        (FOREVER, None, False, Turn.ROTATE),
-        (NOW + INSTANT, None, False, Turn.ROTATE),
-        (NOW, None, False, Turn.EXPIRED),
-        (NOW - INSTANT, None, False, Turn.EXPIRED),
-        (FOREVER, NOW, True, Turn.REPEAT),
-        (FOREVER, NOW - GRACE + INSTANT, True, Turn.REPEAT),
-        (FOREVER, NOW - GRACE, True, Turn.STOLEN),
-        (FOREVER, NOW - INSTANT, False, Turn.STOLEN),
-        (FOREVER, NOW - timedelta(days=1), True, Turn.STOLEN),
-        (FOREVER, NOW - timedelta(days=1), False, Turn.STOLEN),
-        (NOW - INSTANT, NOW - INSTANT, True, Turn.REPEAT),
+        (FOREVER, None, False, RefreshDecision.ROTATE),
+        (NOW + INSTANT, None, False, RefreshDecision.ROTATE),
+        (NOW, None, False, RefreshDecision.EXPIRED),
+        (NOW - INSTANT, None, False, RefreshDecision.EXPIRED),
+        (FOREVER, NOW, True, RefreshDecision.REPEAT),
+        (FOREVER, NOW - REUSE_GRACE + INSTANT, True, RefreshDecision.REPEAT),
+        (FOREVER, NOW - REUSE_GRACE, True, RefreshDecision.STOLEN),
+        (FOREVER, NOW - INSTANT, False, RefreshDecision.STOLEN),
+        (FOREVER, NOW - timedelta(days=1), True, RefreshDecision.STOLEN),
+        (FOREVER, NOW - timedelta(days=1), False, RefreshDecision.STOLEN),
+        (NOW - INSTANT, NOW - INSTANT, True, RefreshDecision.REPEAT),
     ],
 )
 def test_a_refresh_token_gets_its_turn(
-    expires_at: datetime, used_at: datetime | None, successor_unused: bool, turn: Turn
+    expires_at: datetime, used_at: datetime | None, successor_unused: bool, turn: RefreshDecision
 ) -> None:
-    assert turn_for(expires_at=expires_at, used_at=used_at, successor_unused=successor_unused, now=NOW) is turn
+    assert decide_refresh(expires_at=expires_at, used_at=used_at, successor_unused=successor_unused, now=NOW) is turn
 
 
 def test_the_grace_is_twenty_seconds() -> None:
-    assert timedelta(seconds=20) == GRACE
+    assert timedelta(seconds=20) == REUSE_GRACE
 
 
 @pytest.mark.parametrize(
@@ -68,17 +68,17 @@ def test_the_grace_is_twenty_seconds() -> None:
     ],
 )
 def test_an_opaque_token_names_its_program_or_is_none_of_ours(token: str, program: int | None) -> None:
-    assert program_of(token) == program
+    assert program_id_of_token(token) == program
 
 
 @given(st.integers(1, 2**59), st.text("abcdefgh_-", min_size=1, max_size=43))
 def test_a_sealed_token_names_its_program(program_id: int, secret: str) -> None:
-    assert program_of(seal(program_id=program_id, secret=secret)) == program_id
+    assert program_id_of_token(format_token(program_id=program_id, secret=secret)) == program_id
 
 
 @given(st.text())
 def test_no_text_upsets_the_reader_of_tokens(text: str) -> None:
-    assert program_of(text) is None or text.partition(".")[0].isdigit()
+    assert program_id_of_token(text) is None or text.partition(".")[0].isdigit()
 
 
 def good() -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from invitree.sessions.actions import evict_sessions, open_token_session
 from tests.cast import NOWHERE, PASSWORD, Cast, Person, refused
 from tests.credentials.steps import bearer, done, events_of, opens, refreshes
@@ -33,7 +33,7 @@ async def current(client: httpx.AsyncClient, headers: dict[str, str]) -> dict[st
     return session
 
 
-async def set_back(here: Resources, person: Person, **by: float) -> None:
+async def set_back(here: AppContext, person: Person, **by: float) -> None:
     """Let a person's sessions have been seen for the last time so long ago."""
     await here.db.execute(
         "UPDATE sessions SET last_seen_at = last_seen_at - $2::interval WHERE user_id = $1",
@@ -81,7 +81,7 @@ class TestListSessions:
         )["id"]
 
     async def test_a_session_whose_refresh_token_has_expired_is_not_listed(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
     ) -> None:
         alice = await cast.member()
         await cast.pair(alice)
@@ -117,7 +117,7 @@ class TestListSessions:
         assert (await current(client, headers))["device"] == device
 
     async def test_the_seen_time_moves_after_five_minutes_and_not_with_every_request(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
     ) -> None:
         alice, bob = await cast.member(), await cast.member()
         pair = await cast.pair(alice)
@@ -136,7 +136,7 @@ class TestListSessions:
         assert await cast.contents() == before
 
     async def test_the_network_is_the_one_it_was_last_seen_in(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
     ) -> None:
         alice = await cast.member()
         assert (await current(client, alice.headers))["ip_prefix"] == ""
@@ -153,7 +153,7 @@ class TestListSessions:
 class TestEndSession:
     @pytest.mark.parametrize("slash", ["/", ""])
     async def test_its_tokens_are_dead_at_once_and_no_others(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, slash: str
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, slash: str
     ) -> None:
         alice = await cast.member()
         pair, other = await cast.pair(alice), await cast.pair(alice)
@@ -227,7 +227,7 @@ class TestEndSession:
 
 class TestMostSessions:
     async def test_a_login_beyond_100_sessions_ends_the_one_idle_longest(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
     ) -> None:
         alice, bob = await cast.member(), await cast.member()
         assert await opens(client, alice.headers)  # and is remembered
@@ -243,7 +243,7 @@ class TestMostSessions:
         await client.post(CREATE, json={"email": alice.email, "password": PASSWORD})
         assert len(await listed(client, newest)) == 100
 
-    async def test_64_logins_at_once_leave_100_sessions(self, cast: Cast, here: Resources) -> None:
+    async def test_64_logins_at_once_leave_100_sessions(self, cast: Cast, here: AppContext) -> None:
         alice = await cast.member()
 
         async def log_in() -> None:
@@ -256,7 +256,7 @@ class TestMostSessions:
         evicted = [kind for kind, *_ in await events_of(here, alice.id)].count("session.evicted")
         assert (count, evicted) == (100, 1 + 3 * 64 - 100)
 
-    async def test_the_list_has_pages(self, client: httpx.AsyncClient, cast: Cast, here: Resources) -> None:
+    async def test_the_list_has_pages(self, client: httpx.AsyncClient, cast: Cast, here: AppContext) -> None:
         alice = await cast.member()
         for _ in range(6):
             await open_token_session(here.db, here, program_id=1, user_id=alice.id, origin=NOWHERE)

@@ -10,7 +10,7 @@ from msgspec import structs
 from invitree.app import create_app, open_resources
 from invitree.base.settings import Settings
 from invitree.kit.edge import Edge
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from invitree.programs.actions import set_policy
 from tests.cast import PASSWORD, Cast, Person, refused
 from tests.conftest import SECRET
@@ -24,12 +24,12 @@ SLUGS = [
 UNKNOWN = "There is no program of the name in X-Program."
 
 
-async def slug_of(here: Resources, person: Person) -> str:
+async def slug_of(here: AppContext, person: Person) -> str:
     slug: str = await here.db.fetchval("SELECT slug FROM programs WHERE id = $1", person.program_id)
     return slug
 
 
-async def claim(here: Resources, person: Person, host: str) -> None:
+async def claim(here: AppContext, person: Person, host: str) -> None:
     """Have a person's program claim a host name, for this process from now on."""
     await set_policy(here.db, program_id=person.program_id, host=host)
     here.caches["programs"].clear()
@@ -42,7 +42,7 @@ def body_of(person: Person) -> dict[str, str]:
 class TestTheHeader:
     @pytest.mark.parametrize("path", [LOGIN, CREATE])
     async def test_it_names_the_program_to_log_in_to(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, path: str
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, path: str
     ) -> None:
         alice, eve = await cast.member(), await cast.stranger()
         there = {"X-Program": await slug_of(here, eve)}
@@ -56,7 +56,7 @@ class TestTheHeader:
         assert (await client.post(path, json=body_of(alice), headers={"X-Program": "default"})).status_code == 200
 
     async def test_it_names_the_program_to_sign_up_to(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
     ) -> None:
         eve = await cast.stranger()
         code, there = await cast.code(eve), {"X-Program": await slug_of(here, eve)}
@@ -102,7 +102,7 @@ class TestTheHeader:
         assert answer.status_code == 200
 
     async def test_a_token_always_means_its_own_program(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
     ) -> None:
         alice, eve = await cast.member(), await cast.stranger()
         pair, code = await cast.pair(alice), await cast.code(alice)
@@ -120,7 +120,7 @@ class TestTheHeader:
 class TestTheHost:
     @pytest.mark.parametrize("written", ["{}", "{}:8000", "{}.", "{}.:443", "{}:"], ids=str)
     async def test_a_program_is_found_by_the_host_that_it_claims(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, written: str
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, written: str
     ) -> None:
         alice, eve = await cast.member(), await cast.stranger()
         host = f"{await slug_of(here, eve)}.example.com"
@@ -132,7 +132,7 @@ class TestTheHost:
             assert (await client.post(LOGIN, json=body_of(alice), headers=headers)).status_code == 400
 
     async def test_any_other_host_means_the_default_program(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
     ) -> None:
         alice, eve = await cast.member(), await cast.stranger()
         await claim(here, eve, "claimed.example.com")
@@ -148,7 +148,7 @@ class TestTheHost:
             assert (await client.post(LOGIN, json=body_of(eve), headers=headers)).status_code == 400
 
     async def test_x_forwarded_host_claims_nothing(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
     ) -> None:
         eve = await cast.stranger()
         await claim(here, eve, "forwarded.example.com")
@@ -157,7 +157,7 @@ class TestTheHost:
             assert (await client.post(LOGIN, json=body_of(eve), headers={name: value})).status_code == 400
 
     async def test_the_header_goes_before_the_host_and_a_token_before_both(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
     ) -> None:
         alice, eve, zoe = await cast.member(), await cast.stranger(), await cast.stranger()
         await claim(here, eve, "before.example.com")
@@ -193,7 +193,7 @@ class TestTheHost:
 class TestTokensOfTheDjangoService:
     """40 hexadecimal digits, which name no program: the request's is asked."""
 
-    async def has(self, here: Resources, person: Person) -> tuple[str, dict[str, str]]:
+    async def has(self, here: AppContext, person: Person) -> tuple[str, dict[str, str]]:
         key = secrets.token_hex(20)
         await here.db.execute(
             "INSERT INTO sessions (program_id, user_id, token_hash, device) VALUES ($1, $2, $3, 'imported')",
@@ -204,7 +204,7 @@ class TestTokensOfTheDjangoService:
         return key, {"Authorization": f"Token {key}"}
 
     async def test_one_opens_under_its_own_scheme_alone(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
     ) -> None:
         alice = await cast.member()
         key, headers = await self.has(here, alice)
@@ -219,7 +219,7 @@ class TestTokensOfTheDjangoService:
         assert not await opens(client, headers)
 
     async def test_one_of_another_program_opens_where_that_is_named_and_nowhere_else(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
     ) -> None:
         eve = await cast.stranger()
         _, headers = await self.has(here, eve)
@@ -231,7 +231,7 @@ class TestTokensOfTheDjangoService:
         refused(await client.get(ME, headers={**headers, "X-Program": "nobody"}), 404, "unknown_program")
 
     async def test_one_is_rehashed_under_a_new_secret_and_outlives_the_old(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, settings: Settings
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, settings: Settings
     ) -> None:
         alice, new = await cast.member(), "n3w-5ecre7-of-the-te5t-suite-and-long-enough"
         _, headers = await self.has(here, alice)
@@ -245,7 +245,7 @@ class TestTokensOfTheDjangoService:
                     for shown in (headers, alice.headers):
                         assert await opens(there, shown) is opened
 
-    async def test_one_is_seen_like_any_other(self, client: httpx.AsyncClient, cast: Cast, here: Resources) -> None:
+    async def test_one_is_seen_like_any_other(self, client: httpx.AsyncClient, cast: Cast, here: AppContext) -> None:
         alice = await cast.member()
         _, headers = await self.has(here, alice)
         old = "UPDATE sessions SET last_seen_at = '2020-01-01' WHERE user_id = $1 AND device = 'imported'"
@@ -256,7 +256,7 @@ class TestTokensOfTheDjangoService:
 
 
 async def test_a_newcomer_by_host_belongs_to_that_program(
-    client: httpx.AsyncClient, cast: Cast, here: Resources
+    client: httpx.AsyncClient, cast: Cast, here: AppContext
 ) -> None:
     eve = await cast.stranger()
     await claim(here, eve, "door.example.com")

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from tests.cast import PASSWORD, Cast, refused
 
 PATH = "/auth/users/"
@@ -23,7 +23,7 @@ async def refuse(client: httpx.AsyncClient, cast: Cast, body: Any, **fields: lis
 
 
 @pytest.mark.parametrize("path", [PATH, PATH.rstrip("/")])
-async def test_anyone_signs_up_and_logs_in(client: httpx.AsyncClient, here: Resources, path: str) -> None:
+async def test_anyone_signs_up_and_logs_in(client: httpx.AsyncClient, here: AppContext, path: str) -> None:
     name = "alice" if path == PATH else "alisa"
     answer = await client.post(path, json=form(name, re_password=PASSWORD))
     assert answer.status_code == 201
@@ -38,7 +38,7 @@ async def test_anyone_signs_up_and_logs_in(client: httpx.AsyncClient, here: Reso
     assert await here.db.fetchval("SELECT count(*) FROM referrals") == 0
 
 
-async def test_three_forms_of_the_address_are_stored(client: httpx.AsyncClient, here: Resources) -> None:
+async def test_three_forms_of_the_address_are_stored(client: httpx.AsyncClient, here: AppContext) -> None:
     answer = await client.post(PATH, json=form("forms", email=" A.Forms+X@GMail.com "))
     assert answer.json()["email"] == "A.Forms+X@GMail.com"
     row = await here.db.fetchrow("SELECT * FROM users WHERE id = $1", answer.json()["id"])
@@ -101,7 +101,7 @@ async def test_another_programs_address_and_name_are_free(client: httpx.AsyncCli
 
 
 async def test_a_member_of_another_program_signs_up_into_their_own(
-    client: httpx.AsyncClient, cast: Cast, here: Resources
+    client: httpx.AsyncClient, cast: Cast, here: AppContext
 ) -> None:
     eve = await cast.stranger()
     answer = await client.post(PATH, json=form("evesfriend"), headers=eve.headers)

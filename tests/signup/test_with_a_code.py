@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from tests.cast import PASSWORD, Cast, refused
 
 PATH = "/auth/users/"
@@ -16,7 +16,7 @@ def form(name: str, code: Any) -> dict[str, Any]:
     return {"email": f"{name}@example.com", "username": name, "password": PASSWORD, "referral_code": code}
 
 
-async def test_a_code_brings_its_owner_a_referral(client: httpx.AsyncClient, cast: Cast, here: Resources) -> None:
+async def test_a_code_brings_its_owner_a_referral(client: httpx.AsyncClient, cast: Cast, here: AppContext) -> None:
     alice = await cast.member()
     code = await cast.code(alice)
     answer = await client.post(PATH, json=form("bob", code))
@@ -40,7 +40,7 @@ async def test_a_code_serves_many(client: httpx.AsyncClient, cast: Cast) -> None
 
 
 async def test_a_code_may_be_typed_as_people_type(
-    client: httpx.AsyncClient, cast: Cast, here: Resources, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, cast: Cast, here: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("invitree.codes.actions.candidates", lambda _length: iter(["01ABCDEF01"]))
     alice = await cast.member()
@@ -52,7 +52,7 @@ async def test_a_code_may_be_typed_as_people_type(
 
 
 @pytest.mark.parametrize("code", [None, ""])
-async def test_no_code_is_no_referral(client: httpx.AsyncClient, here: Resources, code: str | None) -> None:
+async def test_no_code_is_no_referral(client: httpx.AsyncClient, here: AppContext, code: str | None) -> None:
     answer = await client.post(PATH, json=form(f"alone{code}", code))
     assert answer.status_code == 201
     assert not await here.db.fetchval("SELECT count(*) FROM referrals WHERE referee_id = $1", answer.json()["id"])
@@ -99,7 +99,7 @@ async def test_a_taken_address_with_a_good_code_makes_no_referral(client: httpx.
     assert await cast.contents() == before
 
 
-async def test_the_sign_up_does_not_trust_the_cache(client: httpx.AsyncClient, cast: Cast, here: Resources) -> None:
+async def test_the_sign_up_does_not_trust_the_cache(client: httpx.AsyncClient, cast: Cast, here: AppContext) -> None:
     """A code that died in the database a moment ago, of which no process has heard."""
     alice = await cast.member()
     code = await cast.code(alice)

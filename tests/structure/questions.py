@@ -12,8 +12,8 @@ from invitree.base.problems import TooManyRequests
 from invitree.events.store import OPERATOR
 from invitree.idempotency.store import Answer
 from invitree.kit.keys import Keyring
-from invitree.kit.tally import Tally
-from invitree.kit.throttle import Throttle, limit
+from invitree.kit.tally import LocalRateLimiter
+from invitree.kit.throttle import RateLimiter, limit
 from invitree.seed import rules as seed
 from tests.structure.crowd import ANN, BUSY, HOME, PEOPLE
 
@@ -82,17 +82,17 @@ ROWS: Mapping[str, Arguments] = {
     "programs.list_program_ids": {},
     "programs.lock_program": {},
     "programs.update_program": _POLICY,
-    "events.happened_lately": {"user_id": BUSY, "kind": "refresh_token.reused"},
+    "events.occurred_within_hour": {"user_id": BUSY, "kind": "refresh_token.reused"},
     "events.insert_event": {"kind": "code.created"},
-    "events.was_there": {"user_id": BUSY, "ip_prefix": "203.0.113.0/24"},
+    "events.has_logged_in_from": {"user_id": BUSY, "ip_prefix": "203.0.113.0/24"},
     "events.list_events": {"user_id": BUSY},
-    "mails.begin_life": {},
-    "mails.delete_dead_tokens": {},
+    "mails.start_expiry": {},
+    "mails.delete_expired_tokens": {},
     "mails.delete_unused_tokens": {},
     "mails.find_recipient": {},
     "mails.find_recipient_by_email": {},
     "mails.find_token": {"kind": "activation"},
-    "mails.forget_person": {},
+    "mails.erase_person": {},
     "mails.insert_token": {"kind": "activation", "new_email": None},
     "mails.use_token": {"token_id": ANN},
     "idempotency.delete_answers_about": {},
@@ -113,17 +113,17 @@ ROWS: Mapping[str, Arguments] = {
     "sessions.has_more_sessions": {"user_id": BUSY, "most": 100},
     "sessions.delete_idlest_sessions": {"user_id": BUSY, "most": 100},
     "sessions.lock_family": {},
-    "sessions.see_session": {},
+    "sessions.touch_session": {},
     "sessions.use_refresh_token": {},
     "users.activate": {},
     "users.deactivate": {},
-    "users.find_claim": {},
-    "users.find_claim_by_both": {},
-    "users.find_claim_by_email": {},
-    "users.find_claim_by_username": {},
+    "users.find_login_candidate": {},
+    "users.find_login_candidate_by_both": {},
+    "users.find_login_candidate_by_email": {},
+    "users.find_login_candidate_by_username": {},
     "users.find_taken": {},
     "users.find_user": {},
-    "users.hold_password": {},
+    "users.lock_password": {},
     "users.insert_user": {
         "email": _EMAIL,
         "username": "new",
@@ -141,8 +141,8 @@ ROWS: Mapping[str, Arguments] = {
     "users.reset_password": {},
     "users.update_email": {"email": _EMAIL},
     "users.update_username": {"username": "new"},
-    "codes.find_open_code": {},
-    "codes.find_open_code_by_text": {},
+    "codes.find_active_code": {},
+    "codes.find_active_code_by_text": {},
     "codes.find_own_code": {},
     "codes.insert_code": {"user_id": 4, "code": "FRESH"},
     "codes.lock_code": {},
@@ -165,11 +165,11 @@ ROWS: Mapping[str, Arguments] = {
     "jobs.delete_given_up_jobs": {"older_than": timedelta(days=400)},
     "jobs.backlog": {},
     "jobs.enqueue": {"payload": {}},
-    "jobs.forget_old_news": {"older_than_s": 166.5 * 3600},
+    "jobs.prune_job_log": {"older_than_s": 166.5 * 3600},
     "jobs.has_worker": {},
     "jobs.list_jobs": {"failed": False},
     "jobs.retry_jobs": {"ids": list(range(20, 100, 20))},
-    "listen.announce": {"topic": "codes", "news": None},
+    "listen.notify": {"topic": "codes", "news": None},
 }
 
 
@@ -177,8 +177,8 @@ _REQUEST: ASGIConnection[Any, Any, Any, Any] = ASGIConnection({"type": "http"}) 
 _LIMITS = (limit("lookup", "10/5m", "ann"), limit("check", "1/5m", "ann"))
 
 
-def _throttle(db: Any) -> Throttle:
-    return Throttle(db, Keyring(["any"]), on=True)
+def _throttle(db: Any) -> RateLimiter:
+    return RateLimiter(db, Keyring(["any"]), on=True)
 
 
 async def _charge(db: Any) -> None:
@@ -188,7 +188,7 @@ async def _charge(db: Any) -> None:
 
 
 async def _add_up(db: Any) -> None:
-    tally = Tally(db, Keyring(["any"]), on=True)
+    tally = LocalRateLimiter(db, Keyring(["any"]), on=True)
     tally.count({}, HOME, *_LIMITS)
     await tally.add_up()
 

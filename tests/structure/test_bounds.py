@@ -3,14 +3,14 @@
 import re
 from pathlib import Path
 
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 
 PAGE = Path(__file__).parents[2] / "docs/limits.md"
 # What the service itself, or its operator, writes.
 NOT_OF_USERS = {"alembic_version", "invariant_checks", "programs"}
 
 
-async def test_every_table_has_a_stated_bound(here: Resources) -> None:
+async def test_every_table_has_a_stated_bound(here: AppContext) -> None:
     rows = await here.db.fetch(
         "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition "
         "AND relnamespace = 'public'::regnamespace"

@@ -14,8 +14,8 @@ import msgspec
 import pytest
 
 from invitree.kit import jobs, listen
-from invitree.kit.tally import Tally
-from invitree.kit.throttle import Throttle
+from invitree.kit.tally import LocalRateLimiter
+from invitree.kit.throttle import RateLimiter
 from tests.structure.crowd import fill
 from tests.structure.questions import COUNTING, ROWS, USUAL
 from tests.structure.test_house import store_functions
@@ -27,16 +27,19 @@ STEADY = {"programs", "alembic_version", "pgqueuer_schedules", "pg_database", "p
 """Tables that do not grow with use."""
 
 LINEAR: Mapping[tuple[str, str], str] = {
-    ("events.happened_lately", "audit"): "one user's history, looked through once a theft",
-    ("mails.delete_dead_tokens", "one_time_tokens"): "the worker's: what was sent in a month, for it deletes the rest",
-    ("mails.forget_person", "pgqueuer"): "letters that wait or were given up; only the payload says whose they are",
+    ("events.occurred_within_hour", "audit"): "one user's history, looked through once a theft",
+    (
+        "mails.delete_expired_tokens",
+        "one_time_tokens",
+    ): "the worker's: what was sent in a month, for it deletes the rest",
+    ("mails.erase_person", "pgqueuer"): "letters that wait or were given up; only the payload says whose they are",
     ("jobs.backlog", "pgqueuer"): "a scrape of the metrics: counts what waits",
     ("jobs.list_jobs", "pgqueuer"): "the operator's: lists every job",
     ("jobs.list_jobs", "pgqueuer_log"): "the operator's: lists every job",
     ("jobs.cap_future_times", "pgqueuer"): "the worker's: no index is by times that should not be",
     ("jobs.delete_given_up_jobs", "pgqueuer"): "the worker's: what was given up is few",
-    ("jobs.forget_old_news", "pgqueuer"): "the worker's: compares what it deletes with all that waits",
-    ("jobs.forget_old_news", "pgqueuer_statistics"): "the worker's: PgQueuer has no index on the time",
+    ("jobs.prune_job_log", "pgqueuer"): "the worker's: compares what it deletes with all that waits",
+    ("jobs.prune_job_log", "pgqueuer_statistics"): "the worker's: PgQueuer has no index on the time",
 }
 """Who reads more of what, and why that may be."""
 
@@ -55,7 +58,9 @@ def _functions() -> Mapping[str, Any]:
 
 
 FUNCTIONS = _functions()
-LIMITS = {f"throttle.{name}" for name, _ in inspect.getmembers(Throttle, inspect.iscoroutinefunction) if name[0] != "_"}
+LIMITS = {
+    f"throttle.{name}" for name, _ in inspect.getmembers(RateLimiter, inspect.iscoroutinefunction) if name[0] != "_"
+}
 
 
 class Step(NamedTuple):
@@ -174,7 +179,7 @@ def test_a_row_reaches_every_statement_of_its_function(explained: Mapping[str, E
 
 
 def test_limits_reach_every_statement_of_theirs(explained: Mapping[str, Explaining]) -> None:
-    source = inspect.getsource(Throttle) + inspect.getsource(Tally)
+    source = inspect.getsource(RateLimiter) + inspect.getsource(LocalRateLimiter)
     statements = re.findall(r"\b_db\.(?:fetch|fetchrow|fetchval|execute)\(", source)
     assert len({query for name in COUNTING for query in explained[name].asked}) == len(statements) > 0
 

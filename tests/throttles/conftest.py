@@ -7,7 +7,7 @@ from msgspec import structs
 
 from invitree.app import open_resources
 from invitree.base.settings import Settings
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 
 LIMITS = {
     "limit_login": "5/5m",
@@ -27,7 +27,7 @@ LIMITS = {
 
 
 @pytest.fixture(scope="module")
-async def here(settings: Settings) -> AsyncIterator[Resources]:
+async def here(settings: Settings) -> AsyncIterator[AppContext]:
     """What a process has open that counts, behind one trusted proxy: each test comes from addresses of its own."""
     counting = structs.replace(settings, throttle="on", trusted_proxies=1, **LIMITS)
     async with open_resources(counting) as opened:

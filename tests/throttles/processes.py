@@ -11,8 +11,8 @@ import pytest
 
 from invitree.base.problems import TooManyRequests
 from invitree.kit.db import Database
-from invitree.kit.resources import Resources
-from invitree.kit.tally import Tally
+from invitree.kit.resources import AppContext
+from invitree.kit.tally import LocalRateLimiter
 from invitree.kit.throttle import Limit, limit
 
 _numbers = count(1)
@@ -32,9 +32,9 @@ class Watch:
 class Process:
     """The tally of a process, and what its callers see."""
 
-    def __init__(self, here: Resources, db: Database | None = None) -> None:
+    def __init__(self, here: AppContext, db: Database | None = None) -> None:
         self.watch = Watch()
-        self.tally = Tally(db or here.db, here.keys, on=True, now=self.watch)
+        self.tally = LocalRateLimiter(db or here.db, here.keys, on=True, now=self.watch)
 
     def passes(self, *limits: Limit, program_id: int = 1) -> bool:
         """Use limits once, and return whether that was allowed."""
@@ -66,7 +66,7 @@ def new(rate: str, scope: str = "test") -> Limit:
     return limit(scope, rate, f"key {next(_numbers)}")
 
 
-async def ahead(here: Resources, one: Limit, *, program_id: int = 1) -> float:
+async def ahead(here: AppContext, one: Limit, *, program_id: int = 1) -> float:
     """Return how many uses of a limit the database knows of."""
     seconds = await here.db.fetchval(
         """
@@ -86,7 +86,7 @@ def is_about(uses: float, number: int) -> bool:
 
 
 @asynccontextmanager
-async def held(url: str, here: Resources, one: Limit) -> AsyncIterator[None]:
+async def held(url: str, here: AppContext, one: Limit) -> AsyncIterator[None]:
     """Keep everybody off a limit's row for the length of a block."""
     connection = await asyncpg.connect(url)
     async with connection.transaction():
@@ -95,7 +95,7 @@ async def held(url: str, here: Resources, one: Limit) -> AsyncIterator[None]:
     await connection.close()
 
 
-async def waits_for_a_lock(here: Resources) -> None:
+async def waits_for_a_lock(here: AppContext) -> None:
     """Return when somebody waits for a lock in this database."""
     async with asyncio.timeout(20):
         waiting = (

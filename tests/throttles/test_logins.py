@@ -7,7 +7,7 @@ from ipaddress import ip_address
 import httpx
 import pytest
 
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from tests.cast import PASSWORD, Cast, Person, refused
 from tests.throttles.conftest import LIMITS
 
@@ -285,7 +285,7 @@ async def test_what_a_client_writes_into_the_header_does_not_count(
 
 
 async def test_the_counts_hold_no_address_and_no_name(
-    client: httpx.AsyncClient, cast: Cast, here: Resources, ip: str
+    client: httpx.AsyncClient, cast: Cast, here: AppContext, ip: str
 ) -> None:
     ann: Person = await cast.member()
     await attempt(client, ip, email=ann.email)

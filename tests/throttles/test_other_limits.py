@@ -12,8 +12,8 @@ from msgspec import structs
 from invitree.app import open_resources
 from invitree.base.problems import TooManyRequests
 from invitree.base.settings import Settings
-from invitree.kit.resources import Resources
-from invitree.kit.throttle import Throttle, limit
+from invitree.kit.resources import AppContext
+from invitree.kit.throttle import RateLimiter, limit
 from tests.cast import PASSWORD, Cast, in_days, refused
 from tests.throttles.conftest import LIMITS
 
@@ -37,7 +37,7 @@ def somebody() -> dict[str, str]:
     return {"email": f"{name}@example.com", "username": name, "password": PASSWORD}
 
 
-async def test_sign_ups_are_limited_by_client(client: httpx.AsyncClient, ip: dict[str, str], here: Resources) -> None:
+async def test_sign_ups_are_limited_by_client(client: httpx.AsyncClient, ip: dict[str, str], here: AppContext) -> None:
     for left in reversed(range(most("limit_register"))):
         answer = await client.post("/auth/users/", json=somebody(), headers=ip)
         assert answer.status_code == 201
@@ -91,7 +91,7 @@ async def test_known_and_unknown_targets_are_limited_alike(client: httpx.AsyncCl
 
 
 async def test_a_mail_that_is_refused_is_not_sent(
-    client: httpx.AsyncClient, cast: Cast, ip: dict[str, str], here: Resources
+    client: httpx.AsyncClient, cast: Cast, ip: dict[str, str], here: AppContext
 ) -> None:
     ann = await cast.member()
     before = await here.db.fetchval("SELECT count(*) FROM pgqueuer")
@@ -149,13 +149,15 @@ async def _slug_of(cast: Cast, program_id: int) -> str:
 
 
 @pytest.fixture
-async def processes(here: Resources, settings: Settings) -> AsyncIterator[list[Throttle]]:
+async def processes(here: AppContext, settings: Settings) -> AsyncIterator[list[RateLimiter]]:
     """The throttles of two processes on one database."""
     async with open_resources(structs.replace(settings, throttle="on")) as other:
         yield [here.throttle, other.throttle]
 
 
-async def test_two_processes_together_let_exactly_the_limit_through(processes: list[Throttle], here: Resources) -> None:
+async def test_two_processes_together_let_exactly_the_limit_through(
+    processes: list[RateLimiter], here: AppContext
+) -> None:
     for round_number in range(10):
         one = limit("test", "7/1h", "shared", str(round_number))
         another = limit("test_of_more", "1000/1h", "shared")
@@ -185,7 +187,7 @@ class _Connection:
         self.scope: dict[str, object] = {}
 
 
-async def test_a_count_runs_out_with_time(here: Resources) -> None:
+async def test_a_count_runs_out_with_time(here: AppContext) -> None:
     one = limit("test", "2/1h", "patience")
     connection = _Connection()
     for _ in range(2):
@@ -211,7 +213,7 @@ async def test_a_change_of_address_counts_as_a_mail_to_the_new_one(client: httpx
 
 
 async def test_nobody_can_fill_a_mailbox_by_changing_a_password_again_and_again(
-    client: httpx.AsyncClient, cast: Cast, here: Resources
+    client: httpx.AsyncClient, cast: Cast, here: AppContext
 ) -> None:
     ann, passwords = await cast.member(), [PASSWORD, "staple battery horse correct"]
     seen = []
@@ -224,7 +226,7 @@ async def test_nobody_can_fill_a_mailbox_by_changing_a_password_again_and_again(
 
 
 async def test_nor_by_signing_up_with_variants_of_its_address(
-    client: httpx.AsyncClient, cast: Cast, here: Resources
+    client: httpx.AsyncClient, cast: Cast, here: AppContext
 ) -> None:
     await here.db.execute("INSERT INTO programs (slug, activation) VALUES ('strict', 'required')")
     seen = []

@@ -5,19 +5,19 @@ from typing import Any
 
 import pytest
 
-from invitree.kit.resources import Resources
-from invitree.kit.tally import Tally
+from invitree.kit.resources import AppContext
+from invitree.kit.tally import LocalRateLimiter
 from invitree.kit.throttle import limit
 from tests.throttles.processes import Process, ahead, held, is_about, new, waits_for_a_lock
 
 
 @pytest.fixture
-def process(here: Resources) -> Process:
+def process(here: AppContext) -> Process:
     return Process(here)
 
 
 @pytest.fixture
-def other(here: Resources) -> Process:
+def other(here: AppContext) -> Process:
     """Another process on the same database."""
     return Process(here)
 
@@ -77,10 +77,10 @@ class TestWithinAProcess:
         one = new("1/1h")
         assert [process.passes(one, program_id=number) for number in (1, 2, 1, 2)] == [True, True, False, False]
 
-    def test_nothing_is_counted_where_limits_are_off(self, here: Resources) -> None:
+    def test_nothing_is_counted_where_limits_are_off(self, here: AppContext) -> None:
         scope: dict[str, Any] = {}
         for _ in range(5):
-            Tally(here.db, here.keys, on=False).count(scope, 1, new("1/1h"))
+            LocalRateLimiter(here.db, here.keys, on=False).count(scope, 1, new("1/1h"))
         assert scope == {}
 
 
@@ -110,7 +110,7 @@ class TestAddingUp:
         other.watch.seconds += 3600
         assert other.passed(9, one) == 4
 
-    async def test_a_use_is_told_once(self, here: Resources, process: Process) -> None:
+    async def test_a_use_is_told_once(self, here: AppContext, process: Process) -> None:
         one = new("100/1h")
         process.passed(10, one)
         await process.tally.add_up()
@@ -121,13 +121,13 @@ class TestAddingUp:
         await process.tally.add_up()
         assert is_about(await ahead(here, one), 15)
 
-    async def test_who_adds_up_twice_at_once_tells_once(self, here: Resources, process: Process) -> None:
+    async def test_who_adds_up_twice_at_once_tells_once(self, here: AppContext, process: Process) -> None:
         one = new("100/1h")
         process.passed(10, one)
         await asyncio.gather(*(process.tally.add_up() for _ in range(5)))
         assert is_about(await ahead(here, one), 10)
 
-    async def test_more_than_one_statement_holds_is_told(self, here: Resources, process: Process) -> None:
+    async def test_more_than_one_statement_holds_is_told(self, here: AppContext, process: Process) -> None:
         limits = [new("100/1h", "many") for _ in range(1203)]
         for one in limits:
             process.passes(one)
@@ -142,7 +142,7 @@ class TestAddingUp:
             await process.tally.add_up()
         assert process.left(one) == before.replace("r=5;t=30", "r=4;t=36")
 
-    async def test_the_database_keeps_a_fingerprint_and_no_key(self, here: Resources, process: Process) -> None:
+    async def test_the_database_keeps_a_fingerprint_and_no_key(self, here: AppContext, process: Process) -> None:
         process.passes(limit("secret", "5/1h", "alice@example.com"))
         await process.tally.add_up()
         row = await here.db.fetchrow("SELECT t::text AS text, key FROM throttles t WHERE scope = 'secret'")
@@ -150,7 +150,7 @@ class TestAddingUp:
         assert "alice" not in row["text"]
         assert b"alice" not in row["key"]
 
-    async def test_programs_are_apart_in_the_database(self, here: Resources, process: Process) -> None:
+    async def test_programs_are_apart_in_the_database(self, here: AppContext, process: Process) -> None:
         one = new("100/1h")
         for program_id in (1, 1, 2):
             process.passes(one, program_id=program_id)
@@ -159,7 +159,7 @@ class TestAddingUp:
         assert is_about(await ahead(here, one, program_id=2), 1)
 
     async def test_it_goes_on_by_itself_and_tells_the_rest_when_it_stops(
-        self, here: Resources, process: Process
+        self, here: AppContext, process: Process
     ) -> None:
         one, last = new("100/1h"), new("100/1h")
         await process.tally.start()
@@ -188,7 +188,7 @@ class TestWhileTheDatabaseIsAsked:
     """Requests go on being counted."""
 
     async def test_what_is_counted_meanwhile_is_neither_lost_nor_told_twice(
-        self, here: Resources, process: Process, database_url: str
+        self, here: AppContext, process: Process, database_url: str
     ) -> None:
         one, another = new("100/1h"), new("100/1h")
         process.passed(5, one)
@@ -207,7 +207,7 @@ class TestWhileTheDatabaseIsAsked:
         assert is_about(await ahead(here, another), 7)
 
     async def test_what_runs_out_meanwhile_is_dropped_by_the_next(
-        self, here: Resources, process: Process, database_url: str
+        self, here: AppContext, process: Process, database_url: str
     ) -> None:
         one, another = new("100/1h"), new("100/1h")
         process.passed(1, one)
@@ -224,7 +224,7 @@ class TestWhileTheDatabaseIsAsked:
         assert len(process.tally._counts) == 0
 
     async def test_a_cleaner_and_a_teller_do_not_wait_for_each_other(
-        self, here: Resources, process: Process, database_url: str
+        self, here: AppContext, process: Process, database_url: str
     ) -> None:
         """The teller goes by key and holds the first; the cleaner goes by time and would begin with the last."""
         limits = sorted((new("100/1h", "clean") for _ in range(3)), key=lambda one: here.keys.fingerprint(one.key))
@@ -244,7 +244,7 @@ class TestWhileTheDatabaseIsAsked:
         assert is_about(await ahead(here, limits[0]), 1)
         assert is_about(await ahead(here, limits[2]), 1)
 
-    async def test_a_cleaner_deletes_nothing_that_counts(self, here: Resources, process: Process) -> None:
+    async def test_a_cleaner_deletes_nothing_that_counts(self, here: AppContext, process: Process) -> None:
         limits = [new("100/1h", "kept") for _ in range(100)]
         for one in limits:
             await here.db.execute(

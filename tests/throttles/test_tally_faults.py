@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from invitree.kit import tally as tallies
 from invitree.kit.db import OUTAGES, Database
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from tests.throttles.processes import Process, ahead, is_about, new
 
 
@@ -19,7 +19,7 @@ class Line(Database):
     how = "good"
 
     @classmethod
-    def of(cls, here: Resources) -> "Line":
+    def of(cls, here: AppContext) -> "Line":
         """Return a line beside the process's own."""
         return cls(here.db._pool)
 
@@ -34,12 +34,12 @@ class Line(Database):
 
 
 @pytest.fixture
-def line(here: Resources) -> Line:
+def line(here: AppContext) -> Line:
     return Line.of(here)
 
 
 @pytest.fixture
-def process(here: Resources, line: Line) -> Process:
+def process(here: AppContext, line: Line) -> Process:
     return Process(here, line)
 
 
@@ -50,7 +50,7 @@ async def fails(process: Process) -> None:
 
 
 async def test_what_is_counted_during_an_outage_is_told_once_afterwards(
-    here: Resources, process: Process, line: Line
+    here: AppContext, process: Process, line: Line
 ) -> None:
     one = new("100/1h")
     process.passed(3, one)
@@ -75,7 +75,7 @@ async def test_a_limit_is_exact_during_an_outage(process: Process, line: Line) -
 
 
 async def test_what_has_run_out_during_an_outage_is_held_against_nobody(
-    here: Resources, process: Process, line: Line
+    here: AppContext, process: Process, line: Line
 ) -> None:
     """However long it was, and however often somebody came."""
     one, line.how = new("6/1m"), "cut"
@@ -91,7 +91,7 @@ async def test_what_has_run_out_during_an_outage_is_held_against_nobody(
 
 
 async def test_a_lost_answer_makes_a_limit_narrower_for_a_while_and_never_wider(
-    here: Resources, process: Process, line: Line
+    here: AppContext, process: Process, line: Line
 ) -> None:
     one = new("100/1h")
     process.passed(10, one)
@@ -105,7 +105,7 @@ async def test_a_lost_answer_makes_a_limit_narrower_for_a_while_and_never_wider(
     assert process.passed(1, one) == 1
 
 
-async def test_a_statement_that_is_cut_off_tells_nothing(here: Resources, process: Process) -> None:
+async def test_a_statement_that_is_cut_off_tells_nothing(here: AppContext, process: Process) -> None:
     one = new("100/1h")
     process.passed(10, one)
     going = asyncio.create_task(process.tally.add_up())
@@ -138,7 +138,7 @@ async def test_however_many_keys_there_are_only_those_that_count_are_kept(
 
 
 async def test_it_goes_on_whatever_happens_and_says_so(
-    here: Resources, process: Process, line: Line, monkeypatch: pytest.MonkeyPatch
+    here: AppContext, process: Process, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tallies, "_EVERY_S", 0.01)
     one, line.how = new("100/1h"), "cut"

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from invitree.app import open_resources
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from tests.cast import Cast, Person, refused
 from tests.conftest import client_for
 from tests.throttles.conftest import LIMITS
@@ -35,14 +35,14 @@ async def bob(cast: Cast) -> Person:
 
 
 @pytest.fixture(scope="module")
-async def other(here: Resources) -> AsyncIterator[httpx.AsyncClient]:
+async def other(here: AppContext) -> AsyncIterator[httpx.AsyncClient]:
     """A client of another process on the same database."""
     async with open_resources(here.settings) as opened, client_for(opened) as client:
         yield client
 
 
 @pytest.fixture(scope="module", autouse=True)
-async def connected(here: Resources) -> None:
+async def connected(here: AppContext) -> None:
     """Make every connection before many ask at once: who waits a second for one gets a 503, whatever the limits say."""
 
     async def are_made() -> bool:
@@ -58,13 +58,13 @@ def most(name: str) -> int:
     return int(LIMITS[name].partition("/")[0])
 
 
-def used(here: Resources, scope: str, key: str) -> int:
+def used(here: AppContext, scope: str, key: str) -> int:
     """Return how many uses of a limit are counted."""
     count = here.tally._counts.get((1, scope, key))
     return 0 if count is None else round((count.clear_at - here.tally._now()) / 60 * most(f"limit_{scope}") + 0.3)
 
 
-async def code_of(here: Resources, person: Person) -> str:
+async def code_of(here: AppContext, person: Person) -> str:
     """Return the live code of a person."""
     code: str = await here.db.fetchval("SELECT code FROM codes WHERE user_id = $1 AND revoked_at IS NULL", person.id)
     return code
@@ -88,7 +88,7 @@ async def test_of_64_lookups_at_once_exactly_the_limit_passes(
 
 
 async def test_of_64_checks_at_once_exactly_the_limit_passes(
-    client: httpx.AsyncClient, long_way: httpx.AsyncClient, here: Resources, bob: Person
+    client: httpx.AsyncClient, long_way: httpx.AsyncClient, here: AppContext, bob: Person
 ) -> None:
     code = await code_of(here, bob)
     for ways in ([client], [long_way], [client, long_way]):
@@ -99,7 +99,7 @@ async def test_of_64_checks_at_once_exactly_the_limit_passes(
 
 
 async def test_a_request_counts_once_whatever_way_it_takes(
-    client: httpx.AsyncClient, here: Resources, cast: Cast, bob: Person, ip: dict[str, str]
+    client: httpx.AsyncClient, here: AppContext, cast: Cast, bob: Person, ip: dict[str, str]
 ) -> None:
     """Also one that is refused on the short way and then by the route."""
     ann, address, code = await cast.member(), ip["X-Forwarded-For"], await code_of(here, bob)
@@ -114,7 +114,7 @@ async def test_a_request_counts_once_whatever_way_it_takes(
 
 @pytest.mark.parametrize("first_way", [0, 1])
 async def test_both_ways_tell_the_same_of_what_is_left(
-    client: httpx.AsyncClient, long_way: httpx.AsyncClient, here: Resources, cast: Cast, first_way: int
+    client: httpx.AsyncClient, long_way: httpx.AsyncClient, here: AppContext, cast: Cast, first_way: int
 ) -> None:
     ways, bob = [client, long_way], await cast.member()
     code = await cast.code(bob)

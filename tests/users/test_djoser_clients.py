@@ -10,7 +10,7 @@ import pytest
 from msgspec import structs
 
 from invitree.kit.passwords import Hasher
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from tests.cast import PASSWORD, Cast, in_days, refused
 from tests.conftest import client_for
 
@@ -86,7 +86,7 @@ async def test_a_code_under_another_name_is_not_dropped_silently(
 
 
 async def test_space_around_a_password_does_not_matter_whenever_it_was_set(
-    client: httpx.AsyncClient, cast: Cast, here: Resources
+    client: httpx.AsyncClient, cast: Cast, here: AppContext
 ) -> None:
     alice, bob = newcomer(cast), await cast.member()
     spaced = {**alice, "username": f" {alice['username']}\n", "password": f" {PASSWORD}  ", "re_password": PASSWORD}
@@ -167,7 +167,7 @@ async def test_problems_have_their_media_type_where_it_is_asked_for(client: http
 
 @pytest.mark.parametrize("domain", ["corp.local", "localhost", "example.test"])
 async def test_local_addresses_sign_up_only_where_a_setting_lets_them(
-    client: httpx.AsyncClient, cast: Cast, here: Resources, domain: str
+    client: httpx.AsyncClient, cast: Cast, here: AppContext, domain: str
 ) -> None:
     body = newcomer(cast)
     body["email"] = f"{body['username']}@{domain}"

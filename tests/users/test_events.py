@@ -9,7 +9,7 @@ import pytest
 
 from invitree.closure.actions import deactivate_account, reactivate_account
 from invitree.events.store import OPERATOR
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from invitree.programs.actions import set_policy
 from tests.cast import PASSWORD, Cast, Person, in_days, refused
 from tests.credentials.steps import (
@@ -67,7 +67,7 @@ class TestOwnEvents:
         assert [event["id"] for event in found] == sorted((event["id"] for event in found), reverse=True)
 
     async def test_failed_logins_are_recorded_by_address_and_by_name(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
     ) -> None:
         alice, bob = await cast.member(), await cast.member()
         nobodys = len(await events_of(here, None))
@@ -101,7 +101,7 @@ class TestOwnEvents:
         ]
 
     async def test_a_reset_is_recorded_when_asked_for_and_when_done(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
     ) -> None:
         alice = await cast.member()
         link = await link_for(client, postbox, alice, "reset_password")
@@ -136,7 +136,7 @@ class TestOwnEvents:
         assert await news(client, alice) == [(kind, "self") for kind in kinds]
 
     async def test_what_staff_and_the_operator_did_is_told_as_theirs(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
     ) -> None:
         alice, staff = await cast.member(), await cast.staff()
         path = f"/auth/users/{alice.id}/"
@@ -195,7 +195,7 @@ class TestOwnEvents:
 
 
 class TestTheRecord:
-    async def test_it_cannot_be_changed_or_shortened(self, cast: Cast, here: Resources) -> None:
+    async def test_it_cannot_be_changed_or_shortened(self, cast: Cast, here: AppContext) -> None:
         await cast.member()
         before = (await cast.contents())["audit"]
         for statement in (
@@ -212,7 +212,7 @@ class TestTheRecord:
         assert (await cast.contents())["audit"] == before
 
     async def test_it_holds_no_secret_no_address_and_no_name(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
     ) -> None:
         canary, forwarded = "canary-Secret-Words-7", "203.0.113.77"
         headers = {"User-Agent": "canary-agent", "X-Forwarded-For": forwarded}
@@ -238,7 +238,7 @@ class TestTheRecord:
         assert names == ["actor", "actor_id", "created_at", "id", "ip_prefix", "kind", "program_id", "user_id"]
 
     async def test_what_is_refused_leaves_no_event_of_it(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
     ) -> None:
         alice, bob = await cast.member(), await cast.member()
         await cast.code(alice)
@@ -268,7 +268,7 @@ KINDS = ["account.created", "account.activated", "account.deleted", "code.create
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_what_cannot_be_recorded_does_not_happen(
-    client: httpx.AsyncClient, cast: Cast, here: Resources, postbox: Postbox, kind: str
+    client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox, kind: str
 ) -> None:
     """The event is in the transaction of what it tells of."""
     if kind == "account.activated":

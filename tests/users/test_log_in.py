@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from tests.cast import PASSWORD, Cast, refused
 from tests.hashes import busy
 
@@ -61,7 +61,7 @@ async def test_an_address_opens_in_any_case_and_width(client: httpx.AsyncClient,
 @pytest.mark.parametrize("path", [LOGIN, CREATE])
 @pytest.mark.parametrize("language", ["en", "ru"])
 async def test_whatever_is_wrong_gets_one_answer(
-    client: httpx.AsyncClient, cast: Cast, here: Resources, path: str, language: str
+    client: httpx.AsyncClient, cast: Cast, here: AppContext, path: str, language: str
 ) -> None:
     alice, gone, eve = await cast.member(), await cast.member(), await cast.stranger()
     await cast.deactivate(gone)
@@ -109,7 +109,7 @@ async def test_a_member_sees_who_they_are(client: httpx.AsyncClient, cast: Cast,
         assert answer.headers["cache-control"] == "no-store"
 
 
-async def test_a_full_hasher_is_told_as_503(client: httpx.AsyncClient, cast: Cast, here: Resources) -> None:
+async def test_a_full_hasher_is_told_as_503(client: httpx.AsyncClient, cast: Cast, here: AppContext) -> None:
     async with busy(here.hasher):
         answer = await client.post(LOGIN, json={"email": "a@example.com", "password": "x"})
     refused(answer, 503, "unavailable")
@@ -117,7 +117,7 @@ async def test_a_full_hasher_is_told_as_503(client: httpx.AsyncClient, cast: Cas
 
 
 async def test_no_table_holds_a_token_or_a_password_as_it_is(
-    client: httpx.AsyncClient, cast: Cast, here: Resources
+    client: httpx.AsyncClient, cast: Cast, here: AppContext
 ) -> None:
     alice = await cast.member()
     pair = await cast.pair(alice)

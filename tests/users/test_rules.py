@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from invitree.kit.passwords import Hasher, Match
-from invitree.users.rules import clean_password, clean_username, password_complaints
+from invitree.users.rules import clean_password, clean_username, password_errors
 
 SHORT = "This password is too short. It must contain at least 8 characters."
 LONG = "This password is too long. It must contain at most 1024 characters."
@@ -46,23 +46,23 @@ LIKE_USERNAME = "The password is too similar to the username."
     ids=lambda value: str(value)[:30],
 )
 def test_a_password_meets_every_complaint_it_deserves(password: str, complaints: list[str]) -> None:
-    found = password_complaints(password, email="marylou@example.com", username="wonderwoman", program="acmerewards")
+    found = password_errors(password, email="marylou@example.com", username="wonderwoman", program="acmerewards")
     assert [text.en for text in found] == complaints
     assert all(text.ru and text.ru != text.en for text in found)
 
 
 @given(st.text(max_size=40), st.text(max_size=10), st.text(max_size=10))
 def test_any_password_gets_an_estimate(password: str, email: str, username: str) -> None:
-    password_complaints(clean_password(password), email=email, username=username, program="default")
+    password_errors(clean_password(password), email=email, username=username, program="default")
 
 
 def test_a_name_of_two_letters_forbids_nothing() -> None:
-    assert password_complaints("zq8#kV2w", email="zq@k.io", username="zq", program="") == []
+    assert password_errors("zq8#kV2w", email="zq@k.io", username="zq", program="") == []
 
 
 def test_a_hostile_password_takes_no_time() -> None:
     began = time.perf_counter()
-    password_complaints("ab" * 512, email="ab" * 127, username="ab" * 75, program="")
+    password_errors("ab" * 512, email="ab" * 127, username="ab" * 75, program="")
     assert time.perf_counter() - began < 0.2
 
 

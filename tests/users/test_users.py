@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from invitree.programs.store import find_program
 from tests.cast import PASSWORD, Cast, Person, refused
 from tests.credentials.steps import (
@@ -51,7 +51,7 @@ async def delete(client: httpx.AsyncClient, person: Person) -> None:
     done(await client.request("DELETE", ME, json={"current_password": PASSWORD}, headers=person.headers))
 
 
-async def join(cast: Cast, here: Resources, person: Person) -> Person:
+async def join(cast: Cast, here: AppContext, person: Person) -> Person:
     """Return a new member of somebody's program."""
     return await cast.member(program=await find_program(here.db, program_id=person.program_id))
 
@@ -65,7 +65,7 @@ class TestListUsers:
             assert "link" not in answer.headers
 
     async def test_staff_see_everybody_page_by_page_by_id(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
     ) -> None:
         eve = await cast.stranger(staff=True)
         people = [eve]
@@ -85,7 +85,9 @@ class TestListUsers:
         assert seen == [shown(person) for person in people]
         assert pages == 3  # of seven; and no empty one at the end
 
-    async def test_a_full_last_page_leads_nowhere(self, client: httpx.AsyncClient, cast: Cast, here: Resources) -> None:
+    async def test_a_full_last_page_leads_nowhere(
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
+    ) -> None:
         eve = await cast.stranger(staff=True)
         for _ in range(2):
             await join(cast, here, eve)
@@ -187,7 +189,7 @@ class TestWriteUser:
     @pytest.mark.parametrize("by", ["me", "id"])
     @pytest.mark.parametrize("slash", ["/", ""])
     async def test_a_member_takes_another_name(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, method: str, by: str, slash: str
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, method: str, by: str, slash: str
     ) -> None:
         alice = await cast.member()
         new, path = f"new-{alice.username}", f"{USERS}{'me' if by == 'me' else alice.id}{slash}"
@@ -199,7 +201,7 @@ class TestWriteUser:
         assert ("username.changed", "self", alice.id) in await events_of(here, alice.id)
 
     async def test_staff_rename_any_of_their_program_and_it_is_recorded_as_theirs(
-        self, client: httpx.AsyncClient, cast: Cast, here: Resources, method: str
+        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, method: str
     ) -> None:
         staff, alice = await cast.staff(), await cast.member()
         new = f"new-{alice.username}"

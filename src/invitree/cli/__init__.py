@@ -12,7 +12,7 @@ from cyclopts import App, CycloptsError
 import invitree
 from invitree.base.settings import SettingsError
 from invitree.cli import accounts, letters, policy, running, saving, seeding
-from invitree.cli.common import Refusal
+from invitree.cli.common import CommandError
 from invitree.kit.db import OUTAGES
 from invitree.kit.dbcheck import UnusableDatabase
 from invitree.kit.embedded import EmbeddedError
@@ -38,7 +38,7 @@ _COMMANDS: tuple[Callable[..., object], ...] = (
     saving.restore,
 )
 _MISTAKES = (
-    Refusal,
+    CommandError,
     SettingsError,
     CannotServe,
     UnusableDatabase,

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from invitree.base.settings import Settings
-from invitree.cli.common import DataDir, ProgramSlug, Refusal, find_program, settings_of, with_database
+from invitree.cli.common import CommandError, DataDir, ProgramSlug, find_program, settings_of, with_database
 from invitree.kit.db import Database
 
 user = App(name="user", help="Make users, keep them out and let them in again.")
@@ -28,7 +28,7 @@ def create_user(
     from invitree.base.problems import InvalidInput
     from invitree.events.store import OPERATOR
     from invitree.kit.passwords import Hasher
-    from invitree.users.actions import add_user, admit
+    from invitree.users.actions import add_user, validate_new_user
 
     settings = settings_of(data_dir=data_dir)
     password = _ask_password()
@@ -37,7 +37,7 @@ def create_user(
         found = await find_program(opened, program_slug)
         hasher = Hasher(threads=1)
         try:
-            applicant = await admit(
+            applicant = await validate_new_user(
                 hasher,
                 email=email,
                 username=username,
@@ -52,7 +52,7 @@ def create_user(
                 )
                 return made.id
         except InvalidInput as problem:
-            raise Refusal(
+            raise CommandError(
                 "; ".join(f"{name}: {text.en.rstrip('.')}" for name, texts in problem.fields.items() for text in texts)
             ) from None
         finally:
@@ -83,13 +83,13 @@ def reactivate(email: Email, /, *, program_slug: ProgramSlug = "default", data_d
 def _close(settings: Settings, slug: str, email: str, action: Callable[..., Awaitable[bool]]) -> bool:
     from invitree.base.emails import parse_email
     from invitree.events.store import OPERATOR
-    from invitree.users.store import find_claim_by_email
+    from invitree.users.store import find_login_candidate_by_email
 
     async def work(opened: Database) -> bool:
         found, address = await find_program(opened, slug), parse_email(email)
-        claim = address and await find_claim_by_email(opened, program_id=found.id, email_key=address.key)
+        claim = address and await find_login_candidate_by_email(opened, program_id=found.id, email_key=address.key)
         if not claim or not claim.known:
-            raise Refusal(f"the program {slug!r} has no user with the address {email!r}")
+            raise CommandError(f"the program {slug!r} has no user with the address {email!r}")
         return await action(opened, program_id=found.id, user_id=claim.known.user_id, by=OPERATOR)
 
     return with_database(settings, work)
@@ -100,8 +100,8 @@ def _ask_password() -> str:
         try:
             return sys.stdin.buffer.readline().decode().rstrip("\r\n")
         except UnicodeDecodeError:
-            raise Refusal("the password is not UTF-8 text") from None
+            raise CommandError("the password is not UTF-8 text") from None
     password = getpass.getpass("Password: ")
     if getpass.getpass("Again: ") != password:
-        raise Refusal("the two passwords differ")
+        raise CommandError("the two passwords differ")
     return password

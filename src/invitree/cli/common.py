@@ -20,7 +20,7 @@ DataDir = Annotated[
 ]
 
 
-class Refusal(Exception):
+class CommandError(Exception):
     """A command cannot be done; the message is one line."""
 
 
@@ -57,5 +57,5 @@ async def find_program(opened: Database, slug: str) -> Any:
 
     found = await find_program_by_slug(opened, slug=slug)
     if found is None:
-        raise Refusal(f"there is no program {slug!r}")
+        raise CommandError(f"there is no program {slug!r}")
     return found

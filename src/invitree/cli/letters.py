@@ -10,7 +10,7 @@ import msgspec
 from cyclopts import App, Parameter
 
 from invitree.base.settings import Settings
-from invitree.cli.common import DataDir, Refusal, settings_of, with_database
+from invitree.cli.common import CommandError, DataDir, settings_of, with_database
 from invitree.kit.db import Database
 
 if TYPE_CHECKING:
@@ -101,15 +101,15 @@ def retry_mail(
     from invitree.mails.actions import JOB
 
     if every == bool(ids):
-        raise Refusal("name letters that were given up, or all of them by --all; see invitree mail list --failed")
+        raise CommandError("name letters that were given up, or all of them by --all; see invitree mail list --failed")
 
     async def retry(opened: Database) -> list[int]:
         known = {job.id: job.status for job in await list_jobs(opened, job=JOB)}
         for number in ids or ():
             if number not in known:
-                raise Refusal(f"there is no letter {number}; it may have been sent")
+                raise CommandError(f"there is no letter {number}; it may have been sent")
             if known[number] != "failed":
-                raise Refusal(f"letter {number} was not given up: it is {known[number]}")
+                raise CommandError(f"letter {number} was not given up: it is {known[number]}")
         return await retry_jobs(opened, ids=ids or [number for number, status in known.items() if status == "failed"])
 
     again = with_database(settings_of(data_dir=data_dir), retry)
@@ -132,11 +132,11 @@ def try_mail(address: Annotated[str, Parameter(help="Where to send it.")], /, *,
     try:
         asyncio.run(_send_one(settings, address, begin))
     except Undeliverable as error:
-        raise Refusal(f"{_place(begun)}{error}; {_NOBODY}") from None
+        raise CommandError(f"{_place(begun)}{error}; {_NOBODY}") from None
     except Undelivered as error:
         # The handshake of smtps:// is a part of connecting.
         step = error.obstacle.partition(" ")[0] or (begun or [""])[-1]
-        raise Refusal(f"{_place(begun)}{error}; {_advice(step, str(error))}") from None
+        raise CommandError(f"{_place(begun)}{error}; {_advice(step, str(error))}") from None
     print("Accepted: the rest is up to the mail server." if settings.smtp_url else "Written.")
 
 

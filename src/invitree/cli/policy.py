@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import App, Parameter
 
-from invitree.cli.common import DataDir, Refusal, Slug, find_program, given, settings_of, with_database
+from invitree.cli.common import CommandError, DataDir, Slug, find_program, given, settings_of, with_database
 from invitree.kit.db import Database
 
 program = App(name="program", help="Make programs, show and set their policy.")
@@ -20,7 +20,7 @@ def create_program(slug: Slug, /, *, data_dir: DataDir = None) -> None:
         try:
             return await create_program(opened, slug=slug)
         except BadPolicy as error:
-            raise Refusal(str(error)) from None
+            raise CommandError(str(error)) from None
 
     _show(with_database(settings_of(data_dir=data_dir), create))
 
@@ -67,13 +67,13 @@ def set_program(
         origins=None if origins is None else origins.split(","),
     )
     if not changes:
-        raise Refusal("nothing to set; see invitree program set --help")
+        raise CommandError("nothing to set; see invitree program set --help")
 
     async def change(opened: Database) -> Any:
         try:
             return await set_policy(opened, program_id=(await find_program(opened, slug)).id, **changes)
         except BadPolicy as error:
-            raise Refusal(str(error)) from None
+            raise CommandError(str(error)) from None
 
     changed = with_database(settings_of(data_dir=data_dir), change)
     _show(changed)

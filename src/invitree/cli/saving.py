@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from invitree import server
 from invitree.base.settings import Settings
-from invitree.cli.common import DataDir, Refusal, settings_of, with_database
+from invitree.cli.common import CommandError, DataDir, settings_of, with_database
 from invitree.cli.running import check_all
 from invitree.kit.db import Database
 from invitree.kit.partitions import keep_months
@@ -27,12 +27,12 @@ def backup(
 
     settings = settings_of(data_dir=data_dir)
     if not settings.database_url and not Path(settings.data_dir, "postgres").exists():
-        raise Refusal(f"there is no database in {Path(settings.data_dir).resolve()}")  # and none shall be made
+        raise CommandError(f"there is no database in {Path(settings.data_dir).resolve()}")  # and none shall be made
     try:
         with server.database(settings) as ready, progress("Backing up") as advance:
             size = back_up(ready.database_url, file.resolve(), force=force, advance=advance)
     except BackupError as error:
-        raise Refusal(str(error)) from None
+        raise CommandError(str(error)) from None
     print(f"The database is in {file}, {size:,} bytes.")
     print(f"The secret key is not: keep {_secret_of(settings)} too. Without it everybody has to log in again.")
 
@@ -57,7 +57,7 @@ def restore(
             print(f"The database is what {file} holds, with the schema {schema}.", flush=True)
             fine = with_database(ready, _settle)
     except backups.BackupError as error:
-        raise Refusal(f"{error}; nothing was changed") from None
+        raise CommandError(f"{error}; nothing was changed") from None
     print(
         f"Sessions go on if {_secret_of(settings)} is the secret key of that time; else everybody has to log in again."
     )

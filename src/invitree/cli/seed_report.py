@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from invitree.seed.actions import Report
-from invitree.seed.rules import Kind, Reason, Refusal
+from invitree.seed.rules import Kind, Reason, SkippedRow
 
 _MOST_SHOWN = 20
 
@@ -31,13 +31,13 @@ def show(report: Report, *, dry_run: bool) -> None:
             print(f"  and {len(refusals) - _MOST_SHOWN:,} more; --report writes all of them into a file")
 
 
-def write(refusals: Iterable[Refusal], file: IO[bytes]) -> None:
+def write(refusals: Iterable[SkippedRow], file: IO[bytes]) -> None:
     """Write what stays behind, one JSON object a line."""
     file.writelines(msgspec.json.encode(refusal) + b"\n" for refusal in refusals)
 
 
-def _grouped(refusals: Iterable[Refusal]) -> dict[tuple[Kind, Reason], list[Refusal]]:
-    groups: dict[tuple[Kind, Reason], list[Refusal]] = {}
+def _grouped(refusals: Iterable[SkippedRow]) -> dict[tuple[Kind, Reason], list[SkippedRow]]:
+    groups: dict[tuple[Kind, Reason], list[SkippedRow]] = {}
     for refusal in refusals:
         groups.setdefault((refusal.kind, refusal.reason), []).append(refusal)
     return groups

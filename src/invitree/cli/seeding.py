@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from invitree.cli.common import DataDir, Refusal, find_program, settings_of, with_database
+from invitree.cli.common import CommandError, DataDir, find_program, settings_of, with_database
 from invitree.kit.db import Database
 from invitree.server import with_secret
 
@@ -35,9 +35,9 @@ def import_from_seed(
         seed = read_seed(file)
         refusals = (report or Path(os.devnull)).open("wb")  # now: it would be late to find out afterwards
     except Unreadable as error:
-        raise Refusal(str(error)) from None
+        raise CommandError(str(error)) from None
     except OSError as error:
-        raise Refusal(f"{report} cannot be written: {error.strerror}") from None
+        raise CommandError(f"{report} cannot be written: {error.strerror}") from None
     settings = with_secret(settings_of(data_dir=data_dir))
     keys = Keyring(settings.secret_keys)
 

@@ -2,18 +2,18 @@
 
 from invitree.base.problems import NotFound
 from invitree.codes.actions import revoke_with_account
-from invitree.events.store import Author, insert_event
+from invitree.events.store import Actor, insert_event
 from invitree.idempotency.store import delete_answers_about
 from invitree.kit.db import Database, Transaction
-from invitree.mails.store import delete_unused_tokens, forget_person
-from invitree.sessions.actions import end_every_session
+from invitree.mails.store import delete_unused_tokens, erase_person
+from invitree.sessions.actions import end_all_sessions
 from invitree.users import store
-from invitree.users.actions import Proof, hold
+from invitree.users.actions import VerifiedPassword, lock_verified_password
 from invitree.users.store import Account
 
 
 async def delete_account(
-    db: Database, *, program_id: int, user_id: int, by: Author, proof: Proof | None = None
+    db: Database, *, program_id: int, user_id: int, by: Actor, proof: VerifiedPassword | None = None
 ) -> None:
     """End an account for good, leaving a pseudonym in the referrals.
 
@@ -22,8 +22,8 @@ async def delete_account(
     async with db.transaction() as tx:
         account = await _end(tx, program_id, user_id)
         if proof is not None:
-            await hold(tx, proof)  # after the stronger lock on what may be the same row
-        await forget_person(tx, program_id=program_id, user_id=user_id, email_key=account.email_key)
+            await lock_verified_password(tx, proof)  # after the stronger lock on what may be the same row
+        await erase_person(tx, program_id=program_id, user_id=user_id, email_key=account.email_key)
         await delete_answers_about(tx, program_id=program_id, user_id=user_id)
         at = await insert_event(tx, program_id=program_id, kind="account.deleted", user_id=user_id, by=by)
         await revoke_with_account(tx, program_id=program_id, user_id=user_id, email_key=account.email_key, at=at)
@@ -31,7 +31,7 @@ async def delete_account(
         await store.pseudonymize(tx, program_id=program_id, user_id=user_id)
 
 
-async def deactivate_account(db: Database, *, program_id: int, user_id: int, by: Author) -> bool:
+async def deactivate_account(db: Database, *, program_id: int, user_id: int, by: Actor) -> bool:
     """Keep a user out; return False where the user is out already. Raises NotFound."""
     async with db.transaction() as tx:
         account = await _end(tx, program_id, user_id)
@@ -42,7 +42,7 @@ async def deactivate_account(db: Database, *, program_id: int, user_id: int, by:
     return True
 
 
-async def reactivate_account(db: Database, *, program_id: int, user_id: int, by: Author) -> bool:
+async def reactivate_account(db: Database, *, program_id: int, user_id: int, by: Actor) -> bool:
     """Let a user in again, who logs in and mints a code anew; return False where the user was not kept out."""
     async with db.transaction() as tx:
         if not await store.reactivate(tx, program_id=program_id, user_id=user_id):
@@ -56,6 +56,6 @@ async def _end(tx: Transaction, program_id: int, user_id: int) -> Account:
     account = await store.lock_account(tx, program_id=program_id, user_id=user_id)
     if account is None:
         raise NotFound
-    await end_every_session(tx, program_id=program_id, user_id=user_id)
+    await end_all_sessions(tx, program_id=program_id, user_id=user_id)
     await delete_unused_tokens(tx, program_id=program_id, user_id=user_id)
     return account

@@ -9,9 +9,9 @@ from msgspec import Meta, Struct
 from invitree.base.problems import NotFound, TooManyRequests, Unauthenticated
 from invitree.closure.actions import delete_account
 from invitree.kit.body import VERBATIM, takes
-from invitree.kit.resources import resources
+from invitree.kit.resources import app_context
 from invitree.kit.web import BODY, answers
-from invitree.sessions.api import MEMBERS, author_of, caller_of
+from invitree.sessions.api import SIGNED_IN, actor_of, caller_of
 from invitree.users.api import UserId, may_see, prove_password
 
 
@@ -39,19 +39,19 @@ async def delete_user(request: Request[Any, Any, Any], user_id: UserId, data: JS
 
 async def _delete(request: Request[Any, Any, Any], user_id: int, data: DeleteUserIn) -> None:
     proof = await prove_password(request, data.current_password)
-    here, program_id = resources(request), caller_of(request).program_id
+    here, program_id = app_context(request), caller_of(request).program_id
     await delete_account(
         here.db,
         program_id=program_id,
         user_id=user_id,
-        by=author_of(request, user_id=user_id),
+        by=actor_of(request, user_id=user_id),
         proof=proof,
     )
 
 
 _DELETE: dict[str, Any] = {
     **takes(DeleteUserIn),
-    **MEMBERS,
+    **SIGNED_IN,
     "status_code": 204,
     "response_description": "The account is gone.",
     "tags": ["Users"],

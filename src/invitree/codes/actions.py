@@ -13,11 +13,11 @@ from invitree.base.problems import CodeActive, CodeNotFound, EmailNotConfirmed, 
 from invitree.codes import store
 from invitree.codes.rules import ALPHABET, Refused, expiry_for, instant_for, is_rude, spell
 from invitree.codes.store import Code, Owner
-from invitree.events.store import Author, Kind, insert_event
+from invitree.events.store import Actor, Kind, insert_event
 from invitree.kit.cache import Cache, Ticket
 from invitree.kit.db import Queryable, Transaction
-from invitree.kit.listen import announce
-from invitree.kit.resources import Resources
+from invitree.kit.listen import notify
+from invitree.kit.resources import AppContext
 from invitree.programs.store import Program
 
 TOPIC = "codes"
@@ -35,18 +35,18 @@ class CodeChanged(Struct, frozen=True, array_like=True):
     at: int
 
 
-class Live(Struct):
+class CachedCode(Struct):
     """A live code in memory, and the answer to a lookup of it once somebody has asked."""
 
     code: Code
     shown: tuple[Program, bytes] | None = None
 
 
-Codes = Cache[tuple[int, str], Live]
+Codes = Cache[tuple[int, str], CachedCode]
 """By program and key of the owner's address."""
 
 
-def _cache(here: Resources) -> Codes:
+def _cache(here: AppContext) -> Codes:
     return here.caches[TOPIC]
 
 
@@ -71,7 +71,7 @@ def _accepted(field: str, answer: datetime | Refused, too_early: Text, program: 
 
 
 async def create_code(
-    here: Resources, *, program: Program, user_id: int, expires_at: datetime, replace: bool, by: Author
+    here: AppContext, *, program: Program, user_id: int, expires_at: datetime, replace: bool, by: Actor
 ) -> Code:
     """Mint the live code of a user. Raises CodeActive where there is one, unless it is to be replaced.
 
@@ -87,64 +87,64 @@ async def create_code(
         code = await _insert(tx, program, user_id, expires_at)
         kind: Kind = "code.replaced" if replaced else "code.created"
         at = await insert_event(tx, program_id=program.id, kind=kind, user_id=user_id, by=by)
-        await announce(tx, topic=TOPIC, news=CodeChanged(program.id, owner.email_key, code, at))
+        await notify(tx, topic=TOPIC, news=CodeChanged(program.id, owner.email_key, code, at))
     return code
 
 
-async def delete_code(here: Resources, *, program_id: int, user_id: int, by: Author) -> None:
+async def delete_code(here: AppContext, *, program_id: int, user_id: int, by: Actor) -> None:
     """Revoke the live code of a user, for everybody from the commit on. Raises CodeNotFound."""
     async with here.db.transaction() as tx:
         owner = await _lock(tx, program_id, user_id)
         if not await store.revoke(tx, program_id=program_id, user_id=user_id):
             raise CodeNotFound
         at = await insert_event(tx, program_id=program_id, kind="code.deleted", user_id=user_id, by=by)
-        await announce(tx, topic=TOPIC, news=CodeChanged(program_id, owner.email_key, None, at))
+        await notify(tx, topic=TOPIC, news=CodeChanged(program_id, owner.email_key, None, at))
 
 
 async def revoke_with_account(tx: Transaction, *, program_id: int, user_id: int, email_key: str, at: int) -> None:
     """Revoke the code of a user whose account, locked in this transaction, was closed by the event with the id `at`."""
     await store.revoke(tx, program_id=program_id, user_id=user_id)
-    await announce(tx, topic=TOPIC, news=CodeChanged(program_id, email_key, None, at))
+    await notify(tx, topic=TOPIC, news=CodeChanged(program_id, email_key, None, at))
 
 
-async def forget_code(tx: Transaction, *, program_id: int, email_key: str) -> None:
+async def notify_code_gone(tx: Transaction, *, program_id: int, email_key: str) -> None:
     """Have every process forget what it knows of a user's live code, and ask again."""
-    await announce(tx, topic=TOPIC, news=CodeChanged(program_id, email_key, None, at=0))
+    await notify(tx, topic=TOPIC, news=CodeChanged(program_id, email_key, None, at=0))
 
 
-def remembered_code(here: Resources, *, program_id: int, email_key: str) -> Live | None:
+def cached_code(here: AppContext, *, program_id: int, email_key: str) -> CachedCode | None:
     """Return the live code under a key if it is in memory."""
     return _cache(here).get((program_id, email_key), now=here.clock.seconds())
 
 
-def remembered_code_by_text(here: Resources, *, program_id: int, text: str) -> Live | None:
+def cached_code_by_text(here: AppContext, *, program_id: int, text: str) -> CachedCode | None:
     """Return the live code that is spelled so if it is in memory."""
     email_key = _owners(here).get((program_id, text), now=0)
-    live = remembered_code(here, program_id=program_id, email_key=email_key) if email_key else None
+    live = cached_code(here, program_id=program_id, email_key=email_key) if email_key else None
     return live if live and live.code.code == text else None
 
 
-async def get_open_code(here: Resources, *, program_id: int, email: str) -> Code:
+async def get_active_code(here: AppContext, *, program_id: int, email: str) -> Code:
     """Return the live code of the person with this address. Raises CodeNotFound, whatever the reason."""
     address = parse_email(email)
     if address is None:
         raise CodeNotFound
-    if live := remembered_code(here, program_id=program_id, email_key=address.key):
+    if live := cached_code(here, program_id=program_id, email_key=address.key):
         return live.code
     ticket = _cache(here).ticket()
-    code = await store.find_open_code(here.db, program_id=program_id, email_key=address.key)
+    code = await store.find_active_code(here.db, program_id=program_id, email_key=address.key)
     if code is None:
         raise CodeNotFound
     _remember(here, program_id, address.key, code, ticket)
     return code
 
 
-async def find_open_code_by_text(here: Resources, *, program_id: int, text: str) -> Code | None:
+async def find_active_code_by_text(here: AppContext, *, program_id: int, text: str) -> Code | None:
     """Return the live code that is meant by a spelling. Memory knows codes by their own spelling alone."""
-    if live := remembered_code_by_text(here, program_id=program_id, text=text):
+    if live := cached_code_by_text(here, program_id=program_id, text=text):
         return live.code
     ticket = _cache(here).ticket()
-    owned = await store.find_open_code_by_text(here.db, program_id=program_id, code=text)
+    owned = await store.find_active_code_by_text(here.db, program_id=program_id, code=text)
     if owned is None:
         return None
     # Whose a code is never changes. Whether it is alive is asked of the one memory that hears of changes.
@@ -153,32 +153,32 @@ async def find_open_code_by_text(here: Resources, *, program_id: int, text: str)
     return owned.code
 
 
-def _owners(here: Resources) -> Cache[tuple[int, str], str]:
+def _owners(here: AppContext) -> Cache[tuple[int, str], str]:
     return here.caches[OWNERS]
 
 
-def _remember(here: Resources, program_id: int, email_key: str, code: Code, ticket: Ticket) -> None:
+def _remember(here: AppContext, program_id: int, email_key: str, code: Code, ticket: Ticket) -> None:
     expires_at = code.expires_at.timestamp()
-    _cache(here).fill((program_id, email_key), Live(code), ticket=ticket, expires_at=expires_at)
+    _cache(here).fill((program_id, email_key), CachedCode(code), ticket=ticket, expires_at=expires_at)
 
 
-def heard(cache: Codes, news: bytes) -> None:
+def apply_notification(cache: Codes, news: bytes) -> None:
     """Take over what a commit, of this or another process, made of a user's live code."""
     change = msgspec.json.decode(news, type=CodeChanged)
     key = (change.program_id, change.email_key)
     if change.code is None:
         cache.change(key, at=change.at)
     else:
-        cache.replace(key, Live(change.code), expires_at=change.code.expires_at.timestamp(), at=change.at)
+        cache.replace(key, CachedCode(change.code), expires_at=change.code.expires_at.timestamp(), at=change.at)
 
 
-def forget(cache: Codes, news: bytes) -> None:
+def invalidate(cache: Codes, news: bytes) -> None:
     """Forget what a commit of this process has ended. What it made is not put in its place: it may be ended by now."""
     change = msgspec.json.decode(news, type=CodeChanged)
     cache.change((change.program_id, change.email_key), at=change.at)
 
 
-def forget_address(cache: Codes, news: bytes) -> None:
+def invalidate_address(cache: Codes, news: bytes) -> None:
     """Forget what was found under an address that its user has no longer."""
     program_id, email_key, at = msgspec.json.decode(news, type=tuple[int, str, int])
     cache.change((program_id, email_key), at=at)

@@ -26,11 +26,11 @@ from invitree.codes.store import Code
 from invitree.idempotency.api import REPEATABLE, once
 from invitree.kit.body import REQUIRED, json_body, takes
 from invitree.kit.origin import network_of_scope
-from invitree.kit.resources import Resources, resources
+from invitree.kit.resources import AppContext, app_context
 from invitree.kit.throttle import limit
 from invitree.kit.web import BODY, answers
 from invitree.programs.store import Program
-from invitree.sessions.api import ANYONE, MEMBERS, author_of, caller_of, program_of
+from invitree.sessions.api import PUBLIC, SIGNED_IN, actor_of, caller_of, program_of
 from invitree.sessions.store import Caller
 
 _ONE_OF_TWO = Text(
@@ -83,7 +83,7 @@ async def create_code(
     replace: Annotated[bool, QueryParameter(description="Replace the live code, which is dead from then on.")] = False,
 ) -> CodeOut:
     """Mint your code. You have one live code at most; an expired or deleted one never stands in the way."""
-    here, program, user_id = resources(request), await program_of(request), caller_of(request).user_id
+    here, program, user_id = app_context(request), await program_of(request), caller_of(request).user_id
     expires_at = _expiry(data, program=program, now=here.clock.now())
     here.tally.count(request.scope, program.id, limit("create", here.settings.limit_create, str(user_id)))
     code = await actions.create_code(
@@ -92,7 +92,7 @@ async def create_code(
         user_id=user_id,
         expires_at=expires_at,
         replace=replace,
-        by=author_of(request, user_id=user_id),
+        by=actor_of(request, user_id=user_id),
     )
     return _shown(code, program)
 
@@ -111,8 +111,8 @@ def _expiry(data: CodeIn, *, program: Program, now: datetime) -> datetime:
 async def delete_code(request: Request[Any, Any, Any]) -> None:
     """Revoke your live code. It is dead when this answers: nobody can sign up with it."""
     caller = caller_of(request)
-    by = author_of(request, user_id=caller.user_id)
-    await actions.delete_code(resources(request), program_id=caller.program_id, user_id=caller.user_id, by=by)
+    by = actor_of(request, user_id=caller.user_id)
+    await actions.delete_code(app_context(request), program_id=caller.program_id, user_id=caller.user_id, by=by)
 
 
 @get(
@@ -121,12 +121,12 @@ async def delete_code(request: Request[Any, Any, Any]) -> None:
     response_description="Your live code.",
     tags=["Referral codes"],
     responses=answers(CodeNotFound, Unauthenticated),
-    **MEMBERS,
+    **SIGNED_IN,
 )
 async def own_code(request: Request[Any, Any, Any]) -> CodeOut:
     """Return your live code."""
     caller = caller_of(request)
-    code = await store.find_own_code(resources(request).db, program_id=caller.program_id, user_id=caller.user_id)
+    code = await store.find_own_code(app_context(request).db, program_id=caller.program_id, user_id=caller.user_id)
     if code is None:
         raise CodeNotFound
     return _shown(code, await program_of(request))
@@ -138,7 +138,7 @@ async def own_code(request: Request[Any, Any, Any]) -> CodeOut:
     response_description="The live code of this person.",
     tags=["Referral codes"],
     responses=answers(CodeNotFound, TooManyRequests, Unauthenticated),
-    **MEMBERS,
+    **SIGNED_IN,
 )
 async def code_by_email(
     request: Request[Any, Any, Any],
@@ -149,9 +149,9 @@ async def code_by_email(
     The 404 is the same to the byte for an unknown address, a person without a code, and an expired or deleted code.
     """
     address = _address_in(request.scope["raw_path"])
-    here, program = resources(request), await program_of(request)
+    here, program = app_context(request), await program_of(request)
     _count_lookup(here, request.scope, caller_of(request))
-    return _shown(await actions.get_open_code(here, program_id=program.id, email=address), program)
+    return _shown(await actions.get_active_code(here, program_id=program.id, email=address), program)
 
 
 @get(
@@ -160,7 +160,7 @@ async def code_by_email(
     response_description="Whether it can be used, and until when.",
     tags=["Referral codes"],
     responses=answers(TooManyRequests, Unauthenticated, UnknownProgram),
-    **ANYONE,
+    **PUBLIC,
 )
 async def check_code(request: Request[Any, Any, Any], code: FromPath[str]) -> CheckOut:
     """Say whether a code can be used, for sign-up forms; never whose it is.
@@ -168,9 +168,9 @@ async def check_code(request: Request[Any, Any, Any], code: FromPath[str]) -> Ch
     Send it as it was typed or pasted: case, spaces, hyphens, quotes and punctuation around it do not matter. Where no
     code is spelled exactly so, O counts as 0, and I and L as 1, if only one live code reads like that.
     """
-    here, text, program = resources(request), parse_code(code), await program_of(request)
+    here, text, program = app_context(request), parse_code(code), await program_of(request)
     _count_check(here, request.scope, program)
-    found = text and await actions.find_open_code_by_text(here, program_id=program.id, text=text)
+    found = text and await actions.find_active_code_by_text(here, program_id=program.id, text=text)
     return CheckOut(valid=True, expires_at=found.expires_at) if found else CheckOut(valid=False)
 
 
@@ -180,10 +180,10 @@ def _address_in(raw_path: bytes) -> str:
 
 
 def code_by_email_at_once(
-    here: Resources, scope: Any, caller: Caller, program: Program, email_key: str
+    here: AppContext, scope: Any, caller: Caller, program: Program, email_key: str
 ) -> bytes | None:
     """Return the answer of `code_by_email` where memory has it. Raises TooManyRequests."""
-    live = actions.remembered_code(here, program_id=program.id, email_key=email_key)
+    live = actions.cached_code(here, program_id=program.id, email_key=email_key)
     if live is None:
         return None
     _count_lookup(here, scope, caller)
@@ -192,20 +192,20 @@ def code_by_email_at_once(
     return live.shown[1]
 
 
-def check_code_at_once(here: Resources, scope: Any, program: Program, text: str) -> bytes | None:
+def check_code_at_once(here: AppContext, scope: Any, program: Program, text: str) -> bytes | None:
     """Return the answer of `check_code` where memory has it. Raises TooManyRequests."""
-    live = actions.remembered_code_by_text(here, program_id=program.id, text=text)
+    live = actions.cached_code_by_text(here, program_id=program.id, text=text)
     if live is None:
         return None
     _count_check(here, scope, program)
     return encode(CheckOut(valid=True, expires_at=live.code.expires_at))
 
 
-def _count_lookup(here: Resources, scope: Any, caller: Caller) -> None:
+def _count_lookup(here: AppContext, scope: Any, caller: Caller) -> None:
     here.tally.count(scope, caller.program_id, limit("lookup", here.settings.limit_lookup, str(caller.user_id)))
 
 
-def _count_check(here: Resources, scope: Any, program: Program) -> None:
+def _count_check(here: AppContext, scope: Any, program: Program) -> None:
     network = network_of_scope(scope, proxies=here.settings.trusted_proxies)
     here.tally.count(scope, program.id, limit("check", here.settings.limit_check, network))
 
@@ -213,13 +213,13 @@ def _count_check(here: Resources, scope: Any, program: Program) -> None:
 # The seed's addresses, and shorter ones: the same handlers under two names.
 _CREATE: dict[str, Any] = {
     **takes(CodeIn),
-    **MEMBERS,
+    **SIGNED_IN,
     "response_description": "The new code.",
     "tags": ["Referral codes"],
     "responses": answers(CodeActive, EmailNotConfirmed, TooManyRequests, Unauthenticated, *REPEATABLE, *BODY),
 }
 _DELETE: dict[str, Any] = {
-    **MEMBERS,
+    **SIGNED_IN,
     "response_description": "The code is dead.",
     "tags": ["Referral codes"],
     "responses": answers(CodeNotFound, Unauthenticated),

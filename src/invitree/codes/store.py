@@ -46,7 +46,7 @@ class Owner(Struct, frozen=True, kw_only=True):
 # To people O is 0, and I and L are 1. The index `codes_by_reading` has this expression.
 _READS_ALIKE = "program_id = $1 AND translate(code, 'OIL', '011') = translate($2, 'OIL', '011')"
 
-# The code that is spelled so, dead or alive, then those that only read so and are alive: as many as `_meant` needs.
+# The code that is spelled so, dead or alive, then those that only read so and are alive: as many as `_pick_intended` needs.
 _CANDIDATES = f"""
     FROM codes c
     CROSS JOIN LATERAL (SELECT email_key, is_active FROM users WHERE program_id = $1 AND id = c.user_id OFFSET 0) u
@@ -57,7 +57,7 @@ _CANDIDATES = f"""
 """  # noqa: S608  a constant
 
 
-async def find_open_code(db: Queryable, *, program_id: int, email_key: str) -> Code | None:
+async def find_active_code(db: Queryable, *, program_id: int, email_key: str) -> Code | None:
     """Return the live code under which this person can be named as referrer."""
     row = await db.fetchrow(
         """
@@ -85,7 +85,7 @@ async def find_own_code(db: Queryable, *, program_id: int, user_id: int) -> Code
     return Code(*row) if row else None
 
 
-async def find_open_code_by_text(db: Queryable, *, program_id: int, code: str) -> OwnedCode | None:
+async def find_active_code_by_text(db: Queryable, *, program_id: int, code: str) -> OwnedCode | None:
     """Return the live code that is meant by a spelling, and whose it is."""
     rows = await db.fetch(
         f"""
@@ -96,7 +96,7 @@ async def find_open_code_by_text(db: Queryable, *, program_id: int, code: str) -
         program_id,
         code,
     )
-    row = _meant(rows, code)
+    row = _pick_intended(rows, code)
     return OwnedCode(Code(*row[:4]), row["email_key"]) if row and row["is_open"] else None
 
 
@@ -180,11 +180,11 @@ async def lock_code(db: Queryable, *, program_id: int, code: str) -> LockedCode 
         program_id,
         code,
     )
-    row = _meant(rows, code)
+    row = _pick_intended(rows, code)
     return LockedCode(**row) if row else None
 
 
-def _meant(rows: Sequence[Any], code: str) -> Any:
+def _pick_intended(rows: Sequence[Any], code: str) -> Any:
     """Return the code that somebody means who typed this one, of the rows of `_CANDIDATES`.
 
     It is the one that is spelled so, even if it is dead: what its owner printed must not count for somebody else. Only

@@ -5,20 +5,20 @@ from msgspec import Struct
 
 from invitree.base.emails import Email, parse_email
 from invitree.base.problems import InvalidInput, StaleToken, Text
-from invitree.events.store import Author, insert_event
+from invitree.events.store import Actor, insert_event
 from invitree.kit.db import Queryable
-from invitree.kit.listen import announce
-from invitree.kit.origin import Origin
-from invitree.kit.resources import Resources
+from invitree.kit.listen import notify
+from invitree.kit.origin import ClientInfo
+from invitree.kit.resources import AppContext
 from invitree.mails.actions import send_link, send_notice
 from invitree.mails.rules import LinkKind
 from invitree.mails.store import delete_unused_tokens, find_token, use_token
 from invitree.programs.store import Program
-from invitree.sessions.actions import announce_user, end_every_session
+from invitree.sessions.actions import end_all_sessions, notify_user_changed
 from invitree.sessions.store import Caller
 from invitree.users import store
-from invitree.users.actions import Proof, hold, taken
-from invitree.users.rules import BAD_EMAIL, EMAIL_TAKEN, INVALID_PASSWORD, clean_password, password_complaints
+from invitree.users.actions import VerifiedPassword, lock_verified_password, uniqueness_problem
+from invitree.users.rules import BAD_EMAIL, EMAIL_TAKEN, INVALID_PASSWORD, clean_password, password_errors
 from invitree.users.store import Account, User
 
 # Announced when a user has another address: what was found under the old one is not to be shown.
@@ -27,7 +27,7 @@ INVALID_UID = Text("Invalid user id or user doesn't exist.", "Неверный i
 INVALID_TOKEN = Text("Invalid token for given user.", "Неверный токен для этого пользователя.")
 
 
-class Followed(Struct, frozen=True, kw_only=True):
+class MailLink(Struct, frozen=True, kw_only=True):
     """A link that somebody followed: whose it is, and the token in it, found and not yet used."""
 
     kind: LinkKind
@@ -37,7 +37,9 @@ class Followed(Struct, frozen=True, kw_only=True):
     new_email: str | None
 
 
-async def follow(here: Resources, *, kind: LinkKind, program_id: int, user_id: int | None, token: str) -> Followed:
+async def resolve_link(
+    here: AppContext, *, kind: LinkKind, program_id: int, user_id: int | None, token: str
+) -> MailLink:
     """Return what a link stands for. Raises InvalidInput on `uid` or `token`, or StaleToken after an activation."""
     user = user_id and await store.find_user(here.db, program_id=program_id, user_id=user_id)
     if not user:
@@ -49,10 +51,10 @@ async def follow(here: Resources, *, kind: LinkKind, program_id: int, user_id: i
         raise StaleToken
     if not found.is_alive:
         raise InvalidInput({"token": [INVALID_TOKEN]})
-    return Followed(kind=kind, program_id=program_id, user=user, token_id=found.id, new_email=found.new_email)
+    return MailLink(kind=kind, program_id=program_id, user=user, token_id=found.id, new_email=found.new_email)
 
 
-async def _use(tx: Queryable, link: Followed) -> Account:
+async def _use(tx: Queryable, link: MailLink) -> Account:
     """Use a link up, with its account locked. Raises InvalidInput where somebody did so since it was followed."""
     account = await store.lock_account(tx, program_id=link.program_id, user_id=link.user.id)
     if account is None or not await use_token(tx, program_id=link.program_id, token_id=link.token_id):
@@ -60,7 +62,7 @@ async def _use(tx: Queryable, link: Followed) -> Account:
     return account
 
 
-async def activate(here: Resources, link: Followed, *, origin: Origin) -> None:
+async def activate(here: AppContext, link: MailLink, *, origin: ClientInfo) -> None:
     """Confirm the address that the link was sent to. Raises StaleToken where that is done already."""
     async with here.db.transaction() as tx:
         await _use(tx, link)
@@ -75,16 +77,18 @@ async def activate(here: Resources, link: Followed, *, origin: Origin) -> None:
         )
 
 
-def accepted_password(password: str, *, email: str, username: str, program: Program) -> str:
+def validate_new_password(password: str, *, email: str, username: str, program: Program) -> str:
     """Return a user's new password in the form it is hashed in. Raises InvalidInput on `new_password`."""
     address, password = parse_email(email), clean_password(password)
     key = address.key if address else ""
-    if complaints := password_complaints(password, email=key, username=username, program=program.slug):
+    if complaints := password_errors(password, email=key, username=username, program=program.slug):
         raise InvalidInput({"new_password": complaints})
     return password
 
 
-async def set_password(here: Resources, caller: Caller, *, proof: Proof, password: str, origin: Origin) -> None:
+async def set_password(
+    here: AppContext, caller: Caller, *, proof: VerifiedPassword, password: str, origin: ClientInfo
+) -> None:
     """Change the password of somebody who has proved to know it; every other session ends.
 
     Raises InvalidInput where it was changed since.
@@ -98,14 +102,14 @@ async def set_password(here: Resources, caller: Caller, *, proof: Proof, passwor
         )
         if not replaced:
             raise InvalidInput({"current_password": [INVALID_PASSWORD]})
-        await end_every_session(tx, program_id=program_id, user_id=user_id, but=caller.session_id)
+        await end_all_sessions(tx, program_id=program_id, user_id=user_id, but=caller.session_id)
         await delete_unused_tokens(tx, program_id=program_id, user_id=user_id)
         by = _self(user_id, origin)
         await insert_event(tx, program_id=program_id, kind="password.changed", user_id=user_id, by=by)
         await send_notice(tx, kind="password_changed", program_id=program_id, user_id=user_id, language=origin.language)
 
 
-async def reset_password(here: Resources, link: Followed, *, password: str, origin: Origin) -> None:
+async def reset_password(here: AppContext, link: MailLink, *, password: str, origin: ClientInfo) -> None:
     """Give a new password to whoever reads the account's mail, which confirms the address.
 
     Every session, link and pending change from before dies: somebody else may have made the account.
@@ -116,31 +120,33 @@ async def reset_password(here: Resources, link: Followed, *, password: str, orig
         await _use(tx, link)
         if not await store.reset_password(tx, program_id=program_id, user_id=user_id, new_hash=new_hash):
             raise InvalidInput({"token": [INVALID_TOKEN]})
-        await end_every_session(tx, program_id=program_id, user_id=user_id)
+        await end_all_sessions(tx, program_id=program_id, user_id=user_id)
         await delete_unused_tokens(tx, program_id=program_id, user_id=user_id)
         by = _self(user_id, origin)
         await insert_event(tx, program_id=program_id, kind="password.reset", user_id=user_id, by=by)
         await send_notice(tx, kind="password_changed", program_id=program_id, user_id=user_id, language=origin.language)
 
 
-async def reset_username(here: Resources, link: Followed, *, username: str, origin: Origin) -> None:
+async def reset_username(here: AppContext, link: MailLink, *, username: str, origin: ClientInfo) -> None:
     """Give a new name to whoever reads the account's mail. Raises InvalidInput on `new_username` or `token`."""
     async with here.db.transaction() as tx:
         await _use(tx, link)
         try:
             await store.update_username(tx, program_id=link.program_id, user_id=link.user.id, username=username)
         except asyncpg.UniqueViolationError as error:
-            raise taken(error, email="new_username", username="new_username") from None
+            raise uniqueness_problem(error, email="new_username", username="new_username") from None
         by = _self(link.user.id, origin)
         await insert_event(tx, program_id=link.program_id, kind="username.changed", user_id=link.user.id, by=by)
-        await announce_user(tx, program_id=link.program_id, user_id=link.user.id)
+        await notify_user_changed(tx, program_id=link.program_id, user_id=link.user.id)
 
 
-async def ask_for_email(here: Resources, proof: Proof, *, address: Email, origin: Origin) -> None:
+async def request_email_change(
+    here: AppContext, proof: VerifiedPassword, *, address: Email, origin: ClientInfo
+) -> None:
     """Send a link to a user's new address, which is the user's once it is followed. Raises InvalidInput."""
     program_id, user_id = proof.program_id, proof.user_id
     async with here.db.transaction() as tx:
-        await hold(tx, proof)
+        await lock_verified_password(tx, proof)
         if await store.is_email_taken(tx, program_id=program_id, email_key=address.key, but=user_id):
             raise InvalidInput({"new_email": [EMAIL_TAKEN]})
         await send_link(
@@ -156,7 +162,7 @@ async def ask_for_email(here: Resources, proof: Proof, *, address: Email, origin
         await insert_event(tx, program_id=program_id, kind="email.change_requested", user_id=user_id, by=by)
 
 
-async def change_email(here: Resources, link: Followed, *, origin: Origin) -> None:
+async def change_email(here: AppContext, link: MailLink, *, origin: ClientInfo) -> None:
     """Give a user the address that the link was sent to, and tell the old one. Raises InvalidInput on `new_email`."""
     program_id, user_id, address = link.program_id, link.user.id, _parsed(link.new_email)
     async with here.db.transaction() as tx:
@@ -164,7 +170,7 @@ async def change_email(here: Resources, link: Followed, *, origin: Origin) -> No
         try:
             await store.update_email(tx, program_id=program_id, user_id=user_id, email=address)
         except asyncpg.UniqueViolationError as error:
-            raise taken(error, email="new_email", username="new_email") from None
+            raise uniqueness_problem(error, email="new_email", username="new_email") from None
         await delete_unused_tokens(tx, program_id=program_id, user_id=user_id)
         by = _self(user_id, origin)
         at = await insert_event(tx, program_id=program_id, kind="email.changed", user_id=user_id, by=by)
@@ -176,8 +182,8 @@ async def change_email(here: Resources, link: Followed, *, origin: Origin) -> No
             language=origin.language,
             to=old.email,
         )
-        await announce_user(tx, program_id=program_id, user_id=user_id)
-        await announce(tx, topic=TOPIC, news=(program_id, old.email_key, at))
+        await notify_user_changed(tx, program_id=program_id, user_id=user_id)
+        await notify(tx, topic=TOPIC, news=(program_id, old.email_key, at))
 
 
 def _parsed(new_email: str | None) -> Email:
@@ -187,5 +193,5 @@ def _parsed(new_email: str | None) -> Email:
     return address
 
 
-def _self(user_id: int, origin: Origin) -> Author:
-    return Author(actor="self", actor_id=user_id, ip_prefix=origin.ip_prefix)
+def _self(user_id: int, origin: ClientInfo) -> Actor:
+    return Actor(actor="self", actor_id=user_id, ip_prefix=origin.ip_prefix)

@@ -16,23 +16,23 @@ from invitree.base.problems import (
     Unauthenticated,
     UnknownProgram,
 )
-from invitree.base.tokens import program_of as program_in
+from invitree.base.tokens import program_id_of_token as program_in
 from invitree.credentials import actions
-from invitree.credentials.actions import Followed
+from invitree.credentials.actions import MailLink
 from invitree.idempotency.api import REPEATABLE, once
 from invitree.kit.body import VERBATIM, takes
-from invitree.kit.origin import origin_of
-from invitree.kit.resources import resources
+from invitree.kit.origin import client_info
+from invitree.kit.resources import app_context
 from invitree.kit.throttle import Limit, limit
 from invitree.kit.web import BODY, answers
-from invitree.mails.actions import ResetKind, send_link_to_whoever_has
+from invitree.mails.actions import ResetKind, send_link_to_address
 from invitree.mails.rules import LinkKind, decode_uid
 from invitree.programs.actions import get_program
-from invitree.sessions.api import ANYONE, MEMBERS, author_of, caller_of, program_of
+from invitree.sessions.api import PUBLIC, SIGNED_IN, actor_of, caller_of, program_of
 from invitree.sessions.store import Caller
 from invitree.users.actions import Login, rename
 from invitree.users.api import charge, prove_password, same_address
-from invitree.users.rules import BAD_EMAIL, BAD_USERNAME, PASSWORDS_DIFFER, clean_username, email_complaints
+from invitree.users.rules import BAD_EMAIL, BAD_USERNAME, PASSWORDS_DIFFER, clean_username, email_errors
 
 _USERNAMES_DIFFER = Text("The two username fields didn't match.", "Введённые имена пользователя не совпадают.")
 _EMAILS_DIFFER = Text("The two email fields didn't match.", "Введённые адреса не совпадают.")
@@ -125,7 +125,7 @@ async def _charge_mail(request: Request[Any, Any, Any], program_id: int, address
     if caller and caller.program_id == program_id and same_address(caller.email, address.typed):
         await _charge_own_mail(request)
         return
-    settings, network = resources(request).settings, origin_of(request).network
+    settings, network = app_context(request).settings, client_info(request).network
     await charge(
         request,
         program_id,
@@ -138,7 +138,7 @@ async def _charge_mail(request: Request[Any, Any, Any], program_id: int, address
 
 async def _charge_own_mail(request: Request[Any, Any, Any], *others: Limit) -> None:
     """Count a mail that somebody who is signed in has sent to themselves. Raises TooManyRequests."""
-    here, caller = resources(request), caller_of(request)
+    here, caller = app_context(request), caller_of(request)
     own = limit("mail_own", here.settings.limit_mail_by_target, str(caller.user_id))
     await here.throttle.charge(request, caller.program_id, own, *others)
 
@@ -146,37 +146,37 @@ async def _charge_own_mail(request: Request[Any, Any, Any], *others: Limit) -> N
 _DONE: dict[str, Any] = {"status_code": 204, "response_description": "Done.", "tags": ["Credentials"]}
 _ANYONE: dict[str, Any] = {
     **_DONE,
-    **ANYONE,
+    **PUBLIC,
     "responses": answers(StaleToken, Unauthenticated, UnknownProgram, *REPEATABLE, *BODY),
 }
 _LIMITED: dict[str, Any] = {
     **_DONE,
-    **ANYONE,
+    **PUBLIC,
     "response_description": "Done, if there is such an account.",
     "responses": answers(TooManyRequests, Unauthenticated, UnknownProgram, *REPEATABLE, *BODY),
 }
 _MEMBERS: dict[str, Any] = {
     **_DONE,
-    **MEMBERS,
+    **SIGNED_IN,
     "responses": answers(TooManyRequests, Unauthenticated, *REPEATABLE, *BODY),
 }
 
 
-async def _follow(request: Request[Any, Any, Any], kind: LinkKind, uid: str, token: str) -> Followed:
+async def _follow(request: Request[Any, Any, Any], kind: LinkKind, uid: str, token: str) -> MailLink:
     """Return what a link stands for, in the program that its token names."""
     program_id = program_in(token) or (await program_of(request)).id
-    return await actions.follow(
-        resources(request), kind=kind, program_id=program_id, user_id=decode_uid(uid), token=token
+    return await actions.resolve_link(
+        app_context(request), kind=kind, program_id=program_id, user_id=decode_uid(uid), token=token
     )
 
 
 async def _mail_link(request: Request[Any, Any, Any], kind: ResetKind, email: str) -> None:
     """Have a link sent to whoever has an address, the same for everybody. Raises InvalidInput, TooManyRequests."""
-    here, program, origin = resources(request), await program_of(request), origin_of(request)
+    here, program, origin = app_context(request), await program_of(request), client_info(request)
     address = _parsed(email, field="email")
     await _charge_mail(request, program.id, address)
     async with here.db.transaction() as tx:
-        await send_link_to_whoever_has(
+        await send_link_to_address(
             tx,
             email_key=address.key,
             kind=kind,
@@ -191,7 +191,7 @@ async def _mail_link(request: Request[Any, Any, Any], kind: ResetKind, email: st
 async def activate(request: Request[Any, Any, Any], data: JSONBody[ActivationIn]) -> None:
     """Confirm the address that a link was sent to, which lets the account act. The link lives 24 hours."""
     link = await _follow(request, "activation", data.uid, data.token)
-    await actions.activate(resources(request), link, origin=origin_of(request))
+    await actions.activate(app_context(request), link, origin=client_info(request))
 
 
 @post("/users/resend_activation", **takes(EmailIn), **_LIMITED, summary="Ask for another link to confirm an address")
@@ -213,12 +213,14 @@ async def set_password(request: Request[Any, Any, Any], data: JSONBody[SetPasswo
     """Change your password. Every other session ends, and every link that was sent to you and not followed."""
     _compare(data.new_password, data.re_new_password, PASSWORDS_DIFFER)
     caller, program = caller_of(request), await program_of(request)
-    password = actions.accepted_password(
+    password = actions.validate_new_password(
         data.new_password, email=caller.email, username=caller.username, program=program
     )
     proof = await prove_password(request, data.current_password)
     await _charge_own_mail(request)  # the notice of it
-    await actions.set_password(resources(request), caller, proof=proof, password=password, origin=origin_of(request))
+    await actions.set_password(
+        app_context(request), caller, proof=proof, password=password, origin=client_info(request)
+    )
 
 
 @post("/users/reset_password", **takes(EmailIn), **_LIMITED, summary="Forgot your password?")
@@ -240,11 +242,11 @@ async def reset_password_confirm(request: Request[Any, Any, Any], data: JSONBody
     """
     _compare(data.new_password, data.re_new_password, PASSWORDS_DIFFER)
     link = await _follow(request, "password_reset", data.uid, data.token)
-    program = await get_program(resources(request), link.program_id)
-    password = actions.accepted_password(
+    program = await get_program(app_context(request), link.program_id)
+    password = actions.validate_new_password(
         data.new_password, email=link.user.email, username=link.user.username, program=program
     )
-    await actions.reset_password(resources(request), link, password=password, origin=origin_of(request))
+    await actions.reset_password(app_context(request), link, password=password, origin=client_info(request))
 
 
 @post("/users/set_username", **takes(SetUsernameIn), **_MEMBERS, summary="Change your username")
@@ -255,12 +257,12 @@ async def set_username(request: Request[Any, Any, Any], data: JSONBody[SetUserna
     proof = await prove_password(request, data.current_password)
     caller = caller_of(request)
     await rename(
-        resources(request).db,
+        app_context(request).db,
         program_id=caller.program_id,
         user_id=caller.user_id,
         username=data.new_username,
         field="new_username",
-        by=author_of(request, user_id=caller.user_id),
+        by=actor_of(request, user_id=caller.user_id),
         proof=proof,
     )
 
@@ -284,7 +286,7 @@ async def reset_username_confirm(request: Request[Any, Any, Any], data: JSONBody
     if username is None:
         raise InvalidInput({"new_username": [BAD_USERNAME]})
     link = await _follow(request, "username_reset", data.uid, data.token)
-    await actions.reset_username(resources(request), link, username=username, origin=origin_of(request))
+    await actions.reset_username(app_context(request), link, username=username, origin=client_info(request))
 
 
 @post("/users/set_email", **takes(SetEmailIn), **_MEMBERS, summary="Change your address")
@@ -296,11 +298,11 @@ async def set_email(request: Request[Any, Any, Any], data: JSONBody[SetEmailIn])
     """
     _compare(data.new_email, data.re_new_email, _EMAILS_DIFFER)
     proof = await prove_password(request, data.current_password)
-    address, settings = _parsed(data.new_email, field="new_email"), resources(request).settings
-    if complaints := email_complaints(address, takes_local=settings.allow_local_email):
+    address, settings = _parsed(data.new_email, field="new_email"), app_context(request).settings
+    if complaints := email_errors(address, takes_local=settings.allow_local_email):
         raise InvalidInput({"new_email": complaints})
     await _charge_own_mail(request, limit("new_address", settings.limit_mail_to_target, address.identity))
-    await actions.ask_for_email(resources(request), proof, address=address, origin=origin_of(request))
+    await actions.request_email_change(app_context(request), proof, address=address, origin=client_info(request))
 
 
 @post("/users/set_email_confirm", **takes(ActivationIn), **_ANYONE, summary="Confirm your new address")
@@ -308,7 +310,7 @@ async def set_email(request: Request[Any, Any, Any], data: JSONBody[SetEmailIn])
 async def set_email_confirm(request: Request[Any, Any, Any], data: JSONBody[ActivationIn]) -> None:
     """Take the address that a link was sent to. The one before is told by mail."""
     link = await _follow(request, "email_change", data.uid, data.token)
-    await actions.change_email(resources(request), link, origin=origin_of(request))
+    await actions.change_email(app_context(request), link, origin=client_info(request))
 
 
 def _compare(value: str, again: str | None, text: Text) -> None:

@@ -30,18 +30,18 @@ Kind = Literal[
     "username.changed",
     "username.reset_requested",
 ]
-Actor = Literal["self", "staff", "operator", "unknown"]
+ActorKind = Literal["self", "staff", "operator", "unknown"]
 
 
-class Author(Struct, frozen=True, kw_only=True):
+class Actor(Struct, frozen=True, kw_only=True):
     """Who did something: the user, a staff member, whoever runs the service, or somebody who proved nothing."""
 
-    actor: Actor
+    actor: ActorKind
     actor_id: int | None = None
     ip_prefix: str = ""
 
 
-OPERATOR = Author(actor="operator")
+OPERATOR = Actor(actor="operator")
 
 
 class Event(Struct, frozen=True, kw_only=True):
@@ -49,12 +49,12 @@ class Event(Struct, frozen=True, kw_only=True):
 
     id: int
     kind: str
-    actor: Actor
+    actor: ActorKind
     ip_prefix: str
     created_at: datetime
 
 
-async def insert_event(db: Queryable, *, program_id: int, kind: Kind, user_id: int | None, by: Author) -> int:
+async def insert_event(db: Queryable, *, program_id: int, kind: Kind, user_id: int | None, by: Actor) -> int:
     """Record what happened to a user's account, None where it was nobody's; return the event's id.
 
     Of what happens while a user is locked the ids are in the order in which it is committed.
@@ -74,7 +74,7 @@ async def insert_event(db: Queryable, *, program_id: int, kind: Kind, user_id: i
     return event_id
 
 
-async def was_there(db: Queryable, *, program_id: int, user_id: int, ip_prefix: str) -> bool:
+async def has_logged_in_from(db: Queryable, *, program_id: int, user_id: int, ip_prefix: str) -> bool:
     """Return whether a user has logged in, or signed up, in a network."""
     was: bool = await db.fetchval(
         """
@@ -106,7 +106,7 @@ async def list_events(db: Queryable, *, program_id: int, user_id: int, before: i
     return [Event(**row) for row in rows]
 
 
-async def happened_lately(db: Queryable, *, program_id: int, user_id: int, kind: Kind) -> bool:
+async def occurred_within_hour(db: Queryable, *, program_id: int, user_id: int, kind: Kind) -> bool:
     """Return whether this has happened to a user's account within the hour.
 
     What a clock that was ahead has left in the future has not.

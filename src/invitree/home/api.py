@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 import invitree
 from invitree.home.pages import front_page
-from invitree.kit.resources import resources
+from invitree.kit.resources import app_context
 from invitree.kit.web import JSON_MEDIA_TYPE, answers
 from invitree.sessions.api import UNGUARDED
 
@@ -102,7 +102,7 @@ def _prefers_html(accept: str) -> bool:
 
 
 def _link(request: Request[Any, Any, Any], path: str) -> str:
-    return f"{resources(request).settings.public_base}/{path}"
+    return f"{app_context(request).settings.public_base}/{path}"
 
 
 HANDLERS = [index, auth_index, api_index]

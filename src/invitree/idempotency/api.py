@@ -16,7 +16,7 @@ from invitree.base.problems import IdempotencyKeyInUse, IdempotencyKeyReused, Pr
 from invitree.idempotency import store
 from invitree.idempotency.store import Answer
 from invitree.kit.db import Queryable
-from invitree.kit.resources import Resources, resources
+from invitree.kit.resources import AppContext, app_context
 from invitree.sessions.api import program_of
 
 # What a route that is done once may refuse with.
@@ -56,7 +56,7 @@ def once(handle: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]
     async def act(*, request: Request[Any, Any, Any], idempotency_key: str | None = None, **given: Any) -> Any:
         if idempotency_key is None:
             return await handle(request=request, **given)
-        here, asked = resources(request), await _asked(request, idempotency_key, given.get("data"))
+        here, asked = app_context(request), await _asked(request, idempotency_key, given.get("data"))
         answer = await _find(here.db, asked)
         if answer is None:
             try:
@@ -80,7 +80,7 @@ async def _asked(request: Request[Any, Any, Any], key: str, data: Any) -> _Asked
     is_multipart = request.content_type[0] == RequestEncodingType.MULTI_PART
     # Each sending of the same multipart form has another boundary.
     body = msgspec.json.encode(data) if is_multipart else await request.body()
-    program, caller, keys = await program_of(request), request.scope["user"], resources(request).keys
+    program, caller, keys = await program_of(request), request.scope["user"], app_context(request).keys
     who = str(caller.user_id) if caller else ""
     what = f"{request.method} {request.scope['path'].rstrip('/')}?{request.scope['query_string'].decode('latin-1')}"
     return _Asked(
@@ -98,7 +98,7 @@ async def _find(db: Queryable, asked: _Asked) -> Answer | None:
 
 
 async def _do(
-    here: Resources, asked: _Asked, request: Request[Any, Any, Any], handle: Callable[[], Awaitable[Any]]
+    here: AppContext, asked: _Asked, request: Request[Any, Any, Any], handle: Callable[[], Awaitable[Any]]
 ) -> Answer:
     scope: Any = request.scope
     caller = scope["user"]

@@ -18,7 +18,7 @@ from prometheus_client import Histogram
 from invitree.base.problems import Unavailable
 from invitree.kit.cors import answer_preflight, is_preflight, readable
 from invitree.kit.log import trace_id
-from invitree.kit.web import tell
+from invitree.kit.web import render_problem
 
 _SECONDS = Histogram(
     "invitree_request_seconds",
@@ -105,7 +105,7 @@ class Edge:
 
 async def _refuse(scope: Scope, _receive: Receive, send: Send) -> None:
     """Answer as cheaply as can be, and without a line in the log: there may be thousands a second."""
-    told, body = tell(Unavailable(), scope)
+    told, body = render_problem(Unavailable(), scope)
     told["Content-Length"] = str(len(body))
     headers = [(name.lower().encode(), value.encode()) for name, value in told.items()]
     start: Any = {"type": "http.response.start", "status": Unavailable.status, "headers": headers}

@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import quote
 
 from invitree.kit.locks import is_free, is_taken, lock_file, locked, locked_file
-from invitree.kit.pgtools import BUNDLED_MAJOR, bundled_programs, telling_line
+from invitree.kit.pgtools import BUNDLED_MAJOR, bundled_programs, error_line
 
 _PORT = "5432"  # only a part of the socket's name: no TCP port is opened
 _SYSTEM_USER = "invitree"
@@ -224,7 +224,7 @@ class _Server:
         with locked_file(self.folder / "alive.lock") as alive:
             done = _run(**self._as_account(argv, alive=alive))
         if done.returncode != 0:
-            raise EmbeddedError(f"PostgreSQL could not make a database in {self.folder}: {telling_line(done.stdout)}")
+            raise EmbeddedError(f"PostgreSQL could not make a database in {self.folder}: {error_line(done.stdout)}")
         fresh.rename(self.cluster)
         # If a power cut undid the rename later on, the next start would take the database for a leftover.
         parent = os.open(self.folder, os.O_RDONLY)
@@ -281,7 +281,7 @@ class _Server:
         target = ["-h", self.socket_dir, "-p", _PORT, "-U", "postgres", "-d", "postgres"]
         argv = [str(self.bin / "psql"), "-XqAt", "-v", "ON_ERROR_STOP=1", *target]
         done = _run(args=argv, input=_MAKE_DATABASE.encode(), cwd="/", env=_environment(), timeout=_PATIENCE_S)
-        return telling_line(done.stdout) if done.returncode else ""
+        return error_line(done.stdout) if done.returncode else ""
 
     def _find_postmaster(self) -> int:
         """Return the id of the server's first process, or 0: never that of a process that is not the server."""
@@ -291,7 +291,7 @@ class _Server:
         return pid if command is None or os.fsencode(self.cluster) in command else 0
 
     def _last_words(self) -> str:
-        return telling_line(self.log.read_bytes()[self.log_start :])
+        return error_line(self.log.read_bytes()[self.log_start :])
 
 
 @contextmanager
@@ -335,7 +335,7 @@ def _server_account() -> pwd.struct_passwd:
     try:
         return pwd.getpwnam(name)
     except KeyError:
-        raise EmbeddedError(f"the system user {name} cannot be added: {telling_line(done.stdout)}") from None
+        raise EmbeddedError(f"the system user {name} cannot be added: {error_line(done.stdout)}") from None
 
 
 def _make_socket_dir(folder: Path, account: pwd.struct_passwd) -> Path:

@@ -7,7 +7,7 @@ from importlib.util import LazyLoader, find_spec, module_from_spec
 
 
 @contextmanager
-def hidden(module: str) -> Iterator[None]:
+def block_import(module: str) -> Iterator[None]:
     """Let imports of a module fail during the block, as if it were not installed; nothing if it is loaded already."""
     if module in sys.modules:
         yield
@@ -19,7 +19,7 @@ def hidden(module: str) -> Iterator[None]:
         del sys.modules[module]
 
 
-def put_off(module: str) -> None:
+def lazy_import(module: str) -> None:
     """Let a module be loaded when something in it is first used, and not when it is imported; nothing if it is already.
 
     For what a library imports whether it needs it or not.

@@ -174,7 +174,7 @@ async def has_worker(db: Queryable) -> bool:
     return found
 
 
-async def forget_old_news(db: Queryable, *, older_than_s: float) -> None:
+async def prune_job_log(db: Queryable, *, older_than_s: float) -> None:
     """Delete what PgQueuer has noted of jobs longer ago than this; it never does by itself.
 
     What tells why a job that is still there has failed is kept.

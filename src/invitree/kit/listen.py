@@ -22,10 +22,10 @@ _TRUST_S = 1.0  # how long memory is shown after the last word from the database
 _LONGEST_REST_S = 1.0  # between attempts to hear again: until then every question goes to the database
 _log = structlog.get_logger()
 
-Hear = Callable[[bytes], None]
+Handler = Callable[[bytes], None]
 
 
-async def announce(tx: Transaction, *, topic: str, news: Any) -> None:
+async def notify(tx: Transaction, *, topic: str, news: Any) -> None:
     """Tell every process when the transaction commits; at most 8,000 bytes of JSON. This one forgets at once."""
     encoded = msgspec.json.encode(news)
     tx.news.append((topic, encoded))
@@ -44,7 +44,7 @@ class Listener:
         *,
         clock: Clock,
         caches: Mapping[str, Cache[Any, Any]],
-        hears: Mapping[str, Hear],
+        hears: Mapping[str, Handler],
         on_hearing: Callable[[], None],
     ) -> None:
         self._url, self._clock, self._caches, self._hears = url, clock, caches, hears
@@ -114,7 +114,7 @@ class Listener:
             cache.trust(until=until)
 
 
-def _callback(hear: Hear) -> Callable[[Any, int, str, object], None]:
+def _callback(hear: Handler) -> Callable[[Any, int, str, object], None]:
     def heard(connection: Any, _pid: int, channel: str, payload: object) -> None:
         try:
             hear(str(payload).encode())

@@ -8,14 +8,14 @@ from litestar.connection import ASGIConnection
 from msgspec import Struct
 
 from invitree.base.problems import Language
-from invitree.kit.resources import resources
+from invitree.kit.resources import app_context
 from invitree.kit.web import language_of
 
 _LONGEST_DEVICE = 200
 Address = IPv4Address | IPv6Address
 
 
-class Origin(Struct, frozen=True, kw_only=True):
+class ClientInfo(Struct, frozen=True, kw_only=True):
     """What is known of the other side of a request.
 
     `network` is what a client cannot change at will (an IPv4 address, an IPv6 /64), to count by; `ip_prefix` is what is
@@ -33,11 +33,11 @@ class Origin(Struct, frozen=True, kw_only=True):
         return self.ip_prefix if ":" in self.network else self.network
 
 
-def origin_of(connection: ASGIConnection[Any, Any, Any, Any]) -> Origin:
+def client_info(connection: ASGIConnection[Any, Any, Any, Any]) -> ClientInfo:
     """Return where a request comes from, past as many proxies as `INVITREE_TRUSTED_PROXIES` says."""
     headers = connection.headers
-    address = _address(connection.scope, proxies=resources(connection).settings.trusted_proxies)
-    return Origin(
+    address = _address(connection.scope, proxies=app_context(connection).settings.trusted_proxies)
+    return ClientInfo(
         network=network_of(address),
         ip_prefix=prefix_of(address),
         device="".join(filter(str.isprintable, headers.get("user-agent", "")))[:_LONGEST_DEVICE],

@@ -84,7 +84,7 @@ def reaching(url: str) -> tuple[str, dict[str, str]]:
     return " ".join(f"{name}='{value}'" for name, value in quoted.items()), environment
 
 
-def telling_line(output: bytes) -> str:
+def error_line(output: bytes) -> str:
     """Return the line of a program's output that says best what went wrong."""
     lines = [line.strip() for line in output.decode(errors="replace").splitlines() if line.strip()]
     telling = [line for line in lines if re.search(r"\b(FATAL|PANIC|ERROR|error):", line)]

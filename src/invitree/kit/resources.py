@@ -12,11 +12,11 @@ from invitree.kit.cors import Origins
 from invitree.kit.db import Database
 from invitree.kit.keys import Keyring
 from invitree.kit.passwords import Hasher
-from invitree.kit.tally import Tally
-from invitree.kit.throttle import Throttle
+from invitree.kit.tally import LocalRateLimiter
+from invitree.kit.throttle import RateLimiter
 
 
-class Resources(Struct, frozen=True, kw_only=True):
+class AppContext(Struct, frozen=True, kw_only=True):
     """Opened by `app.py` when a process starts; tests open their own."""
 
     settings: Settings
@@ -24,14 +24,14 @@ class Resources(Struct, frozen=True, kw_only=True):
     clock: Clock
     keys: Keyring
     hasher: Hasher
-    throttle: Throttle
-    tally: Tally
+    throttle: RateLimiter
+    tally: LocalRateLimiter
     caches: dict[str, Cache[Any, Any]]
     origins: Origins
 
 
-def resources(connection: ASGIConnection[Any, Any, Any, Any]) -> Resources:
+def app_context(connection: ASGIConnection[Any, Any, Any, Any]) -> AppContext:
     """Return what the process that serves this connection has open; or, of a request that is done once, its own."""
     scope: Any = connection.scope
-    opened: Resources = scope.get("resources") or connection.app.state["resources"]
+    opened: AppContext = scope.get("resources") or connection.app.state["resources"]
     return opened

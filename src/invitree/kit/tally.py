@@ -22,12 +22,12 @@ from msgspec import Struct
 from invitree.base.problems import TooManyRequests
 from invitree.kit.db import Database
 from invitree.kit.keys import Keyring
-from invitree.kit.throttle import Limit, tell
+from invitree.kit.throttle import Limit, add_ratelimit_headers
 from invitree.kit.trouble import Trouble
 
 _EVERY_S = 0.5
 _AT_ONCE = 500  # rows of one statement
-_HAIR_S = 1e-6  # steps do not add up to a period to the last bit
+_EPSILON_S = 1e-6  # steps do not add up to a period to the last bit
 
 _Key = tuple[int, str, str]
 
@@ -40,7 +40,7 @@ class _Count(Struct, gc=False):
     fingerprint: bytes = b""
 
 
-class Tally:
+class LocalRateLimiter:
     """Counts uses of limits. `on=False` lets everything through.
 
     `now` is a clock of the process's own that never goes back, in seconds: of the database's only spans are learned.
@@ -76,14 +76,14 @@ class Tally:
         for limit in (first, *others):
             count = self._counts.get(key := (program_id, limit.scope, limit.key))
             clear_at = max(count.clear_at, now) + limit.step_s if count else now + limit.step_s
-            if clear_at > now + limit.rate.period_s + _HAIR_S:
+            if clear_at > now + limit.rate.period_s + _EPSILON_S:
                 waits.append(clear_at - now - limit.rate.period_s)
             if count is None:
                 self._longest_s = max(self._longest_s, limit.rate.period_s)
             moved.append((key, count, clear_at, limit.step_s))
-        tell(scope, first, ahead_s=moved[0][2] - now - (first.step_s if waits else 0.0))
+        add_ratelimit_headers(scope, first, ahead_s=moved[0][2] - now - (first.step_s if waits else 0.0))
         if waits:
-            raise TooManyRequests(retry_after_s=max(1, math.ceil(max(waits) - _HAIR_S)))
+            raise TooManyRequests(retry_after_s=max(1, math.ceil(max(waits) - _EPSILON_S)))
         for key, count, clear_at, step_s in moved:
             if count is None:
                 self._counts[key] = _Count(clear_at, step_s)

@@ -56,7 +56,7 @@ def limit(scope: str, rate: str, *key: str) -> Limit:
     return Limit(scope=scope, key="\n".join(key), rate=parse_rate(rate))
 
 
-class Throttle:
+class RateLimiter:
     """Charges limits. `on=False` lets everything through."""
 
     def __init__(self, db: Database, keys: Keyring, *, on: bool) -> None:
@@ -75,13 +75,13 @@ class Throttle:
         limits = [first, *others]
         ahead = await self._charge(program_id, limits)
         if len(ahead) == len(limits):
-            tell(connection.scope, first, ahead_s=ahead[first.scope].total_seconds())
+            add_ratelimit_headers(connection.scope, first, ahead_s=ahead[first.scope].total_seconds())
             return
         await self.refund(program_id, *(passed for passed in limits if passed.scope in ahead))
         refused = [one for one in limits if one.scope not in ahead]
         waits = await self._waits(program_id, refused)
         if first in refused:
-            tell(connection.scope, first, ahead_s=first.rate.period_s)
+            add_ratelimit_headers(connection.scope, first, ahead_s=first.rate.period_s)
         raise TooManyRequests(retry_after_s=max(1, math.ceil(max(wait.total_seconds() for wait in waits))))
 
     async def refund(self, program_id: int, *limits: Limit) -> None:
@@ -94,7 +94,7 @@ class Throttle:
     ) -> None:
         """Forget every use of a limit, and tell so; take one use of each of the others back."""
         if self._on:
-            tell(connection.scope, limit, ahead_s=0)
+            add_ratelimit_headers(connection.scope, limit, ahead_s=0)
             # No count is further ahead than its span.
             await self._take_back(program_id, [limit, *others], [limit.span, *(one.step for one in others)])
 
@@ -174,7 +174,7 @@ class Throttle:
         )
 
 
-def tell(scope: Any, limit: Limit, *, ahead_s: float) -> None:
+def add_ratelimit_headers(scope: Any, limit: Limit, *, ahead_s: float) -> None:
     """Have the answer to an ASGI request say how much is left (draft-ietf-httpapi-ratelimit-headers-10)."""
     # Times are whole microseconds in the database: what is a hair under a whole use is that use.
     left = math.floor((limit.rate.period_s - ahead_s) / limit.step_s + 1e-3)

@@ -130,11 +130,11 @@ def body_of(problem: Problem, language: Language, *, trace_id: str) -> dict[str,
 
 def respond(request: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
     """Return the response for a problem, in the language and the media type that the client prefers."""
-    headers, body = tell(problem, request.scope)
+    headers, body = render_problem(problem, request.scope)
     return Response(body, status_code=problem.status, headers=headers)
 
 
-def tell(problem: Problem, scope: Mapping[str, Any]) -> tuple[dict[str, str], bytes]:
+def render_problem(problem: Problem, scope: Mapping[str, Any]) -> tuple[dict[str, str], bytes]:
     """Return the headers and the body with which a problem is told to the client of an ASGI request.
 
     Clients of djoser look for `application/json`; they get `application/problem+json` where they accept it by name.
@@ -254,7 +254,7 @@ def _on_anything(request: Request[Any, Any, Any], error: Exception) -> Response[
     return respond(request, problems.Internal())
 
 
-def refusal(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+def problem_response(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Return the response for whatever went wrong."""
     match error:
         case Problem():
@@ -268,4 +268,4 @@ def refusal(request: Request[Any, Any, Any], error: Exception) -> Response[bytes
     return _on_anything(request, error)
 
 
-EXCEPTION_HANDLERS: ExceptionHandlersMap = {Exception: refusal}
+EXCEPTION_HANDLERS: ExceptionHandlersMap = {Exception: problem_response}

@@ -5,18 +5,18 @@ from typing import Literal
 from msgspec import Struct
 
 from invitree.base.problems import Language
-from invitree.base.tokens import seal
+from invitree.base.tokens import format_token
 from invitree.kit.db import Queryable
 from invitree.kit.jobs import enqueue
 from invitree.kit.keys import Keyring, new_token
 from invitree.mails import store
-from invitree.mails.rules import LIVES, LinkKind, NoticeKind
+from invitree.mails.rules import LINK_TTL, LinkKind, NoticeKind
 
 JOB = "send_mail"
 ResetKind = Literal["activation", "password_reset", "username_reset"]
 
 
-class LetterJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class EmailJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the worker is to send: to a user, or to whoever has an address. `nonce` is what its link is derived from."""
 
     kind: LinkKind | NoticeKind
@@ -47,22 +47,22 @@ async def send_link(
         program_id=program_id,
         user_id=user_id,
         kind=kind,
-        token_hash=keys.hash(seal(program_id=program_id, secret=keys.links(nonce)[0])),
+        token_hash=keys.hash(format_token(program_id=program_id, secret=keys.links(nonce)[0])),
         new_email=new_email,
-        life=LIVES[kind],
+        life=LINK_TTL[kind],
     )
-    letter = LetterJob(kind=kind, program_id=program_id, language=language, user_id=user_id, to=new_email, nonce=nonce)
+    letter = EmailJob(kind=kind, program_id=program_id, language=language, user_id=user_id, to=new_email, nonce=nonce)
     await enqueue(tx, job=JOB, payload=letter)
 
 
-async def send_link_to_whoever_has(
+async def send_link_to_address(
     db: Queryable, *, email_key: str, kind: ResetKind, program_id: int, language: Language, ip_prefix: str
 ) -> None:
     """Send a link to the user with this address, if there is one.
 
     Whether there is one is found out by the worker: here, the same is done in the same time either way.
     """
-    letter = LetterJob(
+    letter = EmailJob(
         kind=kind,
         program_id=program_id,
         language=language,
@@ -78,5 +78,5 @@ async def send_notice(
 ) -> None:
     """Tell a user what happened to the account; at an address that was the user's until now, with `to`."""
     await enqueue(
-        tx, job=JOB, payload=LetterJob(kind=kind, program_id=program_id, language=language, user_id=user_id, to=to)
+        tx, job=JOB, payload=EmailJob(kind=kind, program_id=program_id, language=language, user_id=user_id, to=to)
     )

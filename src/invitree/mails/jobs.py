@@ -8,15 +8,15 @@ import msgspec
 import structlog
 
 from invitree.base.emails import masked
-from invitree.base.tokens import seal
-from invitree.events.store import Author, Kind, insert_event
+from invitree.base.tokens import format_token
+from invitree.events.store import Actor, Kind, insert_event
 from invitree.kit import mail
 from invitree.kit.db import OUTAGES
 from invitree.kit.jobs import TryAgain
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from invitree.mails import store
-from invitree.mails.actions import LetterJob
-from invitree.mails.rules import LIVES, LinkKind, link
+from invitree.mails.actions import EmailJob
+from invitree.mails.rules import LINK_TTL, LinkKind, link
 from invitree.mails.store import Recipient
 
 _TEMPLATES = Path(__file__).parent / "letters"
@@ -28,12 +28,12 @@ _REQUESTED: dict[str, Kind] = {
 _log = structlog.get_logger()
 
 
-async def send_mail(here: Resources, payload: bytes, job_id: int) -> None:
+async def send_mail(here: AppContext, payload: bytes, job_id: int) -> None:
     """Send a letter; nothing where there is nobody to send it to, or where its link has died since it was asked for.
 
     Raises what `kit.mail.deliver` raises.
     """
-    job = msgspec.json.decode(payload, type=LetterJob)
+    job = msgspec.json.decode(payload, type=EmailJob)
     try:
         letter = await _letter(here, job, message_id=mail.message_id(here.settings, job_id=job_id, payload=payload))
     except (*OUTAGES, asyncpg.PostgresError) as error:
@@ -44,7 +44,7 @@ async def send_mail(here: Resources, payload: bytes, job_id: int) -> None:
     await mail.deliver(letter, settings=here.settings)
 
 
-async def _letter(here: Resources, job: LetterJob, *, message_id: str) -> mail.Letter | None:
+async def _letter(here: AppContext, job: EmailJob, *, message_id: str) -> mail.Letter | None:
     recipient = await _find(here, job)
     if recipient is None or not _is_due(job, recipient):
         return None
@@ -69,13 +69,13 @@ async def _letter(here: Resources, job: LetterJob, *, message_id: str) -> mail.L
     return mail.Letter(**msgspec.structs.asdict(content), to=job.to or recipient.email, message_id=message_id)
 
 
-async def _find(here: Resources, job: LetterJob) -> Recipient | None:
+async def _find(here: AppContext, job: EmailJob) -> Recipient | None:
     if job.email_key is not None:
         return await store.find_recipient_by_email(here.db, program_id=job.program_id, email_key=job.email_key)
     return await store.find_recipient(here.db, program_id=job.program_id, user_id=job.user_id or 0)
 
 
-def _is_due(job: LetterJob, recipient: Recipient) -> bool:
+def _is_due(job: EmailJob, recipient: Recipient) -> bool:
     match job.kind:
         case "activation":
             return not recipient.is_confirmed
@@ -84,14 +84,14 @@ def _is_due(job: LetterJob, recipient: Recipient) -> bool:
     return True
 
 
-async def _token(here: Resources, job: LetterJob, kind: LinkKind, recipient: Recipient) -> str | None:
+async def _token(here: AppContext, job: EmailJob, kind: LinkKind, recipient: Recipient) -> str | None:
     """Return the token of a letter's link, whose life begins now, or None where it was used or revoked.
 
     One that was asked for by an address is written at the first attempt to send it: only here is it known whose it is.
     """
-    tokens = [seal(program_id=job.program_id, secret=secret) for secret in here.keys.links(job.nonce)]
+    tokens = [format_token(program_id=job.program_id, secret=secret) for secret in here.keys.links(job.nonce)]
     by_hash = {token_hash: token for token in tokens for token_hash in here.keys.hashes(token)}
-    hashes, life = list(by_hash), LIVES[kind]
+    hashes, life = list(by_hash), LINK_TTL[kind]
     async with here.db.transaction() as tx:
         by_address = job.email_key is not None
         if by_address and not await store.find_token(tx, program_id=job.program_id, kind=kind, hashes=hashes):
@@ -105,10 +105,10 @@ async def _token(here: Resources, job: LetterJob, kind: LinkKind, recipient: Rec
                 life=life,
             )
             if kind in _REQUESTED:
-                by = Author(actor="unknown", ip_prefix=job.ip_prefix)
+                by = Actor(actor="unknown", ip_prefix=job.ip_prefix)
                 await insert_event(
                     tx, program_id=job.program_id, kind=_REQUESTED[kind], user_id=recipient.user_id, by=by
                 )
             return tokens[0]
-        found = await store.begin_life(tx, program_id=job.program_id, hashes=hashes, life=life)
+        found = await store.start_expiry(tx, program_id=job.program_id, hashes=hashes, life=life)
     return by_hash.get(found) if found else None

@@ -9,7 +9,7 @@ from typing import Literal
 LinkKind = Literal["activation", "password_reset", "username_reset", "email_change"]
 NoticeKind = Literal["password_changed", "email_changed", "session_stolen"]
 
-LIVES: Mapping[LinkKind, timedelta] = {
+LINK_TTL: Mapping[LinkKind, timedelta] = {
     "activation": timedelta(hours=24),
     "password_reset": timedelta(minutes=30),
     "username_reset": timedelta(minutes=30),

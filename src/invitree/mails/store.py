@@ -88,7 +88,7 @@ async def find_token(db: Queryable, *, program_id: int, kind: LinkKind, hashes: 
     return Token(**row) if row else None
 
 
-async def begin_life(db: Queryable, *, program_id: int, hashes: Sequence[bytes], life: timedelta) -> bytes | None:
+async def start_expiry(db: Queryable, *, program_id: int, hashes: Sequence[bytes], life: timedelta) -> bytes | None:
     """Let an unused token live from now on; return its hash, or None where there is none."""
     token_hash: bytes | None = await db.fetchval(
         """
@@ -123,7 +123,7 @@ async def delete_unused_tokens(db: Queryable, *, program_id: int, user_id: int) 
     )
 
 
-async def forget_person(db: Queryable, *, program_id: int, user_id: int, email_key: str) -> None:
+async def erase_person(db: Queryable, *, program_id: int, user_id: int, email_key: str) -> None:
     """Delete every token of a user, followed or not, and every letter that waits or was given up."""
     await db.execute("DELETE FROM one_time_tokens WHERE program_id = $1 AND user_id = $2", program_id, user_id)
     await db.execute(
@@ -140,7 +140,7 @@ async def forget_person(db: Queryable, *, program_id: int, user_id: int, email_k
     )
 
 
-async def delete_dead_tokens(db: Queryable, *, program_id: int) -> None:
+async def delete_expired_tokens(db: Queryable, *, program_id: int) -> None:
     """Delete tokens that have been dead for a day; until then, following a link again is told what it is.
 
     One that was not used is kept for a month: its letter may still wait, and gives it a new life when it is sent.

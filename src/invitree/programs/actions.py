@@ -10,10 +10,10 @@ from invitree.base.origins import parse_origins
 from invitree.base.problems import UnknownProgram
 from invitree.kit.cache import Cache
 from invitree.kit.db import Database
-from invitree.kit.listen import announce
-from invitree.kit.resources import Resources
+from invitree.kit.listen import notify
+from invitree.kit.resources import AppContext
 from invitree.programs import store
-from invitree.programs.rules import complaint, host_of, is_slug
+from invitree.programs.rules import host_of, is_slug, policy_error
 from invitree.programs.store import Program
 
 TOPIC = "programs"
@@ -26,30 +26,30 @@ class BadPolicy(ValueError):
     """The policy cannot be; the message says why."""
 
 
-def remembered_program(here: Resources, key: "_Key") -> Program | None:
+def cached_program(here: AppContext, key: "_Key") -> Program | None:
     """Return a program if it is in memory under its id, or under ("host", …)."""
     return _cache(here).get(key, now=here.clock.seconds())
 
 
-async def get_program(here: Resources, program_id: int) -> Program:
+async def get_program(here: AppContext, program_id: int) -> Program:
     """Return a program, from memory where it is there. Raises UnknownProgram."""
     return await _get(here, program_id, lambda: store.find_program(here.db, program_id=program_id))
 
 
-async def get_program_by_slug(here: Resources, slug: str) -> Program:
+async def get_program_by_slug(here: AppContext, slug: str) -> Program:
     """Return the program of this name. Raises UnknownProgram."""
     if not is_slug(slug):
         raise UnknownProgram
     return await _get(here, ("slug", slug), lambda: store.find_program_by_slug(here.db, slug=slug))
 
 
-async def get_program_of_host(here: Resources, header: str) -> Program:
+async def get_program_of_host(here: AppContext, header: str) -> Program:
     """Return the program that claims the host in a `Host` header, or the default one. Raises UnknownProgram."""
     host = host_of(header)
     return await _get(here, ("host", host), lambda: store.find_program_of_host(here.db, host=host))
 
 
-async def _get(here: Resources, key: _Key, find: Callable[[], Awaitable[Program | None]]) -> Program:
+async def _get(here: AppContext, key: _Key, find: Callable[[], Awaitable[Program | None]]) -> Program:
     cache = _cache(here)
     if cached := cache.get(key, now=here.clock.seconds()):
         return cached
@@ -61,7 +61,7 @@ async def _get(here: Resources, key: _Key, find: Callable[[], Awaitable[Program 
     return program
 
 
-def _cache(here: Resources) -> Cache[_Key, Program]:
+def _cache(here: AppContext) -> Cache[_Key, Program]:
     return here.caches[TOPIC]
 
 
@@ -85,14 +85,14 @@ async def set_policy(db: Database, *, program_id: int, **changes: Any) -> Progra
             "host": changed.host,
             "origins": changed.origins,
         }
-        if why := complaint(**policy):
+        if why := policy_error(**policy):
             raise BadPolicy(why)
         policy["origins"] = parse_origins(changed.origins)
         try:
             await store.update_program(tx, program_id=program_id, **policy)
         except asyncpg.UniqueViolationError:
             raise BadPolicy(f"another program claims the host {changed.host}") from None
-        await announce(tx, topic=TOPIC, news=program.id)
+        await notify(tx, topic=TOPIC, news=program.id)
     return msgspec.structs.replace(changed, origins=policy["origins"])
 
 
@@ -105,10 +105,10 @@ async def create_program(db: Database, *, slug: str) -> Program:
             program = await store.insert_program(tx, slug=slug)
         except asyncpg.UniqueViolationError:
             raise BadPolicy(f"there is a program {slug!r} already") from None
-        await announce(tx, topic=TOPIC, news=program.id)
+        await notify(tx, topic=TOPIC, news=program.id)
     return program
 
 
-def forget(cache: Cache[_Key, Program], _news: bytes) -> None:
+def invalidate(cache: Cache[_Key, Program], _news: bytes) -> None:
     """Forget every program: one was changed, and any host may have been told to mean it. They are few."""
     cache.clear()

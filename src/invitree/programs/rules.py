@@ -26,7 +26,7 @@ def host_of(header: str) -> str:
     return header.strip().lower().rpartition("@")[2].partition(":")[0].rstrip(".")
 
 
-def complaint(
+def policy_error(
     *,
     time_zone: str,
     code_length: int,

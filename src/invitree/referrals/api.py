@@ -11,11 +11,11 @@ from msgspec import Meta, Struct
 from invitree.base.emails import masked
 from invitree.base.problems import InvalidInput, NotFound, Unauthenticated
 from invitree.kit.paging import LARGEST_ID, LINK, After, Limit, is_plain_id, next_page, refuse_other_paging
-from invitree.kit.resources import resources
+from invitree.kit.resources import app_context
 from invitree.kit.web import answers
 from invitree.referrals import store
 from invitree.referrals.store import Person
-from invitree.sessions.api import MEMBERS, caller_of, program_of
+from invitree.sessions.api import SIGNED_IN, caller_of, program_of
 
 UserId = Annotated[int, PathParameter(description="A user's id.", schema_extra={"minimum": 1})]
 
@@ -43,7 +43,7 @@ def _shown(person: Person, *, openly: bool) -> ReferralOut:
     tags=["Referrals"],
     responses=answers(InvalidInput, NotFound, Unauthenticated),
     response_headers=[LINK],
-    **MEMBERS,
+    **SIGNED_IN,
 )
 async def list_referrals(
     request: Request[Any, Any, Any],
@@ -55,7 +55,7 @@ async def list_referrals(
 
     The user and staff see addresses. Others see them masked or, where the program's policy is `owner_only`, get a 404.
     """
-    caller, db = caller_of(request), resources(request).db
+    caller, db = caller_of(request), app_context(request).db
     refuse_other_paging(request)
     openly = caller.sees_all_of(referrer_id)
     if not is_plain_id(referrer_id, request):
@@ -78,14 +78,14 @@ async def list_referrals(
     response_description="The referrer.",
     tags=["Referrals"],
     responses=answers(NotFound, Unauthenticated),
-    **MEMBERS,
+    **SIGNED_IN,
 )
 async def get_referrer(request: Request[Any, Any, Any], referrer_id: UserId) -> ReferralOut:
     """Return who brought this user: for the user, with the address masked, and for staff."""
     caller = caller_of(request)
     if not caller.sees_all_of(referrer_id) or not is_plain_id(referrer_id, request):
         raise NotFound
-    referrer = await store.find_referrer(resources(request).db, program_id=caller.program_id, referee_id=referrer_id)
+    referrer = await store.find_referrer(app_context(request).db, program_id=caller.program_id, referee_id=referrer_id)
     if referrer is None:
         raise NotFound
     return _shown(referrer, openly=caller.is_staff)

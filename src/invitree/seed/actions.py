@@ -7,18 +7,18 @@ from typing import get_args
 
 from msgspec import Struct
 
-from invitree.codes.actions import forget_code
+from invitree.codes.actions import notify_code_gone
 from invitree.kit.db import Database, Queryable
 from invitree.kit.keys import Keyring
 from invitree.kit.passwords import is_verifiable
 from invitree.programs.store import Program
 from invitree.seed import store
-from invitree.seed.rules import UNUSABLE, Arrival, Kind, Plan, Reason, Refusal, Seed, plan
+from invitree.seed.rules import UNUSABLE, Arrival, Kind, Plan, Reason, Seed, SkippedRow, plan
 
 _USERS_A_TRANSACTION = 500
 
 
-class Tally(Struct):
+class KindCount(Struct):
     """How many of a kind came, had come with their users in an earlier run, and stay behind."""
 
     imported: int = 0
@@ -29,8 +29,8 @@ class Tally(Struct):
 class Report(Struct):
     """What an import did, or would do."""
 
-    tallies: dict[Kind, Tally]
-    refusals: list[Refusal]
+    tallies: dict[Kind, KindCount]
+    refusals: list[SkippedRow]
 
     @property
     def is_news(self) -> bool:
@@ -71,7 +71,7 @@ async def import_seed(
 async def _carry(
     begin: _Begin, *, program_id: int, source: str, planned: Plan, keys: Keyring, advance: Advance
 ) -> Report:
-    report = Report({kind: Tally() for kind in get_args(Kind)}, [])
+    report = Report({kind: KindCount() for kind in get_args(Kind)}, [])
     _refuse(report, planned.refusals)
     for start in range(0, len(planned.arrivals), _USERS_A_TRANSACTION):
         batch = planned.arrivals[start : start + _USERS_A_TRANSACTION]
@@ -96,7 +96,7 @@ async def _respell(db: Database, *, program_id: int, source: str, arrivals: Sequ
             ids = await store.find_imported(tx, program_id=program_id, source=source, old_ids=old_ids)
             codes = [(ids[one.user.old_id], code) for one in batch if one.user.old_id in ids for code in one.codes]
             for email_key in await store.respell_codes(tx, program_id=program_id, codes=codes):
-                await forget_code(tx, program_id=program_id, email_key=email_key)
+                await notify_code_gone(tx, program_id=program_id, email_key=email_key)
 
 
 class _Written(Struct, frozen=True, kw_only=True):
@@ -149,7 +149,7 @@ def _tell(report: Report, batch: Iterable[Arrival], before: Mapping[int, int], w
                 report.tallies[kind].imported += 1
 
 
-def _refuse(report: Report, refusals: Iterable[Refusal]) -> None:
+def _refuse(report: Report, refusals: Iterable[SkippedRow]) -> None:
     for refusal in refusals:
         report.refusals.append(refusal)
         report.tallies[refusal.kind].refused += 1
@@ -168,17 +168,19 @@ def _things(arrival: Arrival) -> Iterator[tuple[Kind, int]]:
         yield "referral", arrival.referral.old_id
 
 
-def _refusals(arrival: Arrival, written: _Written) -> Iterator[Refusal]:
+def _refusals(arrival: Arrival, written: _Written) -> Iterator[SkippedRow]:
     user, referral = arrival.user, arrival.referral
     user_id = written.ids.get(user.old_id)
     if user_id is None and user.email.key in written.taken:
-        yield Refusal("user", user.old_id, Reason.EMAIL_TAKEN, user.email.typed)
+        yield SkippedRow("user", user.old_id, Reason.EMAIL_TAKEN, user.email.typed)
     elif user_id is None:
-        yield Refusal("user", user.old_id, Reason.USERNAME_TAKEN, user.username)
+        yield SkippedRow("user", user.old_id, Reason.USERNAME_TAKEN, user.username)
     for code in arrival.codes:
         if code.text not in written.codes:
-            yield Refusal("code", code.old_id, Reason.CODE_TAKEN if user_id else Reason.REFUSED_USER, code.text)
+            yield SkippedRow("code", code.old_id, Reason.CODE_TAKEN if user_id else Reason.REFUSED_USER, code.text)
     if arrival.token and user_id not in written.sessions:
-        yield Refusal("token", user.old_id, Reason.KEY_TAKEN if user_id else Reason.REFUSED_USER)
+        yield SkippedRow("token", user.old_id, Reason.KEY_TAKEN if user_id else Reason.REFUSED_USER)
     if referral and (user_id is None or referral.referrer_id not in written.ids):
-        yield Refusal("referral", referral.old_id, Reason.REFUSED_USER, f"{referral.referrer_id} brought {user.old_id}")
+        yield SkippedRow(
+            "referral", referral.old_id, Reason.REFUSED_USER, f"{referral.referrer_id} brought {user.old_id}"
+        )

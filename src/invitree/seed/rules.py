@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 
 from invitree.base.emails import Email, parse_email
-from invitree.base.tokens import is_djangos
+from invitree.base.tokens import is_drf_token
 from invitree.codes.rules import parse_code
 from invitree.users.rules import clean_username
 
@@ -95,7 +95,7 @@ class Reason(enum.StrEnum):
 Kind = Literal["user", "password", "code", "token", "referral"]
 
 
-class Refusal(Struct, frozen=True):
+class SkippedRow(Struct, frozen=True):
     """Something that stays behind: the id of its row (of its user, for passwords and tokens) and why."""
 
     kind: Kind
@@ -154,12 +154,12 @@ class Plan(Struct, frozen=True):
     """Who arrives, referrers before their referees, and what stays behind."""
 
     arrivals: Sequence[Arrival]
-    refusals: Sequence[Refusal]
+    refusals: Sequence[SkippedRow]
 
 
 def plan(seed: Seed, *, now: datetime, zone: ZoneInfo, is_verifiable: Callable[[str], bool]) -> Plan:
     """Decide on everything that the file alone decides. The same file gets the same decisions."""
-    refusals: list[Refusal] = []
+    refusals: list[SkippedRow] = []
     users = _users(seed.users, now, is_verifiable, refusals)
     people = _People(in_file={row.id for row in seed.users}, arriving=users)
     codes = _codes(seed.codes, people, zone, refusals)
@@ -174,7 +174,7 @@ def plan(seed: Seed, *, now: datetime, zone: ZoneInfo, is_verifiable: Callable[[
 
 
 def _users(
-    rows: Iterable[OldUser], now: datetime, is_verifiable: Callable[[str], bool], refusals: list[Refusal]
+    rows: Iterable[OldUser], now: datetime, is_verifiable: Callable[[str], bool], refusals: list[SkippedRow]
 ) -> dict[int, User]:
     users: dict[int, User] = {}
     emails: set[str] = set()
@@ -185,19 +185,19 @@ def _users(
             # `createsuperuser` asks for no address; whoever runs the service should hear how to go on.
             is_bare = row.is_staff and not row.email.strip()
             reason, shown = (Reason.NO_EMAIL, row.username) if is_bare else (Reason.BAD_EMAIL, row.email)
-            refusals.append(Refusal("user", row.id, reason, shown))
+            refusals.append(SkippedRow("user", row.id, reason, shown))
         elif username is None:
-            refusals.append(Refusal("user", row.id, Reason.BAD_USERNAME, row.username))
+            refusals.append(SkippedRow("user", row.id, Reason.BAD_USERNAME, row.username))
         elif email.key in emails:
-            refusals.append(Refusal("user", row.id, Reason.SAME_EMAIL, row.email))
+            refusals.append(SkippedRow("user", row.id, Reason.SAME_EMAIL, row.email))
         elif username in usernames:
-            refusals.append(Refusal("user", row.id, Reason.SAME_USERNAME, row.username))
+            refusals.append(SkippedRow("user", row.id, Reason.SAME_USERNAME, row.username))
         else:
             emails.add(email.key)
             usernames.add(username)
             opens = is_verifiable(row.password_hash)
             if not opens:
-                refusals.append(Refusal("password", row.id, Reason.UNVERIFIABLE, row.username))
+                refusals.append(SkippedRow("password", row.id, Reason.UNVERIFIABLE, row.username))
             users[row.id] = User(
                 old_id=row.id,
                 email=email,
@@ -223,7 +223,7 @@ class _People(Struct, frozen=True, kw_only=True):
 
 
 def _codes(
-    rows: Iterable[OldCode], people: _People, zone: ZoneInfo, refusals: list[Refusal]
+    rows: Iterable[OldCode], people: _People, zone: ZoneInfo, refusals: list[SkippedRow]
 ) -> Mapping[int, Sequence[Code]]:
     """Return the codes of each user: one that is not revoked, the one that ends last, and those that were ended."""
     codes: dict[int, dict[int, Code]] = defaultdict(dict)
@@ -232,16 +232,16 @@ def _codes(
         owner = people.find(row.user_id)
         code = owner if isinstance(owner, Reason) else _code(row, owner, zone)
         if isinstance(code, Reason):
-            refusals.append(Refusal("code", row.id, code, row.code))
+            refusals.append(SkippedRow("code", row.id, code, row.code))
         elif code.text in texts:
-            refusals.append(Refusal("code", row.id, Reason.SAME_CODE, row.code))
+            refusals.append(SkippedRow("code", row.id, Reason.SAME_CODE, row.code))
         else:
             texts.add(code.text)
             codes[row.user_id or 0][row.id] = code
     for theirs in codes.values():
         live = sorted((code for code in theirs.values() if not code.is_revoked), key=_life)
         for code in live[:-1]:
-            refusals.append(Refusal("code", code.old_id, Reason.SECOND_CODE, code.text))
+            refusals.append(SkippedRow("code", code.old_id, Reason.SECOND_CODE, code.text))
             del theirs[code.old_id]
     return {user_id: list(theirs.values()) for user_id, theirs in codes.items()}
 
@@ -266,20 +266,24 @@ def _life(code: Code) -> tuple[datetime, int]:
     return code.expires_at, -code.old_id
 
 
-def _tokens(rows: Iterable[OldToken], people: _People, now: datetime, refusals: list[Refusal]) -> Mapping[int, Token]:
+def _tokens(
+    rows: Iterable[OldToken], people: _People, now: datetime, refusals: list[SkippedRow]
+) -> Mapping[int, Token]:
     tokens: dict[int, Token] = {}
     for row in rows:
         owner = people.find(row.user_id)
         token = owner if isinstance(owner, Reason) else _token(row, owner, now)
         if isinstance(token, Reason):
-            refusals.append(Refusal("token", row.user_id, token))  # not the key, which may still open the old service
+            refusals.append(
+                SkippedRow("token", row.user_id, token)
+            )  # not the key, which may still open the old service
         else:
             tokens[row.user_id or 0] = token
     return tokens
 
 
 def _token(row: OldToken, owner: User, now: datetime) -> Token | Reason:
-    if not is_djangos(row.key):
+    if not is_drf_token(row.key):
         return Reason.BAD_KEY
     if not owner.is_active:
         return Reason.INACTIVE_OWNER
@@ -287,7 +291,7 @@ def _token(row: OldToken, owner: User, now: datetime) -> Token | Reason:
 
 
 def _referrals(
-    rows: Iterable[OldReferral], people: _People, now: datetime, refusals: list[Refusal]
+    rows: Iterable[OldReferral], people: _People, now: datetime, refusals: list[SkippedRow]
 ) -> Mapping[int, Referral]:
     """Return the referral of each referee; together they are a forest."""
     referrals: dict[int, Referral] = {}
@@ -312,7 +316,7 @@ def _referrals(
                 created_at=_past(row.created, now=now) or referee.created_at,
             )
         if reason:
-            refusals.append(Refusal("referral", row.id, reason, f"{row.referrer_id} brought {row.referee_id}"))
+            refusals.append(SkippedRow("referral", row.id, reason, f"{row.referrer_id} brought {row.referee_id}"))
     return referrals
 
 

@@ -10,26 +10,26 @@ import structlog
 from msgspec import Meta, Struct, structs
 
 from invitree.base.problems import NotFound, TokenNotValid
-from invitree.base.tokens import is_djangos, program_of, seal
-from invitree.events.store import Author, happened_lately, insert_event
+from invitree.base.tokens import format_token, is_drf_token, program_id_of_token
+from invitree.events.store import Actor, insert_event, occurred_within_hour
 from invitree.kit.cache import Cache
 from invitree.kit.db import OUTAGES, Queryable, Transaction
 from invitree.kit.keys import Keyring, new_token
-from invitree.kit.listen import announce
-from invitree.kit.origin import Origin
-from invitree.kit.resources import Resources
+from invitree.kit.listen import notify
+from invitree.kit.origin import ClientInfo
+from invitree.kit.resources import AppContext
 from invitree.kit.throttle import limit
 from invitree.mails.actions import send_notice
 from invitree.programs.store import Program
 from invitree.sessions import store
 from invitree.sessions.rules import (
-    MOST_SESSIONS,
-    REFRESH_LIFE,
+    MAX_SESSIONS,
+    REFRESH_TTL,
     AccessClaims,
-    Turn,
+    RefreshDecision,
     access_claims,
+    decide_refresh,
     read_access_claims,
-    turn_for,
 )
 from invitree.sessions.store import Caller, Family, RefreshToken
 
@@ -40,7 +40,7 @@ _REMEMBERED_S = 10.0
 _log = structlog.get_logger()
 
 
-class Pair(Struct, frozen=True):
+class TokenPair(Struct, frozen=True):
     """A refresh token and an access token of one session."""
 
     refresh: Annotated[
@@ -62,13 +62,19 @@ class _Refresh(Struct, frozen=True):
 
 
 async def open_token_session(
-    db: Queryable, here: Resources, *, program_id: int, user_id: int, origin: Origin, password_hash: str | None = None
+    db: Queryable,
+    here: AppContext,
+    *,
+    program_id: int,
+    user_id: int,
+    origin: ClientInfo,
+    password_hash: str | None = None,
 ) -> str | None:
     """Begin a session on a device and return its opaque token.
 
     With the hash of the password that was proved: None where it is another by now.
     """
-    token = seal(program_id=program_id, secret=new_token())
+    token = format_token(program_id=program_id, secret=new_token())
     session_id = await store.insert_session(
         db,
         program_id=program_id,
@@ -82,8 +88,14 @@ async def open_token_session(
 
 
 async def open_jwt_session(
-    tx: Queryable, here: Resources, *, program_id: int, user_id: int, origin: Origin, password_hash: str | None = None
-) -> Pair | None:
+    tx: Queryable,
+    here: AppContext,
+    *,
+    program_id: int,
+    user_id: int,
+    origin: ClientInfo,
+    password_hash: str | None = None,
+) -> TokenPair | None:
     """Begin a session that lives by refresh tokens and return its first pair.
 
     With the hash of the password that was proved: None where it is another by now.
@@ -99,19 +111,19 @@ async def open_jwt_session(
     )
     if session_id is None:
         return None
-    refresh = seal(program_id=program_id, secret=new_token())
+    refresh = format_token(program_id=program_id, secret=new_token())
     expires_at = await store.insert_refresh_token(
         tx,
         program_id=program_id,
         session_id=session_id,
         parent_id=None,
         token_hash=here.keys.hash(refresh),
-        life=REFRESH_LIFE,
+        life=REFRESH_TTL,
     )
     return _pair(here, program_id, Family(session_id=session_id, user_id=user_id), _Refresh(refresh, expires_at))
 
 
-def remembered_caller(here: Resources, authorization: str) -> Caller | None:
+def cached_caller(here: AppContext, authorization: str) -> Caller | None:
     """Return who an `Authorization` header was found to speak for in the last seconds.
 
     Good enough to be shown something, and not to write: a session that another process ends is remembered here until
@@ -120,7 +132,7 @@ def remembered_caller(here: Resources, authorization: str) -> Caller | None:
     return _callers(here).get(authorization, now=here.clock.seconds())
 
 
-async def find_caller(here: Resources, authorization: str, *, home: Callable[[], Awaitable[Program]]) -> Caller | None:
+async def find_caller(here: AppContext, authorization: str, *, home: Callable[[], Awaitable[Program]]) -> Caller | None:
     """Return who an `Authorization` header speaks for, or None where it proves nothing.
 
     `home` says which program a token belongs to that names none: those of the Django service.
@@ -128,10 +140,10 @@ async def find_caller(here: Resources, authorization: str, *, home: Callable[[],
     scheme, _, token = authorization.strip().partition(" ")
     token, ticket, ends = token.strip(), _callers(here).ticket(), math.inf
     match scheme.lower():
-        case "token" if is_djangos(token):
+        case "token" if is_drf_token(token):
             return await _caller_by_token(here, token, (await home()).id)
         case "token":
-            caller = await _caller_by_token(here, token, program_of(token))
+            caller = await _caller_by_token(here, token, program_id_of_token(token))
         case "jwt" | "bearer" if claims := read_access_claims(here.keys.verify(token), now=here.clock.now()):
             caller, ends = await _caller_by_access(here, claims), claims.exp
         case _:
@@ -143,38 +155,38 @@ async def find_caller(here: Resources, authorization: str, *, home: Callable[[],
     return caller
 
 
-def _callers(here: Resources) -> Cache[str, Caller]:
+def _callers(here: AppContext) -> Cache[str, Caller]:
     return here.caches[TOPIC]
 
 
-def forget(cache: Cache[str, Caller], news: bytes) -> None:
+def invalidate(cache: Cache[str, Caller], news: bytes) -> None:
     """Forget whom a commit, of this or another process, has changed or logged out."""
     cache.change(msgspec.json.decode(news, type=tuple[int, int]))
 
 
-async def announce_user(tx: Transaction, *, program_id: int, user_id: int) -> None:
+async def notify_user_changed(tx: Transaction, *, program_id: int, user_id: int) -> None:
     """Have every process forget what it knows of a user, who is another after this transaction, or logged out."""
-    await announce(tx, topic=TOPIC, news=(program_id, user_id))
+    await notify(tx, topic=TOPIC, news=(program_id, user_id))
 
 
-async def end_every_session(tx: Transaction, *, program_id: int, user_id: int, but: int | None = None) -> None:
+async def end_all_sessions(tx: Transaction, *, program_id: int, user_id: int, but: int | None = None) -> None:
     """End every session of a user, but the one with the id that may be given."""
     await store.delete_sessions(tx, program_id=program_id, user_id=user_id, but=but)
-    await announce_user(tx, program_id=program_id, user_id=user_id)
+    await notify_user_changed(tx, program_id=program_id, user_id=user_id)
 
 
-async def _caller_by_token(here: Resources, token: str, program_id: int | None) -> Caller | None:
+async def _caller_by_token(here: AppContext, token: str, program_id: int | None) -> Caller | None:
     if program_id is None:
         return None
     return await store.find_caller_by_token(here.db, program_id=program_id, hashes=here.keys.hashes(token))
 
 
-async def note_presence(here: Resources, caller: Caller, *, authorization: str, ip_prefix: str) -> None:
+async def touch_session(here: AppContext, caller: Caller, *, authorization: str, ip_prefix: str) -> None:
     """Write down that a session is in use. Where the database takes no writes, reading goes on without."""
     scheme, _, token = authorization.strip().partition(" ")
     token_hash = here.keys.hash(token.strip()) if scheme.lower() == "token" else None
     try:
-        await store.see_session(
+        await store.touch_session(
             here.db,
             program_id=caller.program_id,
             session_id=caller.session_id,
@@ -185,18 +197,18 @@ async def note_presence(here: Resources, caller: Caller, *, authorization: str, 
         _log.warning("session.not_noted", reason=type(error).__name__)
 
 
-async def _caller_by_access(here: Resources, claims: AccessClaims) -> Caller | None:
+async def _caller_by_access(here: AppContext, claims: AccessClaims) -> Caller | None:
     return await store.find_caller_by_session(
         here.db, program_id=claims.pid, session_id=claims.session_id, user_id=claims.user_id
     )
 
 
-async def verify(here: Resources, token: str) -> None:
+async def verify(here: AppContext, token: str) -> None:
     """Return where an access token, or an unused refresh token, is good. Raises TokenNotValid."""
     claims = read_access_claims(here.keys.verify(token), now=here.clock.now())
     if claims and await _caller_by_access(here, claims) is not None:
         return
-    program_id = program_of(token)
+    program_id = program_id_of_token(token)
     if program_id is not None:
         found = await store.find_refresh_token(here.db, program_id=program_id, hashes=here.keys.hashes(token))
         if found is not None and found.used_at is None and found.now < found.expires_at:
@@ -204,12 +216,12 @@ async def verify(here: Resources, token: str) -> None:
     raise TokenNotValid
 
 
-async def refresh(here: Resources, token: str, *, origin: Origin, scope: Any) -> Pair:
+async def refresh(here: AppContext, token: str, *, origin: ClientInfo, scope: Any) -> TokenPair:
     """Return the pair that follows a refresh token, counted for the request of this ASGI scope.
 
     Raises TokenNotValid, and a stolen token's family dies; or TooManyRequests.
     """
-    program_id = program_of(token)
+    program_id = program_id_of_token(token)
     if program_id is None:
         raise TokenNotValid
     hashes = here.keys.hashes(token)
@@ -227,85 +239,85 @@ async def refresh(here: Resources, token: str, *, origin: Origin, scope: Any) ->
 
 
 async def _follow(
-    tx: Transaction, keys: Keyring, program_id: int, family: Family, found: RefreshToken, token: str, origin: Origin
+    tx: Transaction, keys: Keyring, program_id: int, family: Family, found: RefreshToken, token: str, origin: ClientInfo
 ) -> _Refresh | None:
     """Return the successor of a locked refresh token, or None where it gets none."""
-    successors = [seal(program_id=program_id, secret=secret) for secret in keys.successors(token)]
-    turn = turn_for(
+    successors = [format_token(program_id=program_id, secret=secret) for secret in keys.successors(token)]
+    turn = decide_refresh(
         expires_at=found.expires_at, used_at=found.used_at, successor_unused=found.successor_unused, now=found.now
     )
-    if turn is Turn.REPEAT:
+    if turn is RefreshDecision.REPEAT:
         text = next((text for text in successors if found.successor_hash in keys.hashes(text)), None)
         return _Refresh(text, found.successor_expires_at) if text and found.successor_expires_at else None
-    if turn is Turn.ROTATE and await store.use_refresh_token(tx, program_id=program_id, token_id=found.id):
+    if turn is RefreshDecision.ROTATE and await store.use_refresh_token(tx, program_id=program_id, token_id=found.id):
         expires_at = await store.insert_refresh_token(
             tx,
             program_id=program_id,
             session_id=family.session_id,
             parent_id=found.id,
             token_hash=keys.hash(successors[0]),
-            life=REFRESH_LIFE,
+            life=REFRESH_TTL,
         )
         return _Refresh(successors[0], expires_at)
-    if turn is Turn.STOLEN:
+    if turn is RefreshDecision.STOLEN:
         await _end_stolen(tx, program_id, family, origin)
     return None
 
 
-async def _end_stolen(tx: Transaction, program_id: int, family: Family, origin: Origin) -> None:
+async def _end_stolen(tx: Transaction, program_id: int, family: Family, origin: ClientInfo) -> None:
     _log.warning("refresh_token.reused", program_id=program_id, user_id=family.user_id)
-    by = Author(actor="unknown", ip_prefix=origin.ip_prefix)
+    by = Actor(actor="unknown", ip_prefix=origin.ip_prefix)
     # One letter an hour: whoever has the account could fill its mailbox by stealing from themselves.
-    told = await happened_lately(tx, program_id=program_id, user_id=family.user_id, kind="refresh_token.reused")
+    told = await occurred_within_hour(tx, program_id=program_id, user_id=family.user_id, kind="refresh_token.reused")
     await insert_event(tx, program_id=program_id, kind="refresh_token.reused", user_id=family.user_id, by=by)
     if not told:
         await send_notice(
             tx, kind="session_stolen", program_id=program_id, user_id=family.user_id, language=origin.language
         )
     await store.delete_session(tx, program_id=program_id, user_id=family.user_id, session_id=family.session_id)
-    await announce_user(tx, program_id=program_id, user_id=family.user_id)
+    await notify_user_changed(tx, program_id=program_id, user_id=family.user_id)
 
 
-async def evict_sessions(here: Resources, *, program_id: int, user_id: int) -> None:
+async def evict_sessions(here: AppContext, *, program_id: int, user_id: int) -> None:
     """End the sessions of a user that were idle longest, where a login has made more than anybody needs.
 
     After the login's commit: of logins at once, the last to come here sees all of them.
     """
-    if not await store.has_more_sessions(here.db, program_id=program_id, user_id=user_id, most=MOST_SESSIONS):
+    if not await store.has_more_sessions(here.db, program_id=program_id, user_id=user_id, most=MAX_SESSIONS):
         return
     async with here.db.transaction() as tx:
-        ended = await store.delete_idlest_sessions(tx, program_id=program_id, user_id=user_id, most=MOST_SESSIONS)
-        await announce_user(tx, program_id=program_id, user_id=user_id)
+        ended = await store.delete_idlest_sessions(tx, program_id=program_id, user_id=user_id, most=MAX_SESSIONS)
+        await notify_user_changed(tx, program_id=program_id, user_id=user_id)
         for _ in range(ended):
-            by = Author(actor="self", actor_id=user_id)
+            by = Actor(actor="self", actor_id=user_id)
             await insert_event(tx, program_id=program_id, kind="session.evicted", user_id=user_id, by=by)
 
 
-async def end_sessions(here: Resources, *, program_id: int, user_id: int, only: int | None, by: Author) -> None:
+async def end_sessions(here: AppContext, *, program_id: int, user_id: int, only: int | None, by: Actor) -> None:
     """End every session of a user, or only the one with an id. Raises NotFound where the user has no such session."""
     async with here.db.transaction() as tx:
         if only is None:
             await store.delete_sessions(tx, program_id=program_id, user_id=user_id)
         elif not await store.delete_session(tx, program_id=program_id, user_id=user_id, session_id=only):
             raise NotFound
-        await announce_user(tx, program_id=program_id, user_id=user_id)
+        await notify_user_changed(tx, program_id=program_id, user_id=user_id)
         await insert_event(tx, program_id=program_id, kind="session.ended", user_id=user_id, by=by)
 
 
-async def close_family(here: Resources, token: str, *, origin: Origin) -> None:
+async def revoke_family(here: AppContext, token: str, *, origin: ClientInfo) -> None:
     """End the session of a refresh token; one that is not known is no error (RFC 7009, 2.2)."""
-    program_id = program_of(token)
+    program_id = program_id_of_token(token)
     if program_id is None:
         return
     async with here.db.transaction() as tx:
         user_id = await store.delete_family(tx, program_id=program_id, hashes=here.keys.hashes(token))
         if user_id is not None:
-            by = Author(actor="self", actor_id=user_id, ip_prefix=origin.ip_prefix)
+            by = Actor(actor="self", actor_id=user_id, ip_prefix=origin.ip_prefix)
             await insert_event(tx, program_id=program_id, kind="session.ended", user_id=user_id, by=by)
-            await announce_user(tx, program_id=program_id, user_id=user_id)
+            await notify_user_changed(tx, program_id=program_id, user_id=user_id)
 
 
-def _pair(here: Resources, program_id: int, family: Family, refresh: _Refresh) -> Pair:
+def _pair(here: AppContext, program_id: int, family: Family, refresh: _Refresh) -> TokenPair:
     claims = access_claims(
         program_id=program_id,
         user_id=family.user_id,
@@ -315,4 +327,4 @@ def _pair(here: Resources, program_id: int, family: Family, refresh: _Refresh) -
     )
     # Clients of simplejwt read these two; since 5.5 it writes the id as a string.
     access = here.keys.sign({**structs.asdict(claims), "user_id": claims.sub, "token_type": claims.typ})
-    return Pair(refresh.text, access, refresh.expires_at, datetime.fromtimestamp(claims.exp, UTC))
+    return TokenPair(refresh.text, access, refresh.expires_at, datetime.fromtimestamp(claims.exp, UTC))

@@ -14,30 +14,30 @@ from litestar.types import Guard
 from msgspec import Meta, Struct, structs
 
 from invitree.base.problems import InvalidInput, NotFound, TokenNotValid, TooManyRequests, Unauthenticated
-from invitree.events.store import Actor, Author
+from invitree.events.store import Actor, ActorKind
 from invitree.kit.body import takes
-from invitree.kit.origin import origin_of
+from invitree.kit.origin import client_info
 from invitree.kit.paging import LINK, AfterIfAny, Limit, is_plain_id, next_page, refuse_other_paging
-from invitree.kit.resources import resources
+from invitree.kit.resources import app_context
 from invitree.kit.web import BODY, DocumentedOperation, answers
 from invitree.programs.actions import get_program, get_program_by_slug, get_program_of_host
 from invitree.programs.store import Program
 from invitree.sessions import actions, store
-from invitree.sessions.actions import Pair
+from invitree.sessions.actions import TokenPair
 from invitree.sessions.store import Caller
 
 Connection = ASGIConnection[Any, Any, Any, Any]
 SECURITY: list[dict[str, list[str]]] = [{"Token": []}, {"Bearer": []}, {"JWT": []}]
 
 
-async def signed_in(connection: Connection, _handler: BaseRouteHandler) -> None:
+async def require_user(connection: Connection, _handler: BaseRouteHandler) -> None:
     """Guard: let only those through who say who they are. Raises Unauthenticated."""
-    await anyone(connection, _handler)
+    await optional_user(connection, _handler)
     if connection.scope["user"] is None:
         raise Unauthenticated
 
 
-async def anyone(connection: Connection, _handler: BaseRouteHandler) -> None:
+async def optional_user(connection: Connection, _handler: BaseRouteHandler) -> None:
     """Guard: let everybody through, but nobody whose credentials are wrong.
 
     Credentials of a scheme that is not ours (`Basic`, of a proxy in front) are nobody's. Raises Unauthenticated, or
@@ -48,15 +48,15 @@ async def anyone(connection: Connection, _handler: BaseRouteHandler) -> None:
     scheme = authorization.strip().partition(" ")[0].lower()
     if scheme not in actions.SCHEMES:
         return
-    here = resources(connection)
-    caller = actions.remembered_caller(here, authorization) if connection.scope.get("method") == "GET" else None
+    here = app_context(connection)
+    caller = actions.cached_caller(here, authorization) if connection.scope.get("method") == "GET" else None
     if caller is None:
         caller = await actions.find_caller(here, authorization, home=partial(program_of, connection))
     if caller is None:
         raise Unauthenticated if scheme == "token" else TokenNotValid(members=_AS_SIMPLEJWT)
     if caller.is_outdated:
-        ip_prefix = origin_of(connection).ip_prefix
-        await actions.note_presence(here, caller, authorization=authorization, ip_prefix=ip_prefix)
+        ip_prefix = client_info(connection).ip_prefix
+        await actions.touch_session(here, caller, authorization=authorization, ip_prefix=ip_prefix)
     connection.scope["user"] = caller
 
 
@@ -66,17 +66,17 @@ _AS_SIMPLEJWT = {
 }
 
 
-class _Door(TypedDict):
+class Access(TypedDict):
     guards: list[Guard]
     security: list[dict[str, list[str]]]
     operation_class: type[Operation]
 
 
-# What a route says about who may use it: `@get("/", **MEMBERS)`.
-MEMBERS = _Door(guards=[signed_in], security=SECURITY, operation_class=DocumentedOperation)
-ANYONE = _Door(guards=[anyone], security=[{}, *SECURITY], operation_class=DocumentedOperation)
+# What a route says about who may use it: `@get("/", **SIGNED_IN)`.
+SIGNED_IN = Access(guards=[require_user], security=SECURITY, operation_class=DocumentedOperation)
+PUBLIC = Access(guards=[optional_user], security=[{}, *SECURITY], operation_class=DocumentedOperation)
 # Where an `Authorization` header is not looked at: a stale one must not keep anybody from logging in.
-UNGUARDED = _Door(guards=[], security=[{}], operation_class=DocumentedOperation)
+UNGUARDED = Access(guards=[], security=[{}], operation_class=DocumentedOperation)
 
 
 def caller_of(request: Request[Any, Any, Any]) -> Caller:
@@ -85,18 +85,18 @@ def caller_of(request: Request[Any, Any, Any]) -> Caller:
     return caller
 
 
-def author_of(request: Request[Any, Any, Any], *, user_id: int) -> Author:
+def actor_of(request: Request[Any, Any, Any], *, user_id: int) -> Actor:
     """Return who acts on this user's account in a route of MEMBERS, for the record."""
     caller = caller_of(request)
-    actor: Actor = "self" if caller.user_id == user_id else "staff"
-    return Author(actor=actor, actor_id=caller.user_id, ip_prefix=origin_of(request).ip_prefix)
+    actor: ActorKind = "self" if caller.user_id == user_id else "staff"
+    return Actor(actor=actor, actor_id=caller.user_id, ip_prefix=client_info(request).ip_prefix)
 
 
 async def program_of(connection: Connection) -> Program:
     """Return the program that a request means: its caller's, else the one that `X-Program` names, else the one that
     claims the host, else the default one. Raises UnknownProgram.
     """
-    here, caller = resources(connection), connection.scope.get("user")
+    here, caller = app_context(connection), connection.scope.get("user")
     if caller:
         return await get_program(here, caller.program_id)
     if slug := connection.headers.get("x-program"):
@@ -147,15 +147,15 @@ class Nothing(Struct):
     response_description="The session has ended.",
     tags=["Sessions"],
     responses=answers(InvalidInput, Unauthenticated),
-    **MEMBERS,
+    **SIGNED_IN,
 )
 async def log_out(
     request: Request[Any, Any, Any],
     all: Annotated[bool, QueryParameter(description="End every session of this user.")] = False,  # noqa: A002
 ) -> None:
     """End the session that this request is made with; with `?all=true`, every session of this user on any device."""
-    here, caller = resources(request), caller_of(request)
-    by = author_of(request, user_id=caller.user_id)
+    here, caller = app_context(request), caller_of(request)
+    by = actor_of(request, user_id=caller.user_id)
     only = None if all else caller.session_id
     await actions.end_sessions(here, program_id=caller.program_id, user_id=caller.user_id, only=only, by=by)
 
@@ -167,7 +167,7 @@ async def log_out(
     tags=["Sessions"],
     responses=answers(InvalidInput, Unauthenticated),
     response_headers=[LINK],
-    **MEMBERS,
+    **SIGNED_IN,
 )
 async def list_sessions(
     request: Request[Any, Any, Any], limit: Limit = 100, after: AfterIfAny = None
@@ -179,7 +179,7 @@ async def list_sessions(
     caller = caller_of(request)
     refuse_other_paging(request)
     found = await store.list_sessions(
-        resources(request).db, program_id=caller.program_id, user_id=caller.user_id, after=after, limit=limit + 1
+        app_context(request).db, program_id=caller.program_id, user_id=caller.user_id, after=after, limit=limit + 1
     )
     page = found[:limit]
     more = next_page(page[-1].id, limit=limit) if len(found) > limit else {}
@@ -193,7 +193,7 @@ async def list_sessions(
     response_description="The session has ended.",
     tags=["Sessions"],
     responses=answers(NotFound, Unauthenticated),
-    **MEMBERS,
+    **SIGNED_IN,
 )
 async def end_session(
     request: Request[Any, Any, Any],
@@ -203,9 +203,9 @@ async def end_session(
     caller = caller_of(request)
     if not is_plain_id(session_id, request):
         raise NotFound
-    by = author_of(request, user_id=caller.user_id)
+    by = actor_of(request, user_id=caller.user_id)
     await actions.end_sessions(
-        resources(request), program_id=caller.program_id, user_id=caller.user_id, only=session_id, by=by
+        app_context(request), program_id=caller.program_id, user_id=caller.user_id, only=session_id, by=by
     )
 
 
@@ -219,14 +219,14 @@ async def end_session(
     responses=answers(TokenNotValid, TooManyRequests, *BODY),
     **UNGUARDED,
 )
-async def refresh(request: Request[Any, Any, Any], data: JSONBody[RefreshIn]) -> Pair:
+async def refresh(request: Request[Any, Any, Any], data: JSONBody[RefreshIn]) -> TokenPair:
     """Exchange a refresh token for a new pair.
 
     A refresh token is used once. Presenting it again within 20 seconds, while its successor is unused, gives the same
     successor, so a lost answer can be asked for again; later, it means that somebody else has it, and the whole session
     ends.
     """
-    return await actions.refresh(resources(request), data.refresh, origin=origin_of(request), scope=request.scope)
+    return await actions.refresh(app_context(request), data.refresh, origin=client_info(request), scope=request.scope)
 
 
 @post(
@@ -241,7 +241,7 @@ async def refresh(request: Request[Any, Any, Any], data: JSONBody[RefreshIn]) ->
 )
 async def verify(request: Request[Any, Any, Any], data: JSONBody[VerifyIn]) -> Nothing:
     """Say whether an access token or an unused refresh token is good."""
-    await actions.verify(resources(request), data.token)
+    await actions.verify(app_context(request), data.token)
     return Nothing()
 
 
@@ -257,7 +257,7 @@ async def verify(request: Request[Any, Any, Any], data: JSONBody[VerifyIn]) -> N
 )
 async def log_out_family(request: Request[Any, Any, Any], data: JSONBody[LogOutIn]) -> None:
     """End the session of a refresh token, access tokens included. Safe to repeat: an unknown token is no error."""
-    await actions.close_family(resources(request), data.refresh, origin=origin_of(request))
+    await actions.revoke_family(app_context(request), data.refresh, origin=client_info(request))
 
 
 HANDLERS = [log_out, list_sessions, end_session, refresh, verify, log_out_family]

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-ACCESS_LIFE = timedelta(minutes=5)
-REFRESH_LIFE = timedelta(days=30)
-MOST_SESSIONS = 100  # of one user
-GRACE = timedelta(seconds=20)
+ACCESS_TTL = timedelta(minutes=5)
+REFRESH_TTL = timedelta(days=30)
+MAX_SESSIONS = 100  # of one user
+REUSE_GRACE = timedelta(seconds=20)
 _MOST_SKEW_S = 5
 
 
@@ -44,7 +44,7 @@ def access_claims(*, program_id: int, user_id: int, session_id: int, nonce: str,
         iss="invitree",
         aud="invitree",
         sub=str(user_id),
-        exp=issued_at + int(ACCESS_LIFE.total_seconds()),
+        exp=issued_at + int(ACCESS_TTL.total_seconds()),
         iat=issued_at,
         jti=f"{session_id}.{nonce}",
         typ="access",
@@ -58,11 +58,11 @@ def read_access_claims(claims: Any, *, now: datetime) -> AccessClaims | None:
         access = msgspec.convert(claims, AccessClaims)
     except msgspec.ValidationError:
         return None
-    alive = access.iat - _MOST_SKEW_S <= now.timestamp() < access.exp <= access.iat + ACCESS_LIFE.total_seconds()
+    alive = access.iat - _MOST_SKEW_S <= now.timestamp() < access.exp <= access.iat + ACCESS_TTL.total_seconds()
     return access if alive and 0 < access.pid < 2**63 else None
 
 
-class Turn(enum.StrEnum):
+class RefreshDecision(enum.StrEnum):
     """What to do with a refresh token that was presented."""
 
     ROTATE = "rotate"
@@ -71,12 +71,14 @@ class Turn(enum.StrEnum):
     STOLEN = "stolen"
 
 
-def turn_for(*, expires_at: datetime, used_at: datetime | None, successor_unused: bool, now: datetime) -> Turn:
+def decide_refresh(
+    *, expires_at: datetime, used_at: datetime | None, successor_unused: bool, now: datetime
+) -> RefreshDecision:
     """Decide what a refresh token gets.
 
     One that was used is repeated within GRACE while its successor is unused: the client lost our answer. Otherwise two
     parties hold it, and nobody can tell which is the thief (RFC 9700, 4.14.2).
     """
     if used_at is None:
-        return Turn.ROTATE if now < expires_at else Turn.EXPIRED
-    return Turn.REPEAT if successor_unused and now < used_at + GRACE else Turn.STOLEN
+        return RefreshDecision.ROTATE if now < expires_at else RefreshDecision.EXPIRED
+    return RefreshDecision.REPEAT if successor_unused and now < used_at + REUSE_GRACE else RefreshDecision.STOLEN

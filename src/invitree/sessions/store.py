@@ -78,7 +78,7 @@ async def find_caller_by_session(db: Queryable, *, program_id: int, session_id: 
     return Caller(**row) if row else None
 
 
-async def see_session(
+async def touch_session(
     db: Queryable, *, program_id: int, session_id: int, ip_prefix: str, token_hash: bytes | None
 ) -> None:
     """Note that a session is in use, and from where; with a hash, put it in the place of the token's."""

@@ -5,28 +5,28 @@ from datetime import datetime
 from invitree.base.problems import InvalidInput, Text
 from invitree.codes.rules import parse_code
 from invitree.codes.store import LockedCode, lock_code
-from invitree.events.store import Author
+from invitree.events.store import Actor
 from invitree.kit.db import Queryable
-from invitree.kit.origin import Origin
-from invitree.kit.resources import Resources
+from invitree.kit.origin import ClientInfo
+from invitree.kit.resources import AppContext
 from invitree.mails.actions import send_link
 from invitree.programs.store import Program
 from invitree.referrals.store import insert_referral
-from invitree.users.actions import Applicant, add_user
+from invitree.users.actions import NewUser, add_user
 from invitree.users.store import User
 
 DEAD_CODE = Text("This referral code is not valid.", "Этот реферальный код недействителен.")
 
 
 async def sign_up(
-    here: Resources, *, program: Program, applicant: Applicant, referral_code: str | None, origin: Origin
+    here: AppContext, *, program: Program, applicant: NewUser, referral_code: str | None, origin: ClientInfo
 ) -> User:
     """Write a user and, with a code, who brought them; where addresses are to be confirmed, send the link for it.
 
     Raises InvalidInput, and then nothing was written.
     """
     to_be_confirmed = program.activation == "required"
-    by = Author(actor="self", ip_prefix=origin.ip_prefix)
+    by = Actor(actor="self", ip_prefix=origin.ip_prefix)
     async with here.db.transaction() as tx:
         user = await add_user(tx, program_id=program.id, applicant=applicant, by=by, is_active=not to_be_confirmed)
         if referral_code:
@@ -48,7 +48,7 @@ async def _attribute(tx: Queryable, *, program_id: int, referee_id: int, referra
     code = text and await lock_code(tx, program_id=program_id, code=text)
     # Asked for after the lock was granted: now() is the transaction's start, before a wait in which the code may die.
     used_at: datetime = await tx.fetchval("SELECT clock_timestamp()")
-    if not isinstance(code, LockedCode) or not _is_alive(code, now=used_at):
+    if not isinstance(code, LockedCode) or not _is_active(code, now=used_at):
         raise InvalidInput({"referral_code": [DEAD_CODE]})
     await insert_referral(
         tx,
@@ -60,5 +60,5 @@ async def _attribute(tx: Queryable, *, program_id: int, referee_id: int, referra
     )
 
 
-def _is_alive(code: LockedCode, *, now: datetime) -> bool:
+def _is_active(code: LockedCode, *, now: datetime) -> bool:
     return code.revoked_at is None and now < code.expires_at and code.owner_is_active

@@ -10,16 +10,16 @@ from invitree.base.emails import parse_email
 from invitree.base.problems import NON_FIELD, Fields, InvalidInput, TooManyRequests, Unauthenticated, UnknownProgram
 from invitree.idempotency.api import REPEATABLE, once
 from invitree.kit.body import json_body, takes
-from invitree.kit.origin import origin_of
-from invitree.kit.resources import resources
+from invitree.kit.origin import client_info
+from invitree.kit.resources import app_context
 from invitree.kit.throttle import limit
 from invitree.kit.web import BODY, answers
-from invitree.sessions.api import ANYONE, program_of
+from invitree.sessions.api import PUBLIC, program_of
 from invitree.signup.actions import sign_up
-from invitree.signup.rules import missed_code
-from invitree.users.actions import admit
+from invitree.signup.rules import misnamed_code_errors
+from invitree.users.actions import validate_new_user
 from invitree.users.api import UserOut
-from invitree.users.rules import PASSWORDS_DIFFER, account_complaints
+from invitree.users.rules import PASSWORDS_DIFFER, account_errors
 
 
 class SignUpIn(Struct):
@@ -53,10 +53,12 @@ class SignUpIn(Struct):
 
         Where a field is missing or mistyped, what is wrong with the others is told with it.
         """
-        complaints = missed_code(name for name, value in fields.items() if value and name not in cls.__struct_fields__)
+        complaints = misnamed_code_errors(
+            name for name, value in fields.items() if value and name not in cls.__struct_fields__
+        )
         if {"email", "username", "password"} <= fields.keys():
             return complaints
-        return {**complaints, **account_complaints(fields)}
+        return {**complaints, **account_errors(fields)}
 
 
 @post(
@@ -66,7 +68,7 @@ class SignUpIn(Struct):
     response_description="The new user.",
     tags=["Users"],
     responses=answers(TooManyRequests, Unauthenticated, UnknownProgram, *REPEATABLE, *BODY),
-    **ANYONE,
+    **PUBLIC,
 )
 @once
 async def register(
@@ -92,7 +94,7 @@ async def register(
     """
     if data.re_password is not None and data.re_password != data.password:
         raise InvalidInput({NON_FIELD: [PASSWORDS_DIFFER]})
-    here, program, origin = resources(request), await program_of(request), origin_of(request)
+    here, program, origin = app_context(request), await program_of(request), client_info(request)
     await here.throttle.charge(request, program.id, limit("register", here.settings.limit_register, origin.network))
     if program.activation == "required" and (address := parse_email(data.email)):
         # A count apart from resets: whoever signs up with variants of an address must not stop its owner's.
@@ -102,7 +104,7 @@ async def register(
             limit("signup_mail", here.settings.limit_mail_by_target, origin.network, address.identity),
             limit("signup_mail_to_target", here.settings.limit_mail_to_target, address.identity),
         )
-    applicant = await admit(
+    applicant = await validate_new_user(
         here.hasher,
         email=data.email,
         username=data.username,

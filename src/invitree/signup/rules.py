@@ -13,7 +13,7 @@ _MEANT = (
 _CLOSE = 0.85
 
 
-def missed_code(names: Iterable[str]) -> Fields:
+def misnamed_code_errors(names: Iterable[str]) -> Fields:
     """Return a complaint where a client may have meant `referral_code` by the name of an unknown field.
 
     It stands under `referral_code`: `code` is a member that every problem has.

@@ -8,12 +8,12 @@ from msgspec import Struct
 
 from invitree.base.emails import Email, parse_email
 from invitree.base.problems import Internal, InvalidInput, NotFound, Text, Unavailable
-from invitree.events.store import Author, insert_event, was_there
+from invitree.events.store import Actor, has_logged_in_from, insert_event
 from invitree.kit.db import Database, Queryable
 from invitree.kit.passwords import Hasher, Match
-from invitree.kit.resources import Resources
+from invitree.kit.resources import AppContext
 from invitree.programs.store import Program
-from invitree.sessions.actions import announce_user
+from invitree.sessions.actions import notify_user_changed
 from invitree.users import store
 from invitree.users.rules import (
     BAD_USERNAME,
@@ -23,12 +23,12 @@ from invitree.users.rules import (
     USERNAME_TAKEN,
     clean_password,
     clean_username,
-    email_complaints,
+    email_errors,
     name_key,
     password_attempts,
-    password_complaints,
+    password_errors,
 )
-from invitree.users.store import Claim, Credentials, User
+from invitree.users.store import Credentials, LoginCandidate, User
 
 
 class Login(Struct, frozen=True, kw_only=True):
@@ -51,7 +51,7 @@ class Login(Struct, frozen=True, kw_only=True):
         return (address is None or address.key == address.identity) and username == name_key(username)
 
 
-class Proof(Struct, frozen=True, kw_only=True):
+class VerifiedPassword(Struct, frozen=True, kw_only=True):
     """That somebody knew the password with this hash. It may be another one by the time that something is written."""
 
     program_id: int
@@ -59,7 +59,7 @@ class Proof(Struct, frozen=True, kw_only=True):
     password_hash: str
 
 
-class Applicant(Struct, frozen=True, kw_only=True):
+class NewUser(Struct, frozen=True, kw_only=True):
     """Somebody whose account can be written: everything checked, the password hashed."""
 
     email: Email
@@ -67,7 +67,7 @@ class Applicant(Struct, frozen=True, kw_only=True):
     password_hash: str
 
 
-async def admit(
+async def validate_new_user(
     hasher: Hasher,
     *,
     email: str,
@@ -76,27 +76,27 @@ async def admit(
     program: Program,
     takes_local_email: bool,
     lane: str = "",
-) -> Applicant:
+) -> NewUser:
     """Check what a new account is made of and hash its password. Raises InvalidInput with every complaint."""
     address, name, password = parse_email(email), clean_username(username), clean_password(password)
     complaints: dict[str, Sequence[Text]] = {
-        "email": email_complaints(address, takes_local=takes_local_email),
+        "email": email_errors(address, takes_local=takes_local_email),
         "username": [] if name else [BAD_USERNAME],
-        "password": password_complaints(
+        "password": password_errors(
             password, email=address.key if address else "", username=name or "", program=program.slug
         ),
     }
     if address is None or name is None or any(complaints.values()):
         raise InvalidInput({field: texts for field, texts in complaints.items() if texts})
-    return Applicant(email=address, username=name, password_hash=await hasher.hash(password, lane=lane))
+    return NewUser(email=address, username=name, password_hash=await hasher.hash(password, lane=lane))
 
 
 async def add_user(
     db: Queryable,
     *,
     program_id: int,
-    applicant: Applicant,
-    by: Author,
+    applicant: NewUser,
+    by: Actor,
     is_staff: bool = False,
     is_active: bool = True,
     is_confirmed: bool = False,
@@ -123,7 +123,7 @@ async def add_user(
     return user
 
 
-async def _refuse_taken(db: Queryable, program_id: int, applicant: Applicant) -> None:
+async def _refuse_taken(db: Queryable, program_id: int, applicant: NewUser) -> None:
     """Raise InvalidInput for what somebody else has: the address, the username, or both."""
     email, username = await store.find_taken(
         db, program_id=program_id, email_key=applicant.email.key, username=applicant.username
@@ -133,7 +133,7 @@ async def _refuse_taken(db: Queryable, program_id: int, applicant: Applicant) ->
         raise InvalidInput({field: texts for field, texts in complaints.items() if texts})
 
 
-def taken(error: asyncpg.UniqueViolationError, *, email: str, username: str) -> Exception:
+def uniqueness_problem(error: asyncpg.UniqueViolationError, *, email: str, username: str) -> Exception:
     """Return the problem that a violation is, told under these names of fields; what is unforeseen, as it is."""
     match error.constraint_name:
         case "users_email_key_unique":
@@ -150,8 +150,8 @@ async def rename(
     user_id: int,
     username: str,
     field: str,
-    by: Author,
-    proof: Proof | None = None,
+    by: Actor,
+    proof: VerifiedPassword | None = None,
 ) -> User:
     """Give a user another name. Raises NotFound, or InvalidInput on `field` or where a password proved is stale."""
     name = clean_username(username)
@@ -161,37 +161,39 @@ async def rename(
         try:
             user = await store.update_username(tx, program_id=program_id, user_id=user_id, username=name)
         except asyncpg.UniqueViolationError as error:
-            raise taken(error, email=field, username=field) from None
+            raise uniqueness_problem(error, email=field, username=field) from None
         if user is None:
             raise NotFound
         if proof is not None:
-            await hold(tx, proof)  # after the stronger lock on the same row
+            await lock_verified_password(tx, proof)  # after the stronger lock on the same row
         await insert_event(tx, program_id=program_id, kind="username.changed", user_id=user_id, by=by)
-        await announce_user(tx, program_id=program_id, user_id=user_id)
+        await notify_user_changed(tx, program_id=program_id, user_id=user_id)
     return user
 
 
-class Failure(Struct, frozen=True):
+class LoginFailure(Struct, frozen=True):
     """A password that was not the one, and whose account it was tried on, if anybody's."""
 
     user_id: int | None
 
 
-async def hold(tx: Queryable, proof: Proof) -> None:
+async def lock_verified_password(tx: Queryable, proof: VerifiedPassword) -> None:
     """Keep the password from being changed until the transaction ends. Raises InvalidInput where it was already."""
-    held = await store.hold_password(
+    held = await store.lock_password(
         tx, program_id=proof.program_id, user_id=proof.user_id, password_hash=proof.password_hash
     )
     if not held:
         raise InvalidInput({"current_password": [INVALID_PASSWORD]})
 
 
-async def try_password(here: Resources, *, program_id: int, login: Login, password: str, lane: str) -> Proof | Failure:
+async def check_password(
+    here: AppContext, *, program_id: int, login: Login, password: str, lane: str
+) -> VerifiedPassword | LoginFailure:
     """Say whether this is the password of the active user of this name.
 
     Wrong, unknown, inactive and malformed all take the same time and look the same.
     """
-    claim = await _claim(here.db, program_id, login)
+    claim = await _find_candidate(here.db, program_id, login)
     # Who is inactive is nobody, in time as well.
     known = claim.known if claim.known and claim.known.is_active else None
     attempts, match = password_attempts(password), Match.WRONG
@@ -202,13 +204,13 @@ async def try_password(here: Resources, *, program_id: int, login: Login, passwo
         if match is not Match.WRONG:
             break
     if known is None or match is Match.WRONG:
-        return Failure(claim.known.user_id if claim.known else None)
+        return LoginFailure(claim.known.user_id if claim.known else None)
     is_stale = match is Match.RIGHT_BUT_STALE or attempt != attempts[0]
-    fresh = await _freshen(here, program_id, known, attempts[0], lane) if is_stale else None
-    return Proof(program_id=program_id, user_id=known.user_id, password_hash=fresh or known.password_hash)
+    fresh = await _rehash(here, program_id, known, attempts[0], lane) if is_stale else None
+    return VerifiedPassword(program_id=program_id, user_id=known.user_id, password_hash=fresh or known.password_hash)
 
 
-async def _freshen(here: Resources, program_id: int, known: Credentials, password: str, lane: str) -> str | None:
+async def _rehash(here: AppContext, program_id: int, known: Credentials, password: str, lane: str) -> str | None:
     """Store the hash of a good password as we make them and return it, unless the password was changed meanwhile."""
     try:
         new_hash = await here.hasher.hash(password, lane=lane)
@@ -224,20 +226,22 @@ async def _freshen(here: Resources, program_id: int, known: Credentials, passwor
     return new_hash if replaced else None
 
 
-async def has_come_from(db: Queryable, *, program_id: int, login: Login, ip_prefix: str) -> bool:
+async def is_familiar_network(db: Queryable, *, program_id: int, login: Login, ip_prefix: str) -> bool:
     """Return whether somebody has logged in from this network to the account that is meant, or made it there."""
-    known = (await _claim(db, program_id, login)).known
-    return known is not None and await was_there(db, program_id=program_id, user_id=known.user_id, ip_prefix=ip_prefix)
+    known = (await _find_candidate(db, program_id, login)).known
+    return known is not None and await has_logged_in_from(
+        db, program_id=program_id, user_id=known.user_id, ip_prefix=ip_prefix
+    )
 
 
-async def _claim(db: Queryable, program_id: int, login: Login) -> Claim:
+async def _find_candidate(db: Queryable, program_id: int, login: Login) -> LoginCandidate:
     if login.user_id is not None:
-        return await store.find_claim(db, program_id=program_id, user_id=login.user_id)
+        return await store.find_login_candidate(db, program_id=program_id, user_id=login.user_id)
     # Nobody has an empty name or key; what is neither takes as long as what is one.
     name, address = clean_username(login.username or "") or "", parse_email(login.email or "")
     if login.username and not login.email:
-        return await store.find_claim_by_username(db, program_id=program_id, username=name)
+        return await store.find_login_candidate_by_username(db, program_id=program_id, username=name)
     key = address.key if address else ""
     if login.username:
-        return await store.find_claim_by_both(db, program_id=program_id, email_key=key, username=name)
-    return await store.find_claim_by_email(db, program_id=program_id, email_key=key)
+        return await store.find_login_candidate_by_both(db, program_id=program_id, email_key=key, username=name)
+    return await store.find_login_candidate_by_email(db, program_id=program_id, email_key=key)

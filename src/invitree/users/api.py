@@ -22,19 +22,19 @@ from invitree.base.problems import (
     Unavailable,
     UnknownProgram,
 )
-from invitree.events.store import Actor, Author, insert_event, list_events
+from invitree.events.store import Actor, ActorKind, insert_event, list_events
 from invitree.kit.body import REQUIRED, VERBATIM, json_body, takes
-from invitree.kit.origin import origin_of
+from invitree.kit.origin import client_info
 from invitree.kit.paging import LARGEST_ID, LINK, After, AfterIfAny, Limit, is_plain_id, next_page, refuse_other_paging
-from invitree.kit.resources import resources
+from invitree.kit.resources import app_context
 from invitree.kit.throttle import Limit as Budget
 from invitree.kit.throttle import limit as budget
 from invitree.kit.web import BODY, answers
-from invitree.sessions.actions import Pair, evict_sessions, open_jwt_session, open_token_session
-from invitree.sessions.api import MEMBERS, UNGUARDED, author_of, caller_of, program_of
+from invitree.sessions.actions import TokenPair, evict_sessions, open_jwt_session, open_token_session
+from invitree.sessions.api import SIGNED_IN, UNGUARDED, actor_of, caller_of, program_of
 from invitree.sessions.store import Caller
 from invitree.users import store
-from invitree.users.actions import Login, Proof, has_come_from, rename, try_password
+from invitree.users.actions import Login, VerifiedPassword, check_password, is_familiar_network, rename
 from invitree.users.rules import INVALID_PASSWORD
 from invitree.users.store import User
 
@@ -66,7 +66,7 @@ class EventOut(Struct):
 
     id: int
     kind: Annotated[str, Meta(description="What happened.", examples=["login.failed"])]
-    actor: Annotated[Actor, Meta(description="Who did it. `unknown`: somebody who did not prove to be the user.")]
+    actor: Annotated[ActorKind, Meta(description="Who did it. `unknown`: somebody who did not prove to be the user.")]
     ip_prefix: Annotated[str, Meta(description="From which network.", examples=["203.0.113.0/24"])]
     created_at: datetime
 
@@ -101,7 +101,7 @@ class AuthTokenOut(Struct):
     tags=["Users"],
     responses=answers(InvalidInput, Unauthenticated),
     response_headers=[LINK],
-    **MEMBERS,
+    **SIGNED_IN,
 )
 async def list_users(
     request: Request[Any, Any, Any], limit: Limit = 100, after: AfterIfAny = None
@@ -112,7 +112,7 @@ async def list_users(
     if not caller.is_staff:
         return Response([UserOut(email=caller.email, id=caller.user_id, username=caller.username)])
     found = await store.list_users(
-        resources(request).db, program_id=caller.program_id, after=after or 0, limit=limit + 1
+        app_context(request).db, program_id=caller.program_id, after=after or 0, limit=limit + 1
     )
     page = found[:limit]
     more = next_page(page[-1].id, limit=limit) if len(found) > limit else {}
@@ -137,7 +137,7 @@ async def get_user(request: Request[Any, Any, Any], user_id: UserId) -> UserOut:
 
 
 async def _find(request: Request[Any, Any, Any], user_id: int) -> User:
-    user = await store.find_user(resources(request).db, program_id=caller_of(request).program_id, user_id=user_id)
+    user = await store.find_user(app_context(request).db, program_id=caller_of(request).program_id, user_id=user_id)
     if user is None:
         raise NotFound
     return user
@@ -182,12 +182,12 @@ def may_see(request: Request[Any, Any, Any], user_id: int) -> None:
 
 async def _rename(request: Request[Any, Any, Any], user_id: int, username: str) -> UserOut:
     user = await rename(
-        resources(request).db,
+        app_context(request).db,
         program_id=caller_of(request).program_id,
         user_id=user_id,
         username=username,
         field="username",
-        by=author_of(request, user_id=user_id),
+        by=actor_of(request, user_id=user_id),
     )
     return _shown(user)
 
@@ -203,7 +203,7 @@ def _shown(user: User) -> UserOut:
     tags=["Users"],
     responses=answers(InvalidInput, Unauthenticated),
     response_headers=[LINK],
-    **MEMBERS,
+    **SIGNED_IN,
 )
 async def own_events(
     request: Request[Any, Any, Any], limit: Limit = 20, after: After = LARGEST_ID
@@ -212,7 +212,7 @@ async def own_events(
     caller = caller_of(request)
     refuse_other_paging(request)
     found = await list_events(
-        resources(request).db,
+        app_context(request).db,
         program_id=caller.program_id,
         user_id=caller.user_id,
         before=after,
@@ -239,9 +239,9 @@ async def log_in(request: Request[Any, Any, Any], data: _LoginBody) -> AuthToken
     The token lives until it is logged out. A wrong password, an unknown or inactive user and an empty body get the same
     answer in the same time. An `Authorization` header is not looked at: a stale one must not lock anybody out.
     """
-    here, proof = resources(request), await _log_in(request, data)
+    here, proof = app_context(request), await _log_in(request, data)
     if proof is not None:
-        token = await open_token_session(here.db, here, **structs.asdict(proof), origin=origin_of(request))
+        token = await open_token_session(here.db, here, **structs.asdict(proof), origin=client_info(request))
         if token is not None:
             await evict_sessions(here, program_id=proof.program_id, user_id=proof.user_id)
             return AuthTokenOut(token)
@@ -258,34 +258,34 @@ async def log_in(request: Request[Any, Any, Any], data: _LoginBody) -> AuthToken
     responses=answers(NoActiveAccount, TooManyRequests, UnknownProgram, *BODY),
     **UNGUARDED,
 )
-async def create_jwt(request: Request[Any, Any, Any], data: _LoginBody) -> Pair:
+async def create_jwt(request: Request[Any, Any, Any], data: _LoginBody) -> TokenPair:
     """Begin a session and return an access token (5 minutes) and a refresh token (30 days, used once)."""
     missing = {"email": not (data.email or data.username), "password": not data.password}
     if any(missing.values()):
         # Not a 401, which clients take for a session that has ended.
         raise InvalidInput({name: [REQUIRED] for name, is_missing in missing.items() if is_missing})
-    here, proof = resources(request), await _log_in(request, data)
+    here, proof = app_context(request), await _log_in(request, data)
     if proof is not None:
         async with here.db.transaction() as tx:
-            pair = await open_jwt_session(tx, here, **structs.asdict(proof), origin=origin_of(request))
+            pair = await open_jwt_session(tx, here, **structs.asdict(proof), origin=client_info(request))
         if pair is not None:
             await evict_sessions(here, program_id=proof.program_id, user_id=proof.user_id)
             return pair
     raise NoActiveAccount
 
 
-async def _log_in(request: Request[Any, Any, Any], data: LoginIn) -> Proof | None:
+async def _log_in(request: Request[Any, Any, Any], data: LoginIn) -> VerifiedPassword | None:
     program, login = await program_of(request), Login(email=data.email or None, username=data.username or None)
     return await _prove(request, program.id, login, data.password or "")
 
 
-async def prove_password(request: Request[Any, Any, Any], password: str) -> Proof:
+async def prove_password(request: Request[Any, Any, Any], password: str) -> VerifiedPassword:
     """Let through whoever knows the password of the account that this request is made with.
 
     Raises InvalidInput on `current_password`, and TooManyRequests: a stolen token must not help to guess. What others
     fail at with the account's name does not count here, nor what a thief does in another session.
     """
-    caller, here = caller_of(request), resources(request)
+    caller, here = caller_of(request), app_context(request)
     own = budget("password", here.settings.limit_login, str(caller.user_id), str(caller.session_id))
     await here.throttle.charge(request, caller.program_id, own)
     login = Login(user_id=caller.user_id, email=caller.email)
@@ -295,9 +295,11 @@ async def prove_password(request: Request[Any, Any, Any], password: str) -> Proo
     return proof
 
 
-async def _prove(request: Request[Any, Any, Any], program_id: int, login: Login, password: str) -> Proof | None:
+async def _prove(
+    request: Request[Any, Any, Any], program_id: int, login: Login, password: str
+) -> VerifiedPassword | None:
     """Try a password, counting the attempt before it is made, and as a failure not at all where it succeeds."""
-    here, origin, name = resources(request), origin_of(request), login.name
+    here, origin, name = app_context(request), client_info(request), login.name
     here.tally.count(
         request.scope,
         program_id,
@@ -323,11 +325,11 @@ async def charge(
     A network from which somebody has logged in to the account before has an `anywhere` of its own, so that strangers
     cannot use it up for the owner. Return what was charged. Raises TooManyRequests.
     """
-    here, ip_prefix = resources(request), origin_of(request).ip_prefix
+    here, ip_prefix = app_context(request), client_info(request).ip_prefix
     try:
         await here.throttle.charge(request, program_id, *own, anywhere)
     except TooManyRequests:
-        if not await has_come_from(here.db, program_id=program_id, login=login, ip_prefix=ip_prefix):
+        if not await is_familiar_network(here.db, program_id=program_id, login=login, ip_prefix=ip_prefix):
             raise
     else:
         return [*own, anywhere]
@@ -338,35 +340,35 @@ async def charge(
 
 async def _try(
     request: Request[Any, Any, Any], program_id: int, login: Login, password: str, first: Budget, *others: Budget
-) -> Proof | None:
-    here, origin = resources(request), origin_of(request)
+) -> VerifiedPassword | None:
+    here, origin = app_context(request), client_info(request)
     try:
-        attempt = await try_password(here, program_id=program_id, login=login, password=password, lane=origin.lane)
+        attempt = await check_password(here, program_id=program_id, login=login, password=password, lane=origin.lane)
     except Unavailable:
         await here.throttle.refund(program_id, first, *others)
         raise
-    if isinstance(attempt, Proof):
+    if isinstance(attempt, VerifiedPassword):
         # Whoever has a plus variant of somebody's address must not clear what they failed at with that one.
         if login.is_plain:
             await here.throttle.clear(request, program_id, first, *others)
         else:
             await here.throttle.refund(program_id, first, *others)
         return attempt
-    by = Author(actor="unknown", ip_prefix=origin.ip_prefix)
+    by = Actor(actor="unknown", ip_prefix=origin.ip_prefix)
     await insert_event(here.db, program_id=program_id, kind="login.failed", user_id=attempt.user_id, by=by)
     return None
 
 
 _USER = "/users/{user_id:int}"
 _READ: dict[str, Any] = {
-    **MEMBERS,
+    **SIGNED_IN,
     "response_description": "The account.",
     "tags": ["Users"],
     "responses": answers(NotFound, Unauthenticated),
 }
 _WRITE: dict[str, Any] = {
     **takes(UserIn),
-    **MEMBERS,
+    **SIGNED_IN,
     "response_description": "The account as it is now.",
     "tags": ["Users"],
     "responses": answers(NotFound, Unauthenticated, *BODY),

@@ -47,7 +47,7 @@ _LIKE_USERNAME = Text(
 )
 
 
-def account_complaints(fields: Mapping[str, Any]) -> Fields:
+def account_errors(fields: Mapping[str, Any]) -> Fields:
     """Return what is wrong with those of a new account's fields that are there."""
     email, username = fields.get("email"), fields.get("username") or ""
     address, password = parse_email(email or ""), fields.get("password")
@@ -55,12 +55,12 @@ def account_complaints(fields: Mapping[str, Any]) -> Fields:
     complaints: dict[str, Sequence[Text]] = {
         "email": [BAD_EMAIL] if email is not None and address is None else [],
         "username": [BAD_USERNAME] if username and clean_username(username) is None else [],
-        "password": password_complaints(password, email=key, username=username, program="") if password else [],
+        "password": password_errors(password, email=key, username=username, program="") if password else [],
     }
     return {field: texts for field, texts in complaints.items() if texts}
 
 
-def email_complaints(email: Email | None, *, takes_local: bool) -> Sequence[Text]:
+def email_errors(email: Email | None, *, takes_local: bool) -> Sequence[Text]:
     """Return what is wrong with a new address; `takes_local` lets those be that no mail from outside can reach."""
     if email is None:
         return [BAD_EMAIL]
@@ -93,7 +93,7 @@ def password_attempts(text: str) -> Sequence[str]:
     return list(dict.fromkeys([clean_password(text), text.strip(), text]))
 
 
-def password_complaints(password: str, *, email: str, username: str, program: str) -> Sequence[Text]:
+def password_errors(password: str, *, email: str, username: str, program: str) -> Sequence[Text]:
     """Return every reason against a cleaned password, with advice; none means it is good."""
     if len(password) > LONGEST_PASSWORD:
         return [_TOO_LONG]

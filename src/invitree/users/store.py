@@ -26,7 +26,7 @@ class Credentials(Struct, frozen=True, kw_only=True):
     is_active: bool
 
 
-class Claim(Struct, frozen=True, kw_only=True):
+class LoginCandidate(Struct, frozen=True, kw_only=True):
     """Whom a login may be, if anybody, and what a failure has to look like.
 
     The decoys are the program's newest hash of each scheme that came from Django.
@@ -140,7 +140,7 @@ async def lock_account(db: Queryable, *, program_id: int, user_id: int) -> Accou
 
 # One question for the account and the decoys, and one answer also where there is no such account: a question more, or
 # fewer, would be heard.
-_CLAIM = f"""
+_LOGIN_CANDIDATE = f"""
     SELECT u.id AS user_id, u.password_hash, u.is_active, ARRAY(
         SELECT newest.password_hash
         FROM unnest('{{{",".join(SCHEMES)}}}'::text[]) scheme CROSS JOIN LATERAL (
@@ -153,35 +153,39 @@ _CLAIM = f"""
 """  # noqa: S608  nobody's text
 
 
-async def find_claim(db: Queryable, *, program_id: int, user_id: int) -> Claim:
+async def find_login_candidate(db: Queryable, *, program_id: int, user_id: int) -> LoginCandidate:
     """Return what a login as the user with this id is checked against."""
-    return _claim(await db.fetchrow(f"{_CLAIM} u.id = $2", program_id, user_id))
+    return _candidate(await db.fetchrow(f"{_LOGIN_CANDIDATE} u.id = $2", program_id, user_id))
 
 
-async def find_claim_by_email(db: Queryable, *, program_id: int, email_key: str) -> Claim:
+async def find_login_candidate_by_email(db: Queryable, *, program_id: int, email_key: str) -> LoginCandidate:
     """Return what a login with this address is checked against."""
-    return _claim(await db.fetchrow(f"{_CLAIM} u.email_key = $2", program_id, email_key))
+    return _candidate(await db.fetchrow(f"{_LOGIN_CANDIDATE} u.email_key = $2", program_id, email_key))
 
 
-async def find_claim_by_username(db: Queryable, *, program_id: int, username: str) -> Claim:
+async def find_login_candidate_by_username(db: Queryable, *, program_id: int, username: str) -> LoginCandidate:
     """Return what a login with this name is checked against."""
-    return _claim(await db.fetchrow(f"{_CLAIM} u.username = $2", program_id, username))
+    return _candidate(await db.fetchrow(f"{_LOGIN_CANDIDATE} u.username = $2", program_id, username))
 
 
-async def find_claim_by_both(db: Queryable, *, program_id: int, email_key: str, username: str) -> Claim:
+async def find_login_candidate_by_both(
+    db: Queryable, *, program_id: int, email_key: str, username: str
+) -> LoginCandidate:
     """Return what a login with this address and this name, of one account, is checked against."""
-    return _claim(await db.fetchrow(f"{_CLAIM} u.email_key = $2 AND u.username = $3", program_id, email_key, username))
+    return _candidate(
+        await db.fetchrow(f"{_LOGIN_CANDIDATE} u.email_key = $2 AND u.username = $3", program_id, email_key, username)
+    )
 
 
-def _claim(row: Any) -> Claim:
+def _candidate(row: Any) -> LoginCandidate:
     user_id, password_hash, is_active, decoys = row
     if user_id is None:
-        return Claim(known=None, decoys=decoys)
+        return LoginCandidate(known=None, decoys=decoys)
     known = Credentials(user_id=user_id, password_hash=password_hash, is_active=is_active)
-    return Claim(known=known, decoys=decoys)
+    return LoginCandidate(known=known, decoys=decoys)
 
 
-async def hold_password(db: Queryable, *, program_id: int, user_id: int, password_hash: str) -> bool:
+async def lock_password(db: Queryable, *, program_id: int, user_id: int, password_hash: str) -> bool:
     """Return whether an active user's password is still the one with this hash, and keep it so until the transaction
     ends: whoever changes it meanwhile waits, and then ends what this transaction began."""
     held = await db.fetchval(
