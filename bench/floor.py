@@ -92,9 +92,9 @@ async def _delete(db: Any, _scope: Any, user: str) -> tuple[int, Any]:
 
 
 async def _tell(tx: Any, user_id: int, owner: codes.Owner | None, code: Code | None) -> None:
-    by = Actor(actor="self", actor_id=user_id)
+    actor = Actor(actor="self", actor_id=user_id)
     kind: Kind = "code.created" if code else "code.deleted"
-    at = await insert_event(tx, program_id=_PROGRAM, kind=kind, user_id=user_id, by=by)
+    at = await insert_event(tx, program_id=_PROGRAM, kind=kind, user_id=user_id, actor=actor)
     news = _encode(CodeChanged(_PROGRAM, owner.email_key if owner else "", code, at)).decode()
     await tx.execute("SELECT pg_notify($1, $2)", f"invitree_{TOPIC}", news)
 

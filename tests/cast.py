@@ -53,7 +53,7 @@ def refused(answer: httpx.Response, status: int, code: str, **fields: list[str])
     return body
 
 
-def applicant() -> NewUser:
+def new_user() -> NewUser:
     """Return somebody new, with a password nobody will use: hashing 64 of them would take longer than the race."""
     name = f"applicant{next(_numbers)}"
     address = parse_email(f"{name}@example.com")
@@ -80,8 +80,8 @@ class Person:
 class Cast:
     """Makes people, each new, so that tests do not meet each other's."""
 
-    def __init__(self, client: httpx.AsyncClient, here: AppContext) -> None:
-        self._client, self.here = client, here
+    def __init__(self, client: httpx.AsyncClient, ctx: AppContext) -> None:
+        self._client, self.ctx = client, ctx
         self._hash = ""
 
     async def member(
@@ -94,7 +94,7 @@ class Cast:
         username: str | None = None,
     ) -> Person:
         """Return a new user of the default program or of another; with a code, signed up through the public door."""
-        found = program or await find_program_by_slug(self.here.db, slug="default")
+        found = program or await find_program_by_slug(self.ctx.db, slug="default")
         assert found is not None
         name = username or f"person{next(_numbers)}"
         email = email or f"{name}@example.com"
@@ -105,7 +105,7 @@ class Cast:
             answer = await self._client.post("/auth/users/", json=body)
             assert answer.status_code == 201, answer.text
             user_id = answer.json()["id"]
-        token = await open_token_session(self.here.db, self.here, program_id=found.id, user_id=user_id, origin=NOWHERE)
+        token = await open_token_session(self.ctx.db, self.ctx, program_id=found.id, user_id=user_id, origin=NOWHERE)
         assert token is not None
         return Person(id=user_id, program_id=found.id, email=email, username=name, token=token)
 
@@ -116,8 +116,8 @@ class Cast:
     async def stranger(self, *, staff: bool = False) -> Person:
         """Return a new user of another program."""
         slug = f"other-{next(_numbers)}"
-        await self.here.db.execute("INSERT INTO programs (slug) VALUES ($1)", slug)
-        return await self.member(staff=staff, program=await find_program_by_slug(self.here.db, slug=slug))
+        await self.ctx.db.execute("INSERT INTO programs (slug) VALUES ($1)", slug)
+        return await self.member(staff=staff, program=await find_program_by_slug(self.ctx.db, slug=slug))
 
     async def code(self, person: Person, *, expiration_date: str | None = None, replace: bool = False) -> str:
         """Return a new code of a person."""
@@ -139,32 +139,32 @@ class Cast:
     async def pair(self, person: Person) -> TokenPair:
         """Return the tokens of a new session that lives by refresh tokens."""
         pair = await open_jwt_session(
-            self.here.db, self.here, program_id=person.program_id, user_id=person.id, origin=NOWHERE
+            self.ctx.db, self.ctx, program_id=person.program_id, user_id=person.id, origin=NOWHERE
         )
         assert pair is not None
         return pair
 
     async def deactivate(self, person: Person) -> None:
         """Deactivate a person, as the operator does."""
-        done = await deactivate_account(self.here.db, program_id=person.program_id, user_id=person.id, by=OPERATOR)
+        done = await deactivate_account(self.ctx.db, program_id=person.program_id, user_id=person.id, actor=OPERATOR)
         assert done
 
     async def delete(self, person: Person) -> None:
         """Delete a person's account."""
-        await delete_account(self.here.db, program_id=person.program_id, user_id=person.id, by=OPERATOR)
+        await delete_account(self.ctx.db, program_id=person.program_id, user_id=person.id, actor=OPERATOR)
 
     async def contents(self) -> Mapping[str, str]:
         """Return a digest of every table, to compare with a later one."""
-        tables = await self.here.db.fetch(
+        tables = await self.ctx.db.fetch(
             "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition "
             "AND relnamespace = 'public'::regnamespace"
         )
         digest = "SELECT count(*) || ' ' || coalesce(md5(string_agg(t::text, ' ' ORDER BY t::text)), '') FROM {} t"
-        return {name: await self.here.db.fetchval(digest.format(name)) for (name,) in tables}
+        return {name: await self.ctx.db.fetchval(digest.format(name)) for (name,) in tables}
 
     async def expire_code(self, person: Person) -> None:
         """Move a person's live code a second past its end. The cache forgets it: only a test can move time."""
-        await self.here.db.execute(
+        await self.ctx.db.execute(
             """
             UPDATE codes SET created_at = created_at - (expires_at - clock_timestamp()) - interval '1 second',
                              expires_at = clock_timestamp() - interval '1 second'
@@ -177,14 +177,14 @@ class Cast:
 
     async def _write(self, program_id: int, email: str, name: str, *, staff: bool) -> int:
         # One hash for all: it is slow on purpose, and the tests of passwords make their own users.
-        self._hash = self._hash or await self.here.hasher.hash(PASSWORD)
+        self._hash = self._hash or await self.ctx.hasher.hash(PASSWORD)
         address = parse_email(email)
         assert address is not None
-        applicant = NewUser(email=address, username=name, password_hash=self._hash)
-        user = await add_user(self.here.db, program_id=program_id, applicant=applicant, by=OPERATOR, is_staff=staff)
+        new_user = NewUser(email=address, username=name, password_hash=self._hash)
+        user = await add_user(self.ctx.db, program_id=program_id, new_user=new_user, actor=OPERATOR, is_staff=staff)
         return user.id
 
     def _forget(self) -> None:
-        for cache in self.here.caches.values():
+        for cache in self.ctx.caches.values():
             cache.close()
             cache.open()

@@ -72,44 +72,44 @@ def settings(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Set
 
 
 @pytest.fixture(scope="module")
-async def here(settings: Settings) -> AsyncIterator[AppContext]:
+async def ctx(settings: Settings) -> AsyncIterator[AppContext]:
     """What the process has open."""
     async with open_resources(settings) as opened:
         yield opened
 
 
-def client_for(here: AppContext) -> httpx.AsyncClient:
+def client_for(ctx: AppContext) -> httpx.AsyncClient:
     """Return a client of the application with this open, in this process but through its whole ASGI surface."""
-    app = create_app(here.settings)
-    app.state["resources"] = here
+    app = create_app(ctx.settings)
+    app.state["context"] = ctx
     transport = httpx.ASGITransport(app=front(app, access_log=False))  # type: ignore[arg-type]
     return httpx.AsyncClient(transport=transport, base_url="http://invitree.test")
 
 
 @pytest.fixture(scope="module")
-async def client(here: AppContext) -> AsyncIterator[httpx.AsyncClient]:
+async def client(ctx: AppContext) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the application."""
-    async with client_for(here) as opened:
+    async with client_for(ctx) as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
-async def long_way(here: AppContext) -> AsyncIterator[httpx.AsyncClient]:
+async def long_way(ctx: AppContext) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the application without the short way."""
-    app = create_app(here.settings)
-    app.state["resources"] = here
+    app = create_app(ctx.settings)
+    app.state["context"] = ctx
     transport = httpx.ASGITransport(app=Edge(app, access_log=False))  # type: ignore[arg-type]
     async with httpx.AsyncClient(transport=transport, base_url="http://invitree.test") as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
-def postbox(here: AppContext) -> Postbox:
+def postbox(ctx: AppContext) -> Postbox:
     """The mail of a module's tests."""
-    return Postbox(here)
+    return Postbox(ctx)
 
 
 @pytest.fixture(scope="module")
-def cast(client: httpx.AsyncClient, here: AppContext) -> Cast:
+def cast(client: httpx.AsyncClient, ctx: AppContext) -> Cast:
     """The people of a module's tests."""
-    return Cast(client, here)
+    return Cast(client, ctx)

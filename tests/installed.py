@@ -76,7 +76,7 @@ def _await_ready(pid_file: Path) -> None:
 def _write_certificates(folder: Path) -> None:
     authority, other, own = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
     now = datetime.now(UTC)
-    certificate = _certificate("localhost", own, by=authority)
+    certificate = _certificate("localhost", own, actor=authority)
     revoked = x509.RevokedCertificateBuilder(certificate.serial_number, now).build()
     revocations = (
         x509.CertificateRevocationListBuilder(_name("authority"), now - timedelta(days=1), now + timedelta(days=1))
@@ -84,8 +84,8 @@ def _write_certificates(folder: Path) -> None:
         .sign(authority, hashes.SHA256())
     )
     for name, made in (
-        ("ca.crt", _certificate("authority", authority, by=authority)),
-        ("other.crt", _certificate("authority", other, by=other)),
+        ("ca.crt", _certificate("authority", authority, actor=authority)),
+        ("other.crt", _certificate("authority", other, actor=other)),
         ("own.crt", certificate),
         ("ca.crl", revocations),
     ):
@@ -95,7 +95,7 @@ def _write_certificates(folder: Path) -> None:
     (folder / "own.key").chmod(0o600)
 
 
-def _certificate(name: str, key: ec.EllipticCurvePrivateKey, *, by: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+def _certificate(name: str, key: ec.EllipticCurvePrivateKey, *, actor: ec.EllipticCurvePrivateKey) -> x509.Certificate:
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
@@ -105,9 +105,9 @@ def _certificate(name: str, key: ec.EllipticCurvePrivateKey, *, by: ec.EllipticC
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=key is by, path_length=None), critical=True)
+        .add_extension(x509.BasicConstraints(ca=key is actor, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .sign(by, hashes.SHA256())
+        .sign(actor, hashes.SHA256())
     )
 
 

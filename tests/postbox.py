@@ -26,8 +26,8 @@ class Link(NamedTuple):
 class Postbox:
     """Everybody's mail. `here` must have a data folder of its own."""
 
-    def __init__(self, here: AppContext) -> None:
-        self._here = here
+    def __init__(self, ctx: AppContext) -> None:
+        self._here = ctx
 
     async def collect(self) -> list[EmailMessage]:
         """Do every job that waits, and return the mails that came of them, oldest first."""

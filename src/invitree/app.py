@@ -70,14 +70,14 @@ def front(app: Litestar, *, access_log: bool) -> ASGIApp:
     return Edge(
         FastPath(app),
         access_log=access_log,
-        is_full=lambda in_hand: _is_full(app.state["resources"], in_hand),
-        origins=lambda: app.state["resources"].origins.known,
+        is_full=lambda in_hand: _is_full(app.state["context"], in_hand),
+        origins=lambda: app.state["context"].origins.known,
     )
 
 
-def _is_full(here: AppContext, in_hand: int) -> bool:
+def _is_full(ctx: AppContext, in_hand: int) -> bool:
     # What waits for the hash of a password must not keep out what does not.
-    return in_hand >= _QUEUE_A_CONNECTION * here.settings.pool_size + here.hasher.most or here.db.is_overdue()
+    return in_hand >= _QUEUE_A_CONNECTION * ctx.settings.pool_size + ctx.hasher.most or ctx.db.is_overdue()
 
 
 def create_app(settings: Settings) -> Litestar:
@@ -119,8 +119,8 @@ def create_app(settings: Settings) -> Litestar:
 
 @asynccontextmanager
 async def _opened(app: Litestar, *, settings: Settings) -> AsyncIterator[None]:
-    async with open_resources(settings) as here:
-        app.state["resources"] = here
+    async with open_resources(settings) as ctx:
+        app.state["context"] = ctx
         # What is loaded now lives as long as the process: the collector need not look at it again.
         gc.freeze()
         # Its own word, for by now it may be dead, and another one the parent.
@@ -141,7 +141,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[AppContext]:
         programs.TOPIC: Cache(most=1_000),
         sessions.TOPIC: Cache(most=10_000),
     }
-    forgets = {
+    invalidators = {
         codes.TOPIC: partial(codes.invalidate, caches[codes.TOPIC]),
         credentials.TOPIC: partial(codes.invalidate_address, caches[codes.TOPIC]),
         programs.TOPIC: partial(programs.invalidate, caches[programs.TOPIC]),
@@ -150,16 +150,16 @@ async def open_resources(settings: Settings) -> AsyncIterator[AppContext]:
     db, keys = Database.at(settings.database_url, size=settings.pool_size), Keyring(settings.secret_keys)
     origins = Origins(settings.origins, read=partial(list_origins, db))
 
-    def heard_of_programs(news: bytes) -> None:
-        forgets[programs.TOPIC](news)
+    def on_program_changed(payload: bytes) -> None:
+        invalidators[programs.TOPIC](payload)
         origins.look_again()
 
-    hears: dict[str, Handler] = {
-        **forgets,
+    handlers: dict[str, Handler] = {
+        **invalidators,
         codes.TOPIC: partial(codes.apply_notification, caches[codes.TOPIC]),
-        programs.TOPIC: heard_of_programs,
+        programs.TOPIC: on_program_changed,
     }
-    here = AppContext(
+    ctx = AppContext(
         settings=settings,
         db=db,
         clock=Clock(),
@@ -170,21 +170,21 @@ async def open_resources(settings: Settings) -> AsyncIterator[AppContext]:
         caches=caches,
         origins=origins,
     )
-    db.forgets = forgets
+    db.invalidators = invalidators
     listener = Listener(
-        settings.database_url, clock=here.clock, caches=caches, hears=hears, on_hearing=origins.look_again
+        settings.database_url, clock=ctx.clock, caches=caches, handlers=handlers, on_hearing=origins.look_again
     )
     await listener.start()
     await origins.start()
-    await here.tally.start()
+    await ctx.tally.start()
     try:
-        yield here
+        yield ctx
     finally:
         await listener.stop()
         await origins.stop()
-        await here.tally.stop()
-        here.hasher.close()
-        await here.db.close()
+        await ctx.tally.stop()
+        ctx.hasher.close()
+        await ctx.db.close()
 
 
 async def _die_when_orphaned(parent: int) -> None:

@@ -48,14 +48,14 @@ class FastRoute(Struct, frozen=True, kw_only=True):
         return self.route.partition("{")[0]
 
 
-def _code_by_email(here: AppContext, scope: Any, caller: Caller | None, _host: str, email: str) -> bytes | None:
-    program = cached_program(here, caller.program_id) if caller else None
-    return code_by_email_at_once(here, scope, caller, program, email) if caller and program else None
+def _code_by_email(ctx: AppContext, scope: Any, caller: Caller | None, _host: str, email: str) -> bytes | None:
+    program = cached_program(ctx, caller.program_id) if caller else None
+    return code_by_email_at_once(ctx, scope, caller, program, email) if caller and program else None
 
 
-def _check_code(here: AppContext, scope: Any, caller: Caller | None, host: str, code: str) -> bytes | None:
-    program = cached_program(here, caller.program_id if caller else ("host", host_of(host)))
-    return check_code_at_once(here, scope, program, code) if program else None
+def _check_code(ctx: AppContext, scope: Any, caller: Caller | None, host: str, code: str) -> bytes | None:
+    program = cached_program(ctx, caller.program_id if caller else ("host", host_of(host)))
+    return check_code_at_once(ctx, scope, program, code) if program else None
 
 
 def _me(_here: AppContext, _scope: Any, caller: Caller | None, _host: str, named: str) -> bytes | None:
@@ -92,50 +92,56 @@ class FastPath:
 
     def __init__(self, app: Litestar) -> None:
         self._app = app
-        self._ways = [(way.prefix, way) for way in FAST_ROUTES]
+        self._ways = [(route.prefix, route) for route in FAST_ROUTES]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         request: Any = scope
-        way = self._find(request) if request["type"] == "http" and request["method"] == "GET" else None
-        headers = _headers(request) if way else None
-        if way is None or headers is None:
+        route = self._find(request) if request["type"] == "http" and request["method"] == "GET" else None
+        headers = _headers(request) if route else None
+        if route is None or headers is None:
             await self._app(scope, receive, send)
             return
-        (authorization, host), named = headers, request["path"][len(way.prefix) :].rstrip("/")
-        caller = cached_caller(self._app.state["resources"], authorization) if authorization else None
-        body = self._answer(way, request, caller, host, named) if caller or not authorization else None
+        (authorization, host), named = headers, request["path"][len(route.prefix) :].rstrip("/")
+        caller = cached_caller(self._app.state["context"], authorization) if authorization else None
+        body = self._answer(route, request, caller, host, named) if caller or not authorization else None
         if body is not None:
-            request["path_template"] = way.route
+            request["path_template"] = route.route
             await _send(send, body, [])
-        elif (arguments := way.arguments(named, request["query_string"].decode("latin-1"))) is not None:
-            await self._ask(way, caller, arguments, request, receive, send)
+        elif (arguments := route.arguments(named, request["query_string"].decode("latin-1"))) is not None:
+            await self._call_handler(route, caller, arguments, request, receive, send)
         else:
             await self._app(scope, receive, send)
 
     def _find(self, request: Any) -> FastRoute | None:
         path = request["path"]
-        for prefix, way in self._ways:
+        for prefix, route in self._ways:
             if path.startswith(prefix):
-                return way
+                return route
         return None
 
-    def _answer(self, way: FastRoute, scope: Any, caller: Caller | None, host: str, named: str) -> bytes | None:
+    def _answer(self, route: FastRoute, scope: Any, caller: Caller | None, host: str, named: str) -> bytes | None:
         try:
-            return way.at_once(self._app.state["resources"], scope, caller, host, named)
+            return route.at_once(self._app.state["context"], scope, caller, host, named)
         except TooManyRequests:
             return None  # the route will say so
 
-    async def _ask(
-        self, way: FastRoute, caller: Caller | None, arguments: dict[str, Any], scope: Any, receive: Receive, send: Send
+    async def _call_handler(
+        self,
+        route: FastRoute,
+        caller: Caller | None,
+        arguments: dict[str, Any],
+        scope: Any,
+        receive: Receive,
+        send: Send,
     ) -> None:
-        scope["path_template"], scope["litestar_app"], scope["user"] = way.route, self._app, caller
+        scope["path_template"], scope["litestar_app"], scope["user"] = route.route, self._app, caller
         request: Request[Any, Any, Any] = Request(scope, receive, send)
         try:
             if caller is None:  # else the guard would remember them too, and let them through
-                for guard in way.handler.guards or ():
-                    await guard(request, way.handler)  # type: ignore[misc]
-            answer = await way.handler.fn(request, **arguments)
+                for guard in route.handler.guards or ():
+                    await guard(request, route.handler)  # type: ignore[misc]
+            answer = await route.handler.fn(request, **arguments)
         except Exception as error:
             await problem_response(request, error).to_asgi_response(None, request)(scope, receive, send)
             return

@@ -36,35 +36,35 @@ _LONGEST_CHECK_S = 600.0
 _log = structlog.get_logger()
 
 
-async def purge_old(here: AppContext) -> None:
+async def purge_old(ctx: AppContext) -> None:
     """Drop the events, and delete the jobs that were given up, which were kept for as long as is asked."""
-    older_than = timedelta(days=here.settings.retention_days)
-    await prune_job_log(here.db, older_than_s=_KEPT_S)
-    if given_up := await delete_given_up_jobs(here.db, older_than=older_than):
+    older_than = timedelta(days=ctx.settings.retention_days)
+    await prune_job_log(ctx.db, older_than_s=_KEPT_S)
+    if given_up := await delete_given_up_jobs(ctx.db, older_than=older_than):
         _log.info("jobs.forgotten", given_up=given_up)
-    async with here.db.transaction() as tx:
+    async with ctx.db.transaction() as tx:
         if dropped := await keep_months(tx, table="audit", older_than=older_than):
             _log.info("events.forgotten", months=dropped)
 
 
-async def fix_future_times(here: AppContext) -> None:
+async def fix_future_times(ctx: AppContext) -> None:
     """Let no job wait for the end of a time that a clock has left in the future."""
-    await cap_future_times(here.db, longest_delay=timedelta(seconds=max(DELAYS_S)))
+    await cap_future_times(ctx.db, longest_delay=timedelta(seconds=max(DELAYS_S)))
 
 
-async def purge_expired(here: AppContext) -> None:
+async def purge_expired(ctx: AppContext) -> None:
     """Delete what can prove nothing and limits nothing any more, program by program."""
-    for program_id in await list_program_ids(here.db):
+    for program_id in await list_program_ids(ctx.db):
         for delete in (delete_ended_sessions, delete_old_answers):
-            while await delete(here.db, program_id=program_id, most=_AT_ONCE):
+            while await delete(ctx.db, program_id=program_id, most=_AT_ONCE):
                 pass
-        await delete_expired_tokens(here.db, program_id=program_id)
-        await here.throttle.forget(program_id)
+        await delete_expired_tokens(ctx.db, program_id=program_id)
+        await ctx.throttle.forget(program_id)
 
 
-async def watch_invariants(here: AppContext) -> None:
+async def watch_invariants(ctx: AppContext) -> None:
     """Check what must always hold, each by one query that may read whole tables."""
-    db = Database.at(here.settings.database_url, size=1, statement_timeout_s=_LONGEST_CHECK_S)
+    db = Database.at(ctx.settings.database_url, size=1, statement_timeout_s=_LONGEST_CHECK_S)
     try:
         await watch(db)
     finally:
@@ -120,10 +120,10 @@ async def run(
     delays_s: Sequence[float] = DELAYS_S,
 ) -> None:
     """Do jobs and chores until `stop` is set; jobs under way then have ten seconds to end."""
-    async with open_resources(structs.replace(settings, pool_size=AT_ONCE)) as here:
-        under_way = [asyncio.create_task(_repeat(here, every_s, chore)) for every_s, chore in chores]
+    async with open_resources(structs.replace(settings, pool_size=AT_ONCE)) as ctx:
+        under_way = [asyncio.create_task(_repeat(ctx, every_s, chore)) for every_s, chore in chores]
         try:
-            bound = {name: partial(job, here) for name, job in jobs.items()}
+            bound = {name: partial(job, ctx) for name, job in jobs.items()}
             await consume(settings.database_url, bound, stop=stop, delays_s=delays_s)
         finally:
             for task in under_way:
@@ -131,12 +131,12 @@ async def run(
             await asyncio.gather(*under_way, return_exceptions=True)
 
 
-async def _repeat(here: AppContext, every_s: float, chore: PeriodicTask) -> None:
+async def _repeat(ctx: AppContext, every_s: float, chore: PeriodicTask) -> None:
     while True:
         # Not all at the same moment, and soon after a start: a worker that is started anew every day does them too.
         await asyncio.sleep(min(every_s, 60.0) * random.uniform(0.5, 1.0))  # noqa: S311
         try:
-            await _run_exclusively(here, chore)
+            await _run_exclusively(ctx, chore)
         except (*OUTAGES, asyncpg.PostgresError) as error:
             _log.warning("chore.failed", what=chore.__name__, error=type(error).__name__)
         except Exception:
@@ -144,11 +144,11 @@ async def _repeat(here: AppContext, every_s: float, chore: PeriodicTask) -> None
         await asyncio.sleep(every_s)
 
 
-async def _run_exclusively(here: AppContext, chore: PeriodicTask) -> None:
+async def _run_exclusively(ctx: AppContext, chore: PeriodicTask) -> None:
     """Do a chore unless another worker is just doing it."""
-    async with here.db.transaction() as db:
+    async with ctx.db.transaction() as db:
         # It waits here while other connections work.
         await db.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         name = f"invitree does: {chore.__module__}.{chore.__qualname__}"
         if await db.fetchval("SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))", name):
-            await chore(here)
+            await chore(ctx)

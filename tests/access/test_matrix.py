@@ -113,13 +113,13 @@ async def _owner(cast: Cast) -> tuple[Person, dict[str, str]]:
     referrer = await cast.member()
     await cast.code(referrer)
     owner = await cast.member()
-    await cast.here.db.execute(
+    await cast.ctx.db.execute(
         "INSERT INTO referrals (program_id, referrer_id, referee_id, created_at) VALUES ($1, $2, $3, now())",
         owner.program_id,
         referrer.id,
         owner.id,
     )
-    session_id = await cast.here.db.fetchval(
+    session_id = await cast.ctx.db.fetchval(
         "SELECT id FROM sessions WHERE program_id = $1 AND user_id = $2", owner.program_id, owner.id
     )
     return owner, {

@@ -143,7 +143,7 @@ def post(*headers: str, body: bytes) -> bytes:
     return request("POST /auth/users/", HOST, JSON, "Connection: close", *headers, body=body)
 
 
-async def test_a_length_that_lies_does_nothing(running: Service, here: AppContext) -> None:
+async def test_a_length_that_lies_does_nothing(running: Service, ctx: AppContext) -> None:
     body = b'{"email":"liar@example.com","username":"liar","password":"correct horse battery staple"}'
     for length in (0, 1, len(body) - 1):
         assert statuses(send(running, post(f"Content-Length: {length}", body=body))) == [400]
@@ -151,16 +151,16 @@ async def test_a_length_that_lies_does_nothing(running: Service, here: AppContex
         assert statuses(send(running, post(f"Content-Length: {length}", body=body))) == [413]
     for chunks in (b"11000\r\n" + b" " * 0x11000 + b"\r\n0\r\n\r\n", b"1\r\n \r\n" * (LIMIT + 1) + b"0\r\n\r\n"):
         assert statuses(send(running, post("Transfer-Encoding: chunked", body=chunks))) in ([413], [])
-    assert await here.db.fetchval("SELECT count(*) FROM users WHERE username = 'liar'") == 0
+    assert await ctx.db.fetchval("SELECT count(*) FROM users WHERE username = 'liar'") == 0
 
 
-async def test_a_client_that_stops_midway_does_nothing(running: Service, here: AppContext) -> None:
+async def test_a_client_that_stops_midway_does_nothing(running: Service, ctx: AppContext) -> None:
     """The fixture looks whether the service took it for an error of its own."""
     body = b'{"email":"quitter@example.com","username":"quitter","password":"correct horse battery staple"}'
     for framing in (f"Content-Length: {len(body) + 1}", "Transfer-Encoding: chunked"):
         chunked = b"%x\r\n%s\r\n" % (len(body), body) if "chunked" in framing else body
         assert statuses(send(running, post(framing, body=chunked), stop=True)) in ([400], [])
-    assert await here.db.fetchval("SELECT count(*) FROM users WHERE username = 'quitter'") == 0
+    assert await ctx.db.fetchval("SELECT count(*) FROM users WHERE username = 'quitter'") == 0
 
 
 async def test_bombs_leave_no_crater(running: Service) -> None:

@@ -119,12 +119,12 @@ async def test_no_header_names_another_method(
 
 
 @pytest.mark.parametrize("order", [1, -1])
-async def test_two_hosts_mean_one_program(running: Service, cast: Cast, here: AppContext, order: int) -> None:
+async def test_two_hosts_mean_one_program(running: Service, cast: Cast, ctx: AppContext, order: int) -> None:
     """Else a code could be tried in two at once: in the one that memory knows it in, and in the other."""
     hosts, codes = [f"ann{order}.example", f"eve{order}.example"], []
     for host in hosts:
         person = await cast.stranger()
-        await set_policy(here.db, program_id=person.program_id, host=host)
+        await set_policy(ctx.db, program_id=person.program_id, host=host)
         codes.append(await cast.code(person))
 
     def is_valid(code: str, *named: str) -> bool:

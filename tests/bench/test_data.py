@@ -16,26 +16,26 @@ SIZES = Sizes(people=30, referrals=200)
 
 
 @pytest.fixture(scope="module")
-async def filled(database_url: str, here: AppContext) -> dict[str, int]:
+async def filled(database_url: str, ctx: AppContext) -> dict[str, int]:
     """How many rows each table got."""
     told: dict[str, int] = {}
 
-    def advance(table: str, by: int, total: int) -> None:
-        told[table] = told.get(table, 0) + by
+    def advance(table: str, actor: int, total: int) -> None:
+        told[table] = told.get(table, 0) + actor
         assert told[table] <= total
 
-    await fill(as_superuser(database_url), SIZES, keys=here.keys, advance=advance)
+    await fill(as_superuser(database_url), SIZES, keys=ctx.keys, advance=advance)
     return told
 
 
 async def test_they_are_as_many_as_asked_and_keep_every_promise(
-    filled: dict[str, int], here: AppContext, database_url: str
+    filled: dict[str, int], ctx: AppContext, database_url: str
 ) -> None:
     assert filled == {"users": 230, "codes": 30, "referrals": 200, "sessions": 230}
-    counted = {table: await here.db.fetchval(f"SELECT count(*) FROM {table}") for table in filled}
+    counted = {table: await ctx.db.fetchval(f"SELECT count(*) FROM {table}") for table in filled}
     assert counted == filled
     assert await broken_invariants(database_url) == []
-    star = await here.db.fetchval("SELECT count(*) FROM referrals WHERE referrer_id = 1")
+    star = await ctx.db.fetchval("SELECT count(*) FROM referrals WHERE referrer_id = 1")
     assert star == SIZES.of_the_star == 40
 
 
@@ -44,7 +44,7 @@ async def test_the_next_user_gets_a_new_id(filled: dict[str, int], cast: Cast) -
 
 
 async def test_the_floor_gives_the_answers_of_the_service(
-    filled: dict[str, int], here: AppContext, client: httpx.AsyncClient, bare: httpx.AsyncClient
+    filled: dict[str, int], ctx: AppContext, client: httpx.AsyncClient, bare: httpx.AsyncClient
 ) -> None:
     star = {"Authorization": f"Token {token_of(1)}"}
     lookup = await client.get(f"/api/referral_codes/get/{email_of(7)}/", headers=star)
@@ -62,21 +62,21 @@ async def test_the_floor_gives_the_answers_of_the_service(
 
 
 async def test_the_floor_creates_and_deletes_codes_as_the_service_does(
-    filled: dict[str, int], here: AppContext, bare: httpx.AsyncClient
+    filled: dict[str, int], ctx: AppContext, bare: httpx.AsyncClient
 ) -> None:
     state = "SELECT count(*), count(revoked_at) FROM codes WHERE user_id = 100"
     assert (await bare.post("/code/100")).status_code == 201
-    assert tuple(await here.db.fetchrow(state)) == (1, 0)
+    assert tuple(await ctx.db.fetchrow(state)) == (1, 0)
     assert (await bare.delete("/code/100")).status_code == 204
-    assert tuple(await here.db.fetchrow(state)) == (1, 1)
-    kinds = await here.db.fetch("SELECT kind FROM audit WHERE user_id = 100 ORDER BY id")
+    assert tuple(await ctx.db.fetchrow(state)) == (1, 1)
+    kinds = await ctx.db.fetch("SELECT kind FROM audit WHERE user_id = 100 ORDER BY id")
     assert [row["kind"] for row in kinds] == ["code.created", "code.deleted"]
 
 
 @pytest.fixture
-async def bare(here: AppContext, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[httpx.AsyncClient]:
+async def bare(ctx: AppContext, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the floor."""
-    monkeypatch.setenv("INVITREE_DATABASE_URL", here.settings.database_url)
+    monkeypatch.setenv("INVITREE_DATABASE_URL", ctx.settings.database_url)
 
     async def start() -> dict[str, str]:
         return {"type": "lifespan.startup"}

@@ -52,8 +52,8 @@ def lookup(email: str) -> str:
     return f"/api/referral_codes/get/{quote(email, safe='@')}/"
 
 
-async def delete(client: httpx.AsyncClient, by: Person, path: str = ME, password: str = PASSWORD) -> httpx.Response:
-    return await client.request("DELETE", path, json={"current_password": password}, headers=by.headers)
+async def delete(client: httpx.AsyncClient, actor: Person, path: str = ME, password: str = PASSWORD) -> httpx.Response:
+    return await client.request("DELETE", path, json={"current_password": password}, headers=actor.headers)
 
 
 async def signed_up(client: httpx.AsyncClient, name: str, **more: Any) -> Person:
@@ -67,30 +67,30 @@ class TestWhoMay:
     @pytest.mark.parametrize("slash", ["/", ""])
     @pytest.mark.parametrize("by", ["me", "id"])
     async def test_the_user_may_with_the_password(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, slash: str, by: str
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, slash: str, actor: str
     ) -> None:
         alice, bob = await cast.member(), await cast.member()
-        path = (ME if by == "me" else one(alice)).rstrip("/") + slash
+        path = (ME if actor == "me" else one(alice)).rstrip("/") + slash
         done(await delete(client, alice, path))
-        row = await here.db.fetchrow("SELECT * FROM users WHERE id = $1", alice.id)
+        row = await ctx.db.fetchrow("SELECT * FROM users WHERE id = $1", alice.id)
         assert (row["email"], row["username"]) == (f"deleted-{alice.id}@deleted.invalid", f"deleted {alice.id}")
         assert (row["is_active"], row["is_staff"], row["password_hash"]) == (False, False, "!")
         assert row["deleted_at"] is not None
-        assert (await events_of(here, alice.id))[-1] == ("account.deleted", "self", alice.id)
+        assert (await events_of(ctx, alice.id))[-1] == ("account.deleted", "self", alice.id)
         assert await opens(client, bob.headers)
 
     async def test_staff_may_with_their_own_password(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext
     ) -> None:
         staff, alice, boss = await cast.staff(), await cast.member(), await cast.staff()
         for person in (alice, boss):
             done(await delete(client, staff, one(person)))
             assert not await opens(client, person.headers)
-            assert (await events_of(here, person.id))[-1] == ("account.deleted", "staff", staff.id)
+            assert (await events_of(ctx, person.id))[-1] == ("account.deleted", "staff", staff.id)
         assert await opens(client, staff.headers)
 
     async def test_staff_need_their_own_password_and_not_the_members(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext
     ) -> None:
         staff, alice = await cast.staff(), await cast.member()
         body = {"current_password": PASSWORD, "new_password": ANOTHER}
@@ -118,14 +118,14 @@ class TestWhoMay:
 
     @pytest.mark.parametrize("password", ["wrong", PASSWORD.upper(), PASSWORD + ".", "x" * 5000])
     async def test_a_wrong_password_ends_nothing_and_is_recorded(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, password: str
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, password: str
     ) -> None:
         alice, staff = await cast.member(), await cast.staff()
         before = await contents_but(cast, "audit")
         for asking, path in ((alice, ME), (alice, one(alice)), (staff, one(alice))):
             answer = await delete(client, asking, path, password)
             refused(answer, 400, "invalid_input", current_password=[BAD_PASSWORD])
-            assert (await events_of(here, asking.id))[-1] == ("login.failed", "unknown", None)
+            assert (await events_of(ctx, asking.id))[-1] == ("login.failed", "unknown", None)
         assert await contents_but(cast, "audit") == before
 
     @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ class TestWhoMay:
         assert await cast.contents() == before
 
     async def test_of_many_who_delete_at_once_one_does(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext
     ) -> None:
         alice, staff = await cast.member(), await cast.staff()
         asked = [delete(client, who, one(alice)) for who in (alice, staff, alice, staff)]
@@ -181,7 +181,7 @@ class TestWhoMay:
                 refused(answer, 400, "invalid_input", current_password=[BAD_PASSWORD])
             elif answer.status_code != 204:
                 refused(answer, answer.status_code, {401: "unauthenticated", 404: "not_found"}[answer.status_code])
-        kinds = [kind for kind, _, _ in await events_of(here, alice.id)]
+        kinds = [kind for kind, _, _ in await events_of(ctx, alice.id)]
         assert kinds.count("account.deleted") == 1
 
 
@@ -202,9 +202,9 @@ class TestWhatIsDead:
         done(await delete(client, alice))
         names = [{"email": alice.email}, {"username": alice.username}]
         names += [{"email": f"deleted-{alice.id}@deleted.invalid"}, {"username": f"deleted {alice.id}"}]
-        for by in names:
+        for actor in names:
             for password in (PASSWORD, "!", ""):
-                assert not await logs_in(client, password, **by)
+                assert not await logs_in(client, password, **actor)
 
     async def test_the_code_is(self, client: httpx.AsyncClient, cast: Cast) -> None:
         alice, bob = await cast.member(), await cast.member()
@@ -220,7 +220,7 @@ class TestWhatIsDead:
         assert await cast.contents() == before
 
     async def test_this_process_forgets_the_code_before_it_answers(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext
     ) -> None:
         """The news of the commit may still be on its way."""
         alice, witness = await cast.member(), await cast.member()
@@ -228,10 +228,10 @@ class TestWhatIsDead:
             await cast.code(person)
             await client.get(lookup(person.email), headers=alice.headers)
         kept = (witness.program_id, witness.email)
-        async with news_withheld(here):
+        async with news_withheld(ctx):
             done(await delete(client, alice))
             answer = await client.get(lookup(alice.email), headers=witness.headers)
-            assert here.caches["codes"].get(kept, now=here.clock.seconds()) is not None  # the cache is open
+            assert ctx.caches["codes"].get(kept, now=ctx.clock.seconds()) is not None  # the cache is open
         refused(answer, 404, "code_not_found")
 
     async def test_every_link_and_pending_change_is(
@@ -294,8 +294,8 @@ class TestWhatIsGone:
     async def lived(self, client: httpx.AsyncClient, postbox: Postbox, name: str) -> list[str]:
         """Have somebody do all that one can do, and leave; return what must not be found any more."""
         person = await signed_up(client, name)
-        for by in ({"email": person.email}, {"username": person.username}):
-            assert not await logs_in(client, "wrong", **by)
+        for actor in ({"email": person.email}, {"username": person.username}):
+            assert not await logs_in(client, "wrong", **actor)
         await client.post(at("reset_password"), json={"email": person.email})
         await client.post(at("reset_username"), json={"email": person.email})
         change = await change_link(client, postbox, person, f"{name}-two@{name}.example.org")
@@ -311,20 +311,20 @@ class TestWhatIsGone:
         return [name]
 
     async def test_no_column_of_any_table_tells_who_it_was(
-        self, client: httpx.AsyncClient, here: AppContext, postbox: Postbox
+        self, client: httpx.AsyncClient, ctx: AppContext, postbox: Postbox
     ) -> None:
         words = await self.lived(client, postbox, "zebrafinch")
         await postbox.collect()  # letters that wait hold where they go until they are sent
-        assert await traces(here, *words) == []
+        assert await traces(ctx, *words) == []
 
     async def test_nor_does_what_waits_to_be_mailed(
-        self, client: httpx.AsyncClient, here: AppContext, postbox: Postbox
+        self, client: httpx.AsyncClient, ctx: AppContext, postbox: Postbox
     ) -> None:
         words = await self.lived(client, postbox, "quaggabird")
-        assert await traces(here, *words) == []
+        assert await traces(ctx, *words) == []
 
     async def test_the_address_and_the_name_are_free_and_the_newcomer_has_nothing_of_the_old(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext
     ) -> None:
         alice = await signed_up(client, "kestrel", referral_code=await cast.code(await cast.member()))
         code = await cast.code(alice)
@@ -347,7 +347,7 @@ class TestWhatIsGone:
 
 
 async def test_a_sign_up_that_races_with_the_deletion_comes_first_or_is_refused(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext
 ) -> None:
     outcomes = set()
     for _ in range(12):
@@ -365,7 +365,7 @@ async def test_a_sign_up_that_races_with_the_deletion_comes_first_or_is_refused(
                 refused(answer, 400, "invalid_input", referral_code=[DEAD_CODE])
         came = [answer.json()["id"] for answer in answers if answer.status_code == 201]
         outcomes.add(len(came))
-        rows = await here.db.fetch("SELECT referee_id FROM referrals WHERE referrer_id = $1", alice.id)
+        rows = await ctx.db.fetch("SELECT referee_id FROM referrals WHERE referrer_id = $1", alice.id)
         assert sorted(row["referee_id"] for row in rows) == sorted(came)
     assert outcomes  # that each came before the revocation is I3, which is checked at the module's end
 

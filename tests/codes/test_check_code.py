@@ -60,9 +60,9 @@ async def test_what_is_no_code_is_not_valid(client: httpx.AsyncClient, code: str
     ],
 )
 async def test_a_code_may_be_sent_as_people_type_and_paste_it(
-    client: httpx.AsyncClient, here: AppContext, zero_one: str, typed: str
+    client: httpx.AsyncClient, ctx: AppContext, zero_one: str, typed: str
 ) -> None:
-    here.caches[OWNERS].clear()
+    ctx.caches[OWNERS].clear()
     for _ in range(2):
         assert (await client.get(path(typed))).json()["valid"] is True
     assert (await client.get(path("01ABCDEF0"))).json() == DEAD

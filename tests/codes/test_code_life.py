@@ -129,10 +129,10 @@ async def test_what_is_within_the_rules_is_taken(client: httpx.AsyncClient, cast
 
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12", "Asia/Kathmandu", "Europe/Riga"])
 async def test_today_is_todays_date_in_the_programs_zone(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext, zone: str
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext, zone: str
 ) -> None:
     alice = await cast.stranger()
-    await here.db.execute("UPDATE programs SET time_zone = $2 WHERE id = $1", alice.program_id, zone)
+    await ctx.db.execute("UPDATE programs SET time_zone = $2 WHERE id = $1", alice.program_id, zone)
     today = datetime.now(ZoneInfo(zone)).date()
     answer = await client.post(PATH, json={"expiration_date": today.isoformat()}, headers=alice.headers)
     refused(answer, 400, "invalid_input", expiration_date=[TODAY])

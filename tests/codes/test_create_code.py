@@ -135,9 +135,9 @@ async def test_the_same_text_may_be_a_code_in_two_programs(
 
 @pytest.mark.parametrize("query", ["user_id=1", "program_id=1", "code=AAAAAAAAAA"])
 async def test_a_query_cannot_make_the_code_somebody_elses(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext, query: str
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext, query: str
 ) -> None:
     alice = await cast.member()
     answer = await client.post(f"{PATH}?{query}", json={"expiration_date": in_days(1)}, headers=alice.headers)
-    owner: Any = await here.db.fetchrow("SELECT user_id FROM codes WHERE code = $1", answer.json()["code"])
+    owner: Any = await ctx.db.fetchrow("SELECT user_id FROM codes WHERE code = $1", answer.json()["code"])
     assert owner["user_id"] == alice.id

@@ -14,7 +14,7 @@ from invitree.codes.actions import OWNERS, TOPIC
 from invitree.kit.resources import AppContext
 from invitree.programs.actions import get_program
 from invitree.signup.actions import sign_up
-from tests.cast import NOWHERE, Cast, Person, applicant, refused
+from tests.cast import NOWHERE, Cast, Person, new_user, refused
 from tests.races.stage import until_it_waits
 
 _numbers = count(1)
@@ -31,18 +31,18 @@ class Twins(NamedTuple):
 
 
 @pytest.fixture
-async def twins(here: AppContext, cast: Cast) -> Twins:
+async def twins(ctx: AppContext, cast: Cast) -> Twins:
     """Two imported codes, both alive."""
     rest = f"A{next(_numbers)}".translate(str.maketrans("01", "XY"))
     made = Twins(await cast.member(), await cast.member(), f"LOO{rest}", f"10O{rest}", f"I00{rest}")
-    await has(here, made.one, made.of_one)
-    await has(here, made.other, made.of_other)
+    await has(ctx, made.one, made.of_one)
+    await has(ctx, made.other, made.of_other)
     return made
 
 
-async def has(here: AppContext, person: Person, code: str, *, expires_in: str = "9 days") -> None:
+async def has(ctx: AppContext, person: Person, code: str, *, expires_in: str = "9 days") -> None:
     """Give a person a code as an import does."""
-    await here.db.execute(
+    await ctx.db.execute(
         """
         INSERT INTO codes (program_id, user_id, code, created_at, expires_at)
         VALUES ($1, $2, $3, now() - interval '1 year', now() + $4::text::interval)
@@ -54,7 +54,7 @@ async def has(here: AppContext, person: Person, code: str, *, expires_in: str = 
     )
 
 
-async def referrer_by(client: httpx.AsyncClient, here: AppContext, code: str) -> int | None:
+async def referrer_by(client: httpx.AsyncClient, ctx: AppContext, code: str) -> int | None:
     """Return whom a code stands for: to the check, asked twice, and to a sign-up, which must agree with it."""
     checks = [(await client.get(f"/api/referral_codes/check/{code}/")).json()["valid"] for _ in range(2)]
     name = f"friend{next(_numbers)}"
@@ -65,48 +65,48 @@ async def referrer_by(client: httpx.AsyncClient, here: AppContext, code: str) ->
         assert checks == [False, False]
         return None
     assert checks == [True, True]
-    found: int = await here.db.fetchval("SELECT referrer_id FROM referrals WHERE referee_id = $1", answer.json()["id"])
+    found: int = await ctx.db.fetchval("SELECT referrer_id FROM referrals WHERE referee_id = $1", answer.json()["id"])
     return found
 
 
 @pytest.fixture(params=["from memory", "from the database"], autouse=True)
-def memory(request: pytest.FixtureRequest, here: AppContext) -> Iterator[None]:
+def memory(request: pytest.FixtureRequest, ctx: AppContext) -> Iterator[None]:
     """Memory as it is, and closed."""
     if request.param == "from memory":
         yield
         return
     for topic in (OWNERS, TOPIC):
-        here.caches[topic].close()
+        ctx.caches[topic].close()
     yield
     for topic in (OWNERS, TOPIC):
-        here.caches[topic].open()
+        ctx.caches[topic].open()
 
 
-async def test_each_is_found_by_its_exact_spelling(client: httpx.AsyncClient, here: AppContext, twins: Twins) -> None:
-    assert await referrer_by(client, here, twins.of_one) == twins.one.id
-    assert await referrer_by(client, here, twins.of_other.lower()) == twins.other.id
+async def test_each_is_found_by_its_exact_spelling(client: httpx.AsyncClient, ctx: AppContext, twins: Twins) -> None:
+    assert await referrer_by(client, ctx, twins.of_one) == twins.one.id
+    assert await referrer_by(client, ctx, twins.of_other.lower()) == twins.other.id
 
 
-async def test_a_spelling_of_neither_finds_neither(client: httpx.AsyncClient, here: AppContext, twins: Twins) -> None:
-    assert await referrer_by(client, here, twins.of_nobody) is None
+async def test_a_spelling_of_neither_finds_neither(client: httpx.AsyncClient, ctx: AppContext, twins: Twins) -> None:
+    assert await referrer_by(client, ctx, twins.of_nobody) is None
 
 
 @pytest.mark.parametrize("how", ["deleted", "expired", "deactivated"])
 async def test_a_dead_one_does_not_hide_the_other(
-    client: httpx.AsyncClient, here: AppContext, cast: Cast, twins: Twins, how: str
+    client: httpx.AsyncClient, ctx: AppContext, cast: Cast, twins: Twins, how: str
 ) -> None:
     await end(cast, twins.one, how)
-    assert await referrer_by(client, here, twins.of_nobody) == twins.other.id
-    assert await referrer_by(client, here, twins.of_other) == twins.other.id
+    assert await referrer_by(client, ctx, twins.of_nobody) == twins.other.id
+    assert await referrer_by(client, ctx, twins.of_other) == twins.other.id
 
 
 @pytest.mark.parametrize("how", ["deleted", "expired", "deactivated"])
 async def test_the_exact_spelling_of_a_dead_one_does_not_count_for_the_other(
-    client: httpx.AsyncClient, here: AppContext, cast: Cast, twins: Twins, how: str
+    client: httpx.AsyncClient, ctx: AppContext, cast: Cast, twins: Twins, how: str
 ) -> None:
     await client.get(f"/api/referral_codes/check/{twins.of_one}/")  # it is in memory
     await end(cast, twins.one, how)
-    assert await referrer_by(client, here, twins.of_one) is None
+    assert await referrer_by(client, ctx, twins.of_one) is None
 
 
 async def end(cast: Cast, person: Person, how: str) -> None:
@@ -115,24 +115,24 @@ async def end(cast: Cast, person: Person, how: str) -> None:
 
 
 async def test_many_dead_ones_do_not_hide_the_living(
-    client: httpx.AsyncClient, here: AppContext, cast: Cast, twins: Twins
+    client: httpx.AsyncClient, ctx: AppContext, cast: Cast, twins: Twins
 ) -> None:
     await cast.delete_code(twins.one)
     for spelling in ("LO0", "IOO", "L0O", "1OO"):
-        await has(here, await cast.member(), spelling + twins.of_one[3:], expires_in="-1 days")
-    assert await referrer_by(client, here, twins.of_nobody) == twins.other.id
+        await has(ctx, await cast.member(), spelling + twins.of_one[3:], expires_in="-1 days")
+    assert await referrer_by(client, ctx, twins.of_nobody) == twins.other.id
 
 
 async def test_a_look_alike_of_another_program_is_not_counted(
-    client: httpx.AsyncClient, here: AppContext, cast: Cast, twins: Twins
+    client: httpx.AsyncClient, ctx: AppContext, cast: Cast, twins: Twins
 ) -> None:
     await cast.delete_code(twins.one)
-    await has(here, await cast.stranger(), twins.of_one)
-    assert await referrer_by(client, here, twins.of_nobody) == twins.other.id
+    await has(ctx, await cast.stranger(), twins.of_one)
+    assert await referrer_by(client, ctx, twins.of_nobody) == twins.other.id
 
 
 async def test_a_new_code_does_not_read_like_one_that_the_program_has(
-    here: AppContext, cast: Cast, twins: Twins, monkeypatch: pytest.MonkeyPatch
+    ctx: AppContext, cast: Cast, twins: Twins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await cast.delete_code(twins.one)
     read_alike, fresh = twins.of_one.translate(str.maketrans("OIL", "011")), f"FRESH{next(_numbers)}"
@@ -141,30 +141,30 @@ async def test_a_new_code_does_not_read_like_one_that_the_program_has(
 
 
 async def test_a_sign_up_that_waits_for_the_only_one_to_be_deleted_is_refused(
-    here: AppContext, cast: Cast, twins: Twins
+    ctx: AppContext, cast: Cast, twins: Twins
 ) -> None:
     await cast.delete_code(twins.one)
-    program = await get_program(here, twins.one.program_id)
-    async with here.db.transaction() as tx:
+    program = await get_program(ctx, twins.one.program_id)
+    async with ctx.db.transaction() as tx:
         assert await store.revoke(tx, program_id=program.id, user_id=twins.other.id)
         waiting = asyncio.create_task(
-            sign_up(here, program=program, applicant=applicant(), referral_code=twins.of_nobody, origin=NOWHERE)
+            sign_up(ctx, program=program, new_user=new_user(), referral_code=twins.of_nobody, origin=NOWHERE)
         )
-        await until_it_waits(here, waiting)
+        await until_it_waits(ctx, waiting)
     with pytest.raises(InvalidInput):
         await waiting
 
 
 async def test_a_sign_up_that_waits_for_one_of_two_to_be_deleted_gets_the_other(
-    here: AppContext, cast: Cast, twins: Twins
+    ctx: AppContext, cast: Cast, twins: Twins
 ) -> None:
-    program = await get_program(here, twins.one.program_id)
-    async with here.db.transaction() as tx:
+    program = await get_program(ctx, twins.one.program_id)
+    async with ctx.db.transaction() as tx:
         assert await store.revoke(tx, program_id=program.id, user_id=twins.one.id)
         waiting = asyncio.create_task(
-            sign_up(here, program=program, applicant=applicant(), referral_code=twins.of_nobody, origin=NOWHERE)
+            sign_up(ctx, program=program, new_user=new_user(), referral_code=twins.of_nobody, origin=NOWHERE)
         )
-        await until_it_waits(here, waiting)
+        await until_it_waits(ctx, waiting)
     user = await waiting
-    found = await here.db.fetchval("SELECT referrer_id FROM referrals WHERE referee_id = $1", user.id)
+    found = await ctx.db.fetchval("SELECT referrer_id FROM referrals WHERE referee_id = $1", user.id)
     assert found == twins.other.id

@@ -14,10 +14,10 @@ def path(email: str) -> str:
     return f"/api/referral_codes/get/{quote(email, safe='@')}/"
 
 
-async def rename(here: AppContext, person: Person, email: str) -> None:
+async def rename(ctx: AppContext, person: Person, email: str) -> None:
     address = parse_email(email)
     assert address is not None, email
-    await here.db.execute(
+    await ctx.db.execute(
         "UPDATE users SET email = $3, email_key = $4, email_identity = $5 WHERE program_id = $1 AND id = $2",
         person.program_id,
         person.id,
@@ -38,19 +38,19 @@ async def test_a_member_finds_anothers_live_code(client: httpx.AsyncClient, cast
 
 
 async def test_the_first_and_the_later_answers_are_equal(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext
 ) -> None:
     alice = await cast.member()
     await cast.code(alice)
-    here.caches["codes"].close()
-    here.caches["codes"].open()
+    ctx.caches["codes"].close()
+    ctx.caches["codes"].open()
     answers = [(await client.get(path(alice.email), headers=alice.headers)).content for _ in range(3)]
     assert answers[0] == answers[1] == answers[2]
 
 
 @pytest.mark.parametrize("cold", [True, False])
 async def test_every_reason_gives_the_same_404_to_the_byte(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext, cold: bool
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext, cold: bool
 ) -> None:
     asking, eve = await cast.member(), await cast.stranger()
     empty, expired, deleted, gone = [await cast.member() for _ in range(4)]
@@ -60,9 +60,9 @@ async def test_every_reason_gives_the_same_404_to_the_byte(
     await cast.deactivate(gone)
     await cast.expire_code(expired)  # which also empties the cache
     await cast.delete_code(deleted)
-    here.caches["codes"].close()
+    ctx.caches["codes"].close()
     if not cold:
-        here.caches["codes"].open()
+        ctx.caches["codes"].open()
     emails = ["nobody@example.com", "malformed", "@", "a b@c", "\0", "ü@münchen.de", "x" * 2000, "'--@example.com"]
     emails += [person.email for person in (empty, expired, deleted, gone, eve)]
     for language, twice in [("en", emails), ("ru", emails)]:
@@ -73,7 +73,7 @@ async def test_every_reason_gives_the_same_404_to_the_byte(
             kept = [(k, v) for k, v in answer.headers.raw if k.lower() not in (b"date", b"x-request-id")]
             seen.add((answer.status_code, answer.content, tuple(kept)))
         assert len(seen) == 1
-    here.caches["codes"].open()
+    ctx.caches["codes"].open()
 
 
 async def test_a_deactivated_members_code_is_not_found(client: httpx.AsyncClient, cast: Cast) -> None:
@@ -100,10 +100,10 @@ async def test_a_deactivated_members_code_is_not_found(client: httpx.AsyncClient
     ],
 )
 async def test_an_address_is_found_however_it_is_spelled_in_the_path(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext, registered: str, asked: str
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext, registered: str, asked: str
 ) -> None:
     alice = await cast.member()
-    await rename(here, alice, registered)
+    await rename(ctx, alice, registered)
     code = await cast.code(alice)
     answer = await client.get(f"/api/referral_codes/get/{asked}/", headers=alice.headers)
     assert answer.status_code == 200, answer.text
@@ -117,16 +117,16 @@ async def test_bytes_that_are_no_address_are_not_found(client: httpx.AsyncClient
     refused(answer, 404, "code_not_found")
 
 
-async def test_an_address_means_the_callers_program(client: httpx.AsyncClient, cast: Cast, here: AppContext) -> None:
+async def test_an_address_means_the_callers_program(client: httpx.AsyncClient, cast: Cast, ctx: AppContext) -> None:
     alice, eve = await cast.member(), await cast.stranger()
-    await rename(here, eve, alice.email)
+    await rename(ctx, eve, alice.email)
     ours, theirs = await cast.code(alice), await cast.code(eve)
     for _ in range(2):  # from the database and from memory
         assert (await client.get(path(alice.email), headers=alice.headers)).json()["code"] == ours
         assert (await client.get(path(alice.email), headers=eve.headers)).json()["code"] == theirs
 
 
-async def test_a_code_is_not_shown_after_its_end(client: httpx.AsyncClient, cast: Cast, here: AppContext) -> None:
+async def test_a_code_is_not_shown_after_its_end(client: httpx.AsyncClient, cast: Cast, ctx: AppContext) -> None:
     alice = await cast.member()
     await cast.code(alice)
     assert (await client.get(path(alice.email), headers=alice.headers)).status_code == 200

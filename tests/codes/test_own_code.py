@@ -67,13 +67,13 @@ async def test_deleting_touches_no_other_members_code(client: httpx.AsyncClient,
 
 @pytest.mark.parametrize("end", ["delete", "replace"])
 async def test_this_process_needs_no_news_to_stop_showing_what_it_ended(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext, end: str
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext, end: str
 ) -> None:
     alice = await cast.member()
     old = await cast.code(alice)
     lookup = f"/api/referral_codes/get/{alice.email}/"
     assert (await client.get(lookup, headers=alice.headers)).json()["code"] == old
-    async with news_withheld(here):
+    async with news_withheld(ctx):
         if end == "delete":
             await cast.delete_code(alice)
             refused(await client.get(lookup, headers=alice.headers), 404, "code_not_found")

@@ -64,24 +64,24 @@ async def refreshes(client: httpx.AsyncClient, refresh: str) -> bool:
     return answer.status_code == 200
 
 
-async def logs_in(client: httpx.AsyncClient, password: str = PASSWORD, **by: str) -> bool:
+async def logs_in(client: httpx.AsyncClient, password: str = PASSWORD, **actor: str) -> bool:
     """Return whether somebody of this address or name logs in with this password."""
-    answer = await client.post(LOGIN, json={**by, "password": password})
+    answer = await client.post(LOGIN, json={**actor, "password": password})
     assert answer.status_code in (200, 400), answer.text
     return answer.status_code == 200
 
 
-async def default_program(here: AppContext) -> Program:
+async def default_program(ctx: AppContext) -> Program:
     """Return the default program."""
-    program = await find_program_by_slug(here.db, slug="default")
+    program = await find_program_by_slug(ctx.db, slug="default")
     assert program is not None
     return program
 
 
-async def require_activation(here: AppContext) -> None:
+async def require_activation(ctx: AppContext) -> None:
     """Have the default program ask for confirmed addresses, for this process from now on."""
-    await set_policy(here.db, program_id=(await default_program(here)).id, activation="required")
-    here.caches["programs"].clear()
+    await set_policy(ctx.db, program_id=(await default_program(ctx)).id, activation="required")
+    ctx.caches["programs"].clear()
 
 
 async def sign_up(client: httpx.AsyncClient, **changes: Any) -> Person:
@@ -109,19 +109,19 @@ async def change_link(client: httpx.AsyncClient, postbox: Postbox, person: Perso
     return await postbox.link(new_email)
 
 
-async def expire_links(here: AppContext, person: Person) -> None:
+async def expire_links(ctx: AppContext, person: Person) -> None:
     """Move the end of a person's links into the past."""
-    status = await here.db.execute(
+    status = await ctx.db.execute(
         "UPDATE one_time_tokens SET expires_at = clock_timestamp() WHERE user_id = $1 AND used_at IS NULL", person.id
     )
     assert status != "UPDATE 0"
 
 
-async def traces(here: AppContext, *texts: str) -> list[tuple[str, str]]:
+async def traces(ctx: AppContext, *texts: str) -> list[tuple[str, str]]:
     """Return in which tables any of these texts is, as text in any case or as bytes, and which."""
     found = []
-    for (table,) in await here.db.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
-        rows = [row.lower() for (row,) in await here.db.fetch(f"SELECT t::text FROM {table} t")]
+    for (table,) in await ctx.db.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
+        rows = [row.lower() for (row,) in await ctx.db.fetch(f"SELECT t::text FROM {table} t")]
         for text in texts:
             wanted = (text.lower(), text.encode().hex(), text.lower().encode().hex())
             if any(one in row for row in rows for one in wanted):
@@ -130,9 +130,9 @@ async def traces(here: AppContext, *texts: str) -> list[tuple[str, str]]:
 
 
 @asynccontextmanager
-async def news_withheld(here: AppContext) -> AsyncIterator[None]:
+async def news_withheld(ctx: AppContext) -> AsyncIterator[None]:
     """Keep the news of commits from every process for the length of a block: less than listeners have patience for."""
-    rows = await here.db.fetch(
+    rows = await ctx.db.fetch(
         "SELECT pid FROM pg_stat_activity WHERE application_name = 'invitree listener' AND datname = current_database()"
     )
     for row in rows:
@@ -149,9 +149,9 @@ async def contents_but(cast: Cast, *tables: str) -> dict[str, str]:
     return {name: digest for name, digest in (await cast.contents()).items() if name not in tables}
 
 
-async def events_of(here: AppContext, user_id: int | None) -> list[tuple[str, str, int | None]]:
+async def events_of(ctx: AppContext, user_id: int | None) -> list[tuple[str, str, int | None]]:
     """Return what is recorded of an account, oldest first: what, who, and by which id."""
-    rows = await here.db.fetch(
+    rows = await ctx.db.fetch(
         "SELECT kind, actor, actor_id FROM audit WHERE user_id IS NOT DISTINCT FROM $1 ORDER BY id", user_id
     )
     return [(row["kind"], row["actor"], row["actor_id"]) for row in rows]

@@ -29,12 +29,12 @@ SHOTS = os.environ.get("SCREENSHOTS", "")  # a folder to put pictures of every s
 
 
 @pytest.fixture(scope="module", autouse=True)
-async def activation(here: AppContext) -> None:
-    await require_activation(here)
+async def activation(ctx: AppContext) -> None:
+    await require_activation(ctx)
 
 
 @pytest.fixture(scope="module")
-async def site(settings: Settings, here: AppContext) -> AsyncIterator[str]:
+async def site(settings: Settings, ctx: AppContext) -> AsyncIterator[str]:
     """The public URL of a web process of its own on this module's database."""
     if CHROMIUM is None:
         pytest.skip("no Chromium: set CHROMIUM or install chromium")
@@ -73,9 +73,9 @@ async def site(settings: Settings, here: AppContext) -> AsyncIterator[str]:
 
 
 @pytest.fixture(scope="module")
-async def outbox(here: AppContext, site: str) -> Postbox:
+async def outbox(ctx: AppContext, site: str) -> Postbox:
     """The mail of the site's users."""
-    return Postbox(structs.replace(here, settings=structs.replace(here.settings, public_url=site)))
+    return Postbox(structs.replace(ctx, settings=structs.replace(ctx.settings, public_url=site)))
 
 
 @pytest.fixture(scope="module")

@@ -39,8 +39,8 @@ STALE = "Stale token for given user."
 
 
 @pytest.fixture(scope="module", autouse=True)
-async def activation(here: AppContext) -> None:
-    await require_activation(here)
+async def activation(ctx: AppContext) -> None:
+    await require_activation(ctx)
 
 
 async def confirmed(client: httpx.AsyncClient, postbox: Postbox) -> Person:
@@ -69,8 +69,8 @@ class TestSignUp:
             ("/auth/jwt/create/", 401, "no_active_account"),
         ):
             lists = {"non_field_errors": ["Unable to log in with provided credentials."]} if status == 400 else {}
-            for by in ({"email": person.email}, {"username": person.username}):
-                refused(await client.post(path, json={**by, "password": PASSWORD}), status, code, **lists)
+            for actor in ({"email": person.email}, {"username": person.username}):
+                refused(await client.post(path, json={**actor, "password": PASSWORD}), status, code, **lists)
 
     async def test_the_letter_is_in_the_language_of_the_request(
         self, client: httpx.AsyncClient, postbox: Postbox
@@ -103,7 +103,7 @@ class TestSignUp:
 class TestActivation:
     @pytest.mark.parametrize("path", [ACTIVATE, ACTIVATE.rstrip("/")])
     async def test_following_the_link_lets_the_account_act(
-        self, client: httpx.AsyncClient, here: AppContext, postbox: Postbox, path: str
+        self, client: httpx.AsyncClient, ctx: AppContext, postbox: Postbox, path: str
     ) -> None:
         person = await sign_up(client)
         link = await postbox.link(person.email)
@@ -112,7 +112,7 @@ class TestActivation:
         answer = await client.post(CREATE, json={"expiration_date": in_days(5)}, headers=headers)
         assert answer.status_code == 201, answer.text
         kinds = [("account.created", "self", None), ("account.activated", "self", person.id)]
-        assert (await events_of(here, person.id))[:2] == kinds
+        assert (await events_of(ctx, person.id))[:2] == kinds
 
     async def test_a_second_activation_is_stale(self, client: httpx.AsyncClient, cast: Cast, postbox: Postbox) -> None:
         person = await sign_up(client)
@@ -140,7 +140,7 @@ class TestActivation:
 
     @pytest.mark.parametrize("again", [False, True])
     async def test_a_deactivated_newcomer_is_not_let_in_by_the_link(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox, again: bool
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, postbox: Postbox, again: bool
     ) -> None:
         person = await sign_up(client)
         link = await postbox.link(person.email)
@@ -150,26 +150,26 @@ class TestActivation:
         assert await cast.contents() == before
         assert not await logs_in(client, email=person.email)
         if again:
-            assert await reactivate_account(here.db, program_id=person.program_id, user_id=person.id, by=OPERATOR)
+            assert await reactivate_account(ctx.db, program_id=person.program_id, user_id=person.id, actor=OPERATOR)
             refused(await client.post(ACTIVATE, json=link.body), 400, "invalid_input", token=[BAD_TOKEN])
 
     async def test_a_newcomer_let_in_again_by_the_operator_still_has_an_address_to_confirm(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, postbox: Postbox
     ) -> None:
         person = await sign_up(client)
         await cast.deactivate(person)
-        assert await reactivate_account(here.db, program_id=person.program_id, user_id=person.id, by=OPERATOR)
+        assert await reactivate_account(ctx.db, program_id=person.program_id, user_id=person.id, actor=OPERATOR)
         await postbox.collect()
         assert not await logs_in(client, email=person.email)
         done(await client.post(ACTIVATE, json=(await link_for(client, postbox, person, "resend_activation")).body))
         assert await logs_in(client, email=person.email)
 
     async def test_an_expired_link_is_refused_and_another_works(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, postbox: Postbox
     ) -> None:
         person = await sign_up(client)
         link = await postbox.link(person.email)
-        await expire_links(here, person)
+        await expire_links(ctx, person)
         before = await cast.contents()
         refused(await client.post(ACTIVATE, json=link.body), 400, "invalid_input", token=[BAD_TOKEN])
         assert await cast.contents() == before
@@ -274,7 +274,7 @@ class TestHijackBeforehand:
         refused(await client.post(ACTIVATE, json=waiting.body), 400, "invalid_input", token=[BAD_TOKEN])
 
     async def test_an_unconfirmed_account_makes_no_code_even_where_it_is_let_in(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext
     ) -> None:
         """It signed up before the program began to ask for confirmation."""
         eve = await cast.member()
@@ -286,16 +286,16 @@ class TestHijackBeforehand:
         assert await cast.contents() == before
 
     async def test_without_activation_a_reset_ends_all_that_the_attacker_has_prepared(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, postbox: Postbox
     ) -> None:
-        program = await default_program(here)
-        await set_policy(here.db, program_id=program.id, activation="off")
-        here.caches["programs"].clear()
+        program = await default_program(ctx)
+        await set_policy(ctx.db, program_id=program.id, activation="off")
+        ctx.caches["programs"].clear()
         try:
             mallory = await cast.member()  # with the victim's address
             pair, pending = await cast.pair(mallory), await self._pending(client, postbox, mallory)
         finally:
-            await require_activation(here)
+            await require_activation(ctx)
         reset = await link_for(client, postbox, mallory, "reset_password")
         done(await client.post(at("reset_password_confirm"), json={**reset.body, "new_password": ANOTHER}))
         for headers in (mallory.headers, bearer(pair.access)):
@@ -304,7 +304,7 @@ class TestHijackBeforehand:
         refused(await client.post(at("set_email_confirm"), json=pending.body), 400, "invalid_input", token=[BAD_TOKEN])
         assert not await logs_in(client, email=mallory.email)
         assert await logs_in(client, ANOTHER, email=mallory.email)
-        assert await here.db.fetchval("SELECT email FROM users WHERE id = $1", mallory.id) == mallory.email
+        assert await ctx.db.fetchval("SELECT email FROM users WHERE id = $1", mallory.id) == mallory.email
 
     async def test_a_change_asked_for_and_not_yet_mailed_dies_as_well(
         self, client: httpx.AsyncClient, cast: Cast, postbox: Postbox

@@ -58,7 +58,7 @@ async def email_of(client: httpx.AsyncClient, person: Person) -> str:
 class TestSetEmail:
     @pytest.mark.parametrize("path", [SET, SET.rstrip("/")])
     async def test_the_new_address_is_mailed_a_link_and_nothing_changes_before(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox, path: str
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, postbox: Postbox, path: str
     ) -> None:
         alice = await cast.member()
         done(await client.post(path, json=body_of(f"New-{alice.email}"), headers=alice.headers))
@@ -69,7 +69,7 @@ class TestSetEmail:
         assert await email_of(client, alice) == alice.email
         assert await logs_in(client, email=alice.email)
         assert not await logs_in(client, email=letter["to"])
-        assert (await events_of(here, alice.id))[-2][0] == "email.change_requested"
+        assert (await events_of(ctx, alice.id))[-2][0] == "email.change_requested"
 
     async def test_the_address_is_not_taken_before_it_is_confirmed(self, client: httpx.AsyncClient, cast: Cast) -> None:
         """Or anybody could keep anybody out by asking for their address."""
@@ -127,7 +127,7 @@ class TestSetEmail:
         assert await cast.contents() == before
 
     async def test_a_wrong_password_says_nothing_of_the_address(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext
     ) -> None:
         alice, bob = await cast.member(), await cast.member()
         before = await contents_but(cast, "audit")
@@ -136,7 +136,7 @@ class TestSetEmail:
                 answer = await client.post(SET, json=body_of(new, current=current), headers=alice.headers)
                 refused(answer, 400, "invalid_input", current_password=[BAD_PASSWORD])
         assert await contents_but(cast, "audit") == before
-        assert (await events_of(here, alice.id))[-9:] == [("login.failed", "unknown", None)] * 9
+        assert (await events_of(ctx, alice.id))[-9:] == [("login.failed", "unknown", None)] * 9
 
     async def test_nobody_without_a_session_asks_for_an_address(self, client: httpx.AsyncClient, cast: Cast) -> None:
         before = await cast.contents()
@@ -148,7 +148,7 @@ class TestSetEmail:
 class TestSetEmailConfirm:
     @pytest.mark.parametrize("path", [CONFIRM, CONFIRM.rstrip("/")])
     async def test_the_new_address_opens_and_the_old_does_not(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox, path: str
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, postbox: Postbox, path: str
     ) -> None:
         alice = await cast.member()
         new = f"new-{alice.email}"
@@ -158,7 +158,7 @@ class TestSetEmailConfirm:
         assert await opens(client, bearer(pair.access))
         assert await logs_in(client, email=new)
         assert not await logs_in(client, email=alice.email)
-        assert ("email.changed", "self", alice.id) in await events_of(here, alice.id)
+        assert ("email.changed", "self", alice.id) in await events_of(ctx, alice.id)
         answer = await client.post(path, json=link.body)
         refused(answer, 400, "invalid_input", token=[BAD_TOKEN])
 
@@ -189,7 +189,7 @@ class TestSetEmailConfirm:
         assert (await client.get(lookup(new), headers=bob.headers)).json()["code"] == code
 
     async def test_this_process_forgets_the_old_address_before_it_answers(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, postbox: Postbox
     ) -> None:
         """The news of the commit may still be on its way."""
         alice, witness = await cast.member(), await cast.member()
@@ -198,10 +198,10 @@ class TestSetEmailConfirm:
             await cast.code(person)
             await client.get(lookup(person.email), headers=alice.headers)
         kept = (witness.program_id, witness.email)
-        async with news_withheld(here):
+        async with news_withheld(ctx):
             done(await client.post(CONFIRM, json=link.body))
             answer = await client.get(lookup(alice.email), headers=witness.headers)
-            assert here.caches["codes"].get(kept, now=here.clock.seconds()) is not None  # the cache is open
+            assert ctx.caches["codes"].get(kept, now=ctx.clock.seconds()) is not None  # the cache is open
         refused(answer, 404, "code_not_found")
 
     async def test_the_freed_address_is_somebody_elses_to_take(
@@ -237,7 +237,7 @@ class TestSetEmailConfirm:
         assert await email_of(client, alice) == wanted
 
     async def test_of_two_who_confirm_one_address_at_once_one_has_it(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, postbox: Postbox
     ) -> None:
         people = [await cast.member() for _ in range(4)]
         links = [await change_link(client, postbox, person, "contested@example.com") for person in people]
@@ -246,10 +246,10 @@ class TestSetEmailConfirm:
         for answer in answers:
             if answer.status_code == 400:
                 refused(answer, 400, "invalid_input", new_email=[EMAIL_TAKEN])
-        assert await here.db.fetchval("SELECT count(*) FROM users WHERE email_key = 'contested@example.com'") == 1
+        assert await ctx.db.fetchval("SELECT count(*) FROM users WHERE email_key = 'contested@example.com'") == 1
 
     async def test_links_sent_to_the_old_address_are_dead(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, postbox: Postbox
     ) -> None:
         alice = await cast.member()
         reset = await link_for(client, postbox, alice, "reset_password")
@@ -264,10 +264,10 @@ class TestSetEmailConfirm:
         assert letter["subject"] == "Your address at 127.0.0.1 was changed"
 
     async def test_an_address_that_was_given_up_leaves_no_trace_once_its_letters_are_sent(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, postbox: Postbox
     ) -> None:
         alice = await cast.member()
         link = await change_link(client, postbox, alice, f"moved-{alice.username}@elsewhere.org")
         done(await client.post(CONFIRM, json=link.body))
         await postbox.collect()
-        assert await traces(here, alice.email) == []
+        assert await traces(ctx, alice.email) == []

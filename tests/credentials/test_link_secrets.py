@@ -36,8 +36,8 @@ EVIL = "evil.example"
 
 
 @pytest.fixture(scope="module", autouse=True)
-async def activation(here: AppContext) -> None:
-    await require_activation(here)
+async def activation(ctx: AppContext) -> None:
+    await require_activation(ctx)
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +64,7 @@ async def another(settings: Settings) -> AsyncIterator[tuple[httpx.AsyncClient, 
     """Run the application with other settings on the same database."""
     async with open_resources(settings) as opened:
         app = create_app(settings)
-        app.state["resources"] = opened
+        app.state["context"] = opened
         transport = httpx.ASGITransport(app=Edge(app, access_log=False))  # type: ignore[arg-type]
         async with httpx.AsyncClient(transport=transport, base_url="http://invitree.test", timeout=30) as client:
             yield client, Postbox(opened), opened
@@ -142,10 +142,10 @@ class TestWhereTheyLead:
         ],
     )
     async def test_they_lead_below_the_public_url(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, public_url: str, base: str, site: str
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, public_url: str, base: str, site: str
     ) -> None:
         alice = await cast.member()
-        elsewhere = Postbox(structs.replace(here, settings=structs.replace(here.settings, public_url=public_url)))
+        elsewhere = Postbox(structs.replace(ctx, settings=structs.replace(ctx.settings, public_url=public_url)))
         for route in KINDS:
             await ask(client, alice, route, {"Host": EVIL})
             [letter] = await elsewhere.collect()
@@ -156,19 +156,19 @@ class TestWhereTheyLead:
 class TestWhatIsKept:
     @pytest.mark.parametrize("route", KINDS)
     async def test_neither_the_queue_nor_any_table_nor_the_log_holds_a_token(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox, route: str
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, postbox: Postbox, route: str
     ) -> None:
         alice = await cast.member()
         with capture_logs() as logs:
             await ask(client, alice, route)
-            waiting = await dump(here)
+            waiting = await dump(ctx)
             assert b"nonce" in bytes.fromhex("".join(part for part in hexadecimals(waiting)))
             [letter] = await postbox.collect()
-            sent, link = await dump(here), link_in(letter)
+            sent, link = await dump(ctx), link_in(letter)
             done(await follow(client, route, link))
         secret = link.token.partition(".")[2]
         assert len(secret) == 43  # 256 bits
-        for text in (waiting, sent, await dump(here), str(logs)):
+        for text in (waiting, sent, await dump(ctx), str(logs)):
             for form in (secret, secret.encode().hex()):
                 assert form not in text
 
@@ -183,39 +183,39 @@ class TestWhatIsKept:
 
     @pytest.mark.parametrize("route", KINDS)
     async def test_a_letter_that_is_sent_twice_has_one_link(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox, route: str
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, postbox: Postbox, route: str
     ) -> None:
         alice = await cast.member()
         await ask(client, alice, route)
-        job = await here.db.fetchrow("SELECT id, payload FROM pgqueuer")
-        await send_mail(here, job["payload"], job["id"])
+        job = await ctx.db.fetchrow("SELECT id, payload FROM pgqueuer")
+        await send_mail(ctx, job["payload"], job["id"])
         first, second = await postbox.collect()
         assert link_in(first) == link_in(second)
         assert first["message-id"] == second["message-id"]
         done(await follow(client, route, link_in(second)))
         await postbox.collect()
-        await send_mail(here, job["payload"], job["id"])  # by a worker that was away
+        await send_mail(ctx, job["payload"], job["id"])  # by a worker that was away
         assert await postbox.collect() == []
 
     async def test_a_letter_sent_by_two_workers_at_once_has_one_link(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, postbox: Postbox
     ) -> None:
         alice = await cast.member()
         await ask(client, alice, "reset_password")
-        job = await here.db.fetchrow("DELETE FROM pgqueuer RETURNING id, payload")
-        sendings = [send_mail(here, job["payload"], job["id"]) for _ in range(4)]
+        job = await ctx.db.fetchrow("DELETE FROM pgqueuer RETURNING id, payload")
+        sendings = [send_mail(ctx, job["payload"], job["id"]) for _ in range(4)]
         await asyncio.gather(*sendings, return_exceptions=True)  # one that loses the race is tried again
         links = {link_in(letter) for letter in await postbox.collect()}
         assert len(links) == 1
         done(await follow(client, "reset_password", links.pop()))
 
     async def test_the_outbox_is_for_its_owner_alone(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, postbox: Postbox
     ) -> None:
         await ask(client, await cast.member(), "reset_password")
-        job = await here.db.fetchrow("DELETE FROM pgqueuer RETURNING id, payload")
-        await send_mail(here, job["payload"], job["id"])
-        outbox = Path(here.settings.data_dir) / "outbox"
+        job = await ctx.db.fetchrow("DELETE FROM pgqueuer RETURNING id, payload")
+        await send_mail(ctx, job["payload"], job["id"])
+        outbox = Path(ctx.settings.data_dir) / "outbox"
         assert outbox.stat().st_mode & 0o777 == 0o700
         assert [path.stat().st_mode & 0o777 for path in outbox.iterdir()] == [0o600]
 
@@ -245,11 +245,11 @@ class TestAnotherSecret:
 
     @pytest.mark.parametrize("route", KINDS)
     async def test_a_letter_sent_before_and_again_after_has_one_link(
-        self, client: httpx.AsyncClient, cast: Cast, settings: Settings, here: AppContext, postbox: Postbox, route: str
+        self, client: httpx.AsyncClient, cast: Cast, settings: Settings, ctx: AppContext, postbox: Postbox, route: str
     ) -> None:
         alice = await cast.member()
         await ask(client, alice, route)
-        job = await here.db.fetchrow("SELECT id, payload FROM pgqueuer")
+        job = await ctx.db.fetchrow("SELECT id, payload FROM pgqueuer")
         [first] = await postbox.collect()
         async with another(structs.replace(settings, secret_key=f"{self.NEW},{SECRET}")) as (later, mail, opened):
             await send_mail(opened, job["payload"], job["id"])
@@ -312,10 +312,10 @@ class TestUid:
         assert decode_uid(uid) == user_id
 
 
-async def dump(here: AppContext) -> str:
+async def dump(ctx: AppContext) -> str:
     """Return every row of every table as text."""
-    tables = await here.db.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-    rows = [row for (table,) in tables for (row,) in await here.db.fetch(f"SELECT t::text FROM {table} t")]
+    tables = await ctx.db.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    rows = [row for (table,) in tables for (row,) in await ctx.db.fetch(f"SELECT t::text FROM {table} t")]
     return "\n".join(rows)
 
 

@@ -60,8 +60,8 @@ every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.follow
 
 
 @pytest.fixture(scope="module", autouse=True)
-async def activation(here: AppContext) -> None:
-    await require_activation(here)  # or there is no link to confirm an address
+async def activation(ctx: AppContext) -> None:
+    await require_activation(ctx)  # or there is no link to confirm an address
 
 
 @pytest.fixture(autouse=True)
@@ -138,11 +138,11 @@ async def test_a_token_of_another_user_is_refused(
 
 @every_kind
 async def test_a_token_of_another_program_is_refused(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox, kind: Kind
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext, postbox: Postbox, kind: Kind
 ) -> None:
     alice, eve = await cast.member(), await cast.stranger()
     link = await kind.ask(client, postbox, alice)
-    slug = await here.db.fetchval("SELECT slug FROM programs WHERE id = $1", eve.program_id)
+    slug = await ctx.db.fetchval("SELECT slug FROM programs WHERE id = $1", eve.program_id)
     moved = link._replace(token=f"{eve.program_id}.{link.token.partition('.')[2]}")
     await refuse(client, cast, kind, moved, uid=[BAD_UID])
     await refuse(client, cast, kind, moved._replace(uid=encode_uid(eve.id)), token=[BAD_TOKEN])
@@ -168,18 +168,18 @@ async def test_an_odd_uid_is_nobody(client: httpx.AsyncClient, cast: Cast, postb
 
 @every_kind
 async def test_an_expired_link_is_refused(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox, kind: Kind
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext, postbox: Postbox, kind: Kind
 ) -> None:
     alice = await cast.member()
     link = await kind.ask(client, postbox, alice)
-    await expire_links(here, alice)
+    await expire_links(ctx, alice)
     await refuse(client, cast, kind, link, token=[BAD_TOKEN])
     done(await kind.follow(client, await kind.ask(client, postbox, alice)))
 
 
 @every_kind
 async def test_a_link_lives_from_its_sending_on(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox, kind: Kind
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext, postbox: Postbox, kind: Kind
 ) -> None:
     """Mail may wait for hours. A link that is asked for has not lived while nobody could read it."""
     alice = await cast.member()
@@ -187,11 +187,11 @@ async def test_a_link_lives_from_its_sending_on(
     if kind.asked != "set_email":
         body = {"email": alice.email}
     done(await client.post(at(kind.asked), json=body, headers=alice.headers))
-    await here.db.execute(
+    await ctx.db.execute(
         "UPDATE one_time_tokens SET expires_at = clock_timestamp() - interval '3 days' WHERE user_id = $1", alice.id
     )
     [letter] = await postbox.collect()
-    life_s = await here.db.fetchval(
+    life_s = await ctx.db.fetchval(
         "SELECT extract(epoch FROM expires_at - clock_timestamp()) FROM one_time_tokens WHERE user_id = $1", alice.id
     )
     most = {"resend_activation": 24 * 3600, "set_email": 24 * 3600}.get(kind.asked, 30 * 60)

@@ -102,17 +102,17 @@ class TestSetPassword:
             refused(answer, 400, "invalid_input", token=[BAD_TOKEN])
 
     async def test_the_user_is_told_by_mail(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, postbox: Postbox
     ) -> None:
         alice = await cast.member()
         done(await client.post(SET, json=body_of(), headers={**alice.headers, "Accept-Language": "ru"}))
         [letter] = await postbox.collect()
         assert (letter["to"], letter["content-language"]) == (alice.email, "ru")
         assert "/account/" not in text_of(letter)
-        assert (await events_of(here, alice.id))[-1] == ("password.changed", "self", alice.id)
+        assert (await events_of(ctx, alice.id))[-1] == ("password.changed", "self", alice.id)
 
     async def test_a_wrong_password_changes_nothing_and_is_recorded(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, postbox: Postbox
     ) -> None:
         alice = await cast.member()
         await postbox.collect()
@@ -121,7 +121,7 @@ class TestSetPassword:
             answer = await client.post(SET, json=body_of(current=current), headers=alice.headers)
             refused(answer, 400, "invalid_input", current_password=[BAD_PASSWORD])
         assert await contents_but(cast, "audit") == before
-        assert (await events_of(here, alice.id))[-5:] == [("login.failed", "unknown", None)] * 5
+        assert (await events_of(ctx, alice.id))[-5:] == [("login.failed", "unknown", None)] * 5
 
     @pytest.mark.parametrize(("password", "complaints"), WEAK, ids=lambda value: str(value)[:20])
     async def test_a_weak_password_is_refused_with_every_reason(
@@ -194,11 +194,11 @@ class TestSetPassword:
         assert await logs_in(client, won[0], email=alice.email)
 
     async def test_whoever_came_with_a_hash_from_elsewhere_can_change_it(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext
     ) -> None:
         alice = await cast.member()
         digest = base64.b64encode(hashlib.pbkdf2_hmac("sha256", b"old secret words", b"salt", 1000)).decode()
         foreign = f"pbkdf2_sha256$1000$salt${digest}"
-        await here.db.execute("UPDATE users SET password_hash = $2 WHERE id = $1", alice.id, foreign)
+        await ctx.db.execute("UPDATE users SET password_hash = $2 WHERE id = $1", alice.id, foreign)
         done(await client.post(SET, json=body_of(current="old secret words"), headers=alice.headers))
         assert await logs_in(client, ANOTHER, email=alice.email)

@@ -106,10 +106,10 @@ class TestResetPassword:
         assert await postbox.collect() == []
 
     async def test_another_programs_user_is_reached_by_naming_the_program(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, postbox: Postbox
     ) -> None:
         eve = await cast.stranger()
-        slug = await here.db.fetchval("SELECT slug FROM programs WHERE id = $1", eve.program_id)
+        slug = await ctx.db.fetchval("SELECT slug FROM programs WHERE id = $1", eve.program_id)
         done(await client.post(RESET, json={"email": eve.email}))
         assert await postbox.collect() == []
         done(await client.post(RESET, json={"email": eve.email}, headers={"X-Program": slug}))
@@ -154,7 +154,7 @@ class TestResetPasswordConfirm:
         self,
         client: httpx.AsyncClient,
         cast: Cast,
-        here: AppContext,
+        ctx: AppContext,
         postbox: Postbox,
         path: str,
         again: dict[str, str],
@@ -170,7 +170,7 @@ class TestResetPasswordConfirm:
         assert await opens(client, bob.headers)
         assert await logs_in(client, ANOTHER, email=alice.email)
         assert not await logs_in(client, PASSWORD, email=alice.email)
-        kinds = [kind for kind, _, _ in await events_of(here, alice.id)]
+        kinds = [kind for kind, _, _ in await events_of(ctx, alice.id)]
         assert "password.reset_requested" in kinds
         assert "password.reset" in kinds
 
@@ -182,7 +182,7 @@ class TestResetPasswordConfirm:
         assert (letter["to"], letter["subject"]) == (alice.email, "Your password at 127.0.0.1 was changed")
 
     async def test_every_other_link_and_pending_change_is_dead(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, postbox: Postbox
     ) -> None:
         alice = await cast.member()
         older, newer = [await self.link(client, postbox, alice) for _ in range(2)]
@@ -197,7 +197,7 @@ class TestResetPasswordConfirm:
         ):
             answer = await client.post(at(route), json={**link.body, **more})
             refused(answer, 400, "invalid_input", token=[BAD_TOKEN])
-        assert await here.db.fetchval("SELECT email FROM users WHERE id = $1", alice.id) == alice.email
+        assert await ctx.db.fetchval("SELECT email FROM users WHERE id = $1", alice.id) == alice.email
 
     @pytest.mark.parametrize(("password", "complaints"), WEAK, ids=lambda value: str(value)[:20])
     async def test_a_weak_password_is_refused_and_the_link_still_works(
@@ -222,15 +222,15 @@ class TestResetPasswordConfirm:
         assert answer.json()["new_password"][0] == "The password is too similar to the email."
 
     async def test_a_link_lives_thirty_minutes_from_its_sending(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, postbox: Postbox
     ) -> None:
         alice = await cast.member()
         link = await self.link(client, postbox, alice)
-        life_s = await here.db.fetchval(
+        life_s = await ctx.db.fetchval(
             "SELECT extract(epoch FROM expires_at - created_at)::int FROM one_time_tokens WHERE user_id = $1", alice.id
         )
         assert life_s == 30 * 60
-        await expire_links(here, alice)
+        await expire_links(ctx, alice)
         answer = await client.post(CONFIRM, json={**link.body, "new_password": ANOTHER})
         refused(answer, 400, "invalid_input", token=[BAD_TOKEN])
 
@@ -262,40 +262,40 @@ class TestWhatIsUnderWay:
 
     @asynccontextmanager
     async def while_hashing(
-        self, client: httpx.AsyncClient, here: AppContext, postbox: Postbox, person: Person, asked: Request
+        self, client: httpx.AsyncClient, ctx: AppContext, postbox: Postbox, person: Person, asked: Request
     ) -> AsyncIterator[httpx.Response]:
         """Let a person's password be reset after `asked` has read the old one and before it has compared it."""
         link = await link_for(client, postbox, person, "reset_password")
         followed = await resolve_link(
-            here, kind="password_reset", program_id=person.program_id, user_id=person.id, token=link.token
+            ctx, kind="password_reset", program_id=person.program_id, user_id=person.id, token=link.token
         )
         other = Hasher(threads=1)
-        async with busy(here.hasher, waiting=0):
+        async with busy(ctx.hasher, waiting=0):
             answering = asyncio.ensure_future(asked(client))
-            while here.hasher._waiting == 0:  # noqa: ASYNC110  there is no event for it
+            while ctx.hasher._waiting == 0:  # noqa: ASYNC110  there is no event for it
                 await asyncio.sleep(0.01)
-            elsewhere = structs.replace(here, hasher=other)
+            elsewhere = structs.replace(ctx, hasher=other)
             await reset_password(elsewhere, followed, password=ANOTHER, origin=NOWHERE)
         other.close()
         yield await answering
 
     @pytest.mark.parametrize("path", ["/auth/token/login/", "/auth/jwt/create/"])
     async def test_a_login_that_was_under_way_leaves_no_session(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox, path: str
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, postbox: Postbox, path: str
     ) -> None:
         alice = await cast.member()
         body = {"email": alice.email, "password": PASSWORD}
-        async with self.while_hashing(client, here, postbox, alice, lambda c: c.post(path, json=body)) as answer:
+        async with self.while_hashing(client, ctx, postbox, alice, lambda c: c.post(path, json=body)) as answer:
             got = answer.json()
         if "auth_token" in got:
             assert not await opens(client, {"Authorization": f"Token {got['auth_token']}"})
         if "access" in got:
             assert not await opens(client, bearer(got["access"]))
             assert not await refreshes(client, got["refresh"])
-        assert await here.db.fetchval("SELECT count(*) FROM sessions WHERE user_id = $1", alice.id) == 0
+        assert await ctx.db.fetchval("SELECT count(*) FROM sessions WHERE user_id = $1", alice.id) == 0
 
     async def test_a_change_of_address_that_was_under_way_is_not_pending(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, postbox: Postbox
     ) -> None:
         alice = await cast.member()
         body = {"new_email": f"attacker-{alice.email}", "current_password": PASSWORD}
@@ -303,16 +303,16 @@ class TestWhatIsUnderWay:
         def asked(c: httpx.AsyncClient) -> Awaitable[httpx.Response]:
             return c.post(at("set_email"), json=body, headers=alice.headers)
 
-        async with self.while_hashing(client, here, postbox, alice, asked):
+        async with self.while_hashing(client, ctx, postbox, alice, asked):
             letters = [letter for letter in await postbox.collect() if letter["to"] == body["new_email"]]
         for letter in letters:
             answer = await client.post(at("set_email_confirm"), json=link_in(letter).body)
             assert answer.status_code == 400
             refused(answer, 400, "invalid_input", token=[BAD_TOKEN])
-        assert await here.db.fetchval("SELECT email FROM users WHERE id = $1", alice.id) == alice.email
+        assert await ctx.db.fetchval("SELECT email FROM users WHERE id = $1", alice.id) == alice.email
 
     async def test_a_deletion_that_was_under_way_deletes_nothing(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, postbox: Postbox
     ) -> None:
         alice = await cast.member()
 
@@ -320,6 +320,6 @@ class TestWhatIsUnderWay:
             body = {"current_password": PASSWORD}
             return c.request("DELETE", "/auth/users/me/", json=body, headers=alice.headers)
 
-        async with self.while_hashing(client, here, postbox, alice, asked) as answer:
+        async with self.while_hashing(client, ctx, postbox, alice, asked) as answer:
             assert answer.status_code in (400, 401)
         assert await logs_in(client, ANOTHER, email=alice.email)

@@ -62,7 +62,7 @@ async def name_of(client: httpx.AsyncClient, person: Person) -> str:
 class TestSetUsername:
     @pytest.mark.parametrize("path", [SET, SET.rstrip("/")])
     async def test_the_new_name_opens_and_the_old_does_not(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, path: str
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, path: str
     ) -> None:
         alice = await cast.member()
         new = f"new-{alice.username}"
@@ -70,7 +70,7 @@ class TestSetUsername:
         assert await name_of(client, alice) == new  # in a session that lives on
         assert await logs_in(client, username=new)
         assert not await logs_in(client, username=alice.username)
-        assert ("username.changed", "self", alice.id) in await events_of(here, alice.id)
+        assert ("username.changed", "self", alice.id) in await events_of(ctx, alice.id)
 
     async def test_a_name_is_kept_in_its_usual_form(self, client: httpx.AsyncClient, cast: Cast) -> None:
         alice, bob = await cast.member(), await cast.member()
@@ -112,7 +112,7 @@ class TestSetUsername:
         done(await client.post(SET, json=body_of(gone.username), headers=alice.headers))
 
     async def test_a_wrong_password_changes_nothing_and_is_recorded(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext
     ) -> None:
         alice, bob = await cast.member(), await cast.member()
         before = await contents_but(cast, "audit")
@@ -125,7 +125,7 @@ class TestSetUsername:
             answer = await client.post(SET, json=body_of(new, current=current), headers=alice.headers)
             refused(answer, 400, "invalid_input", current_password=[BAD_PASSWORD])
         assert await contents_but(cast, "audit") == before
-        assert (await events_of(here, alice.id))[-4:] == [("login.failed", "unknown", None)] * 4
+        assert (await events_of(ctx, alice.id))[-4:] == [("login.failed", "unknown", None)] * 4
 
     @pytest.mark.parametrize(
         ("body", "fields"),
@@ -159,21 +159,21 @@ class TestSetUsername:
 class TestResetUsername:
     @pytest.mark.parametrize("path", [RESET, RESET.rstrip("/")])
     async def test_whoever_has_the_address_is_mailed_a_link_and_the_name(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox, path: str
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, postbox: Postbox, path: str
     ) -> None:
         alice = await cast.member()
         done(await client.post(path, json={"email": alice.email}))
         [letter] = await postbox.collect()
         assert letter["to"] == alice.email
         assert f"Hello {alice.username}," in text_of(letter)
-        assert (await events_of(here, alice.id))[-1] == ("username.reset_requested", "unknown", None)
+        assert (await events_of(ctx, alice.id))[-1] == ("username.reset_requested", "unknown", None)
         assert await name_of(client, alice) == alice.username
 
 
 class TestResetUsernameConfirm:
     @pytest.mark.parametrize("path", [CONFIRM, CONFIRM.rstrip("/")])
     async def test_the_new_name_opens_and_sessions_live_on(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox, path: str
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, postbox: Postbox, path: str
     ) -> None:
         alice = await cast.member()
         link = await link_for(client, postbox, alice, "reset_username")
@@ -184,7 +184,7 @@ class TestResetUsernameConfirm:
         assert await name_of(client, alice) == new
         assert await logs_in(client, username=new)
         assert not await logs_in(client, username=alice.username)
-        assert (await events_of(here, alice.id))[-2][0] == "username.changed"
+        assert (await events_of(ctx, alice.id))[-2][0] == "username.changed"
         answer = await client.post(path, json={**link.body, "new_username": "third"})
         refused(answer, 400, "invalid_input", token=[BAD_TOKEN])
 

@@ -167,7 +167,7 @@ class Invitree(Side):
         return link.uid, link.token
 
     async def _member(self, name: str) -> Person:
-        db = self._cast.here.db
+        db = self._cast.ctx.db
         program = await find_program_by_slug(db, slug=self._slug)
         staff = self.is_staff and name.startswith("me-")
         return await self._cast.member(program=program, email=f"{name}@example.com", username=name, staff=staff)
@@ -175,9 +175,9 @@ class Invitree(Side):
 
 def expired_token(cast: Cast, person: Person) -> str:
     """Return an access token of a person, rightly signed, that has expired."""
-    an_hour_ago = cast.here.clock.now() - timedelta(hours=1)
+    an_hour_ago = cast.ctx.clock.now() - timedelta(hours=1)
     claims = access_claims(program_id=person.program_id, user_id=person.id, session_id=1, nonce="n", now=an_hour_ago)
-    return cast.here.keys.sign(claims)
+    return cast.ctx.keys.sign(claims)
 
 
 class Site:

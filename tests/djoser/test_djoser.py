@@ -25,7 +25,7 @@ async def running(
     tmp_path_factory: pytest.TempPathFactory, cast: Cast
 ) -> AsyncIterator[Mapping[str, tuple[Site, httpx.AsyncClient]]]:
     """The Django services, and a program of Invitree's that asks for confirmed addresses, as one of them does."""
-    await cast.here.db.execute("INSERT INTO programs (slug, activation) VALUES ($1, 'required')", CONFIRMING)
+    await cast.ctx.db.execute("INSERT INTO programs (slug, activation) VALUES ($1, 'required')", CONFIRMING)
     with sites(tmp_path_factory.mktemp("django"), ("username", "email", "activation")) as each:
         clients = {kind: httpx.AsyncClient(base_url=site.url()) for kind, site in each.items()}
         yield {kind: (site, clients[kind]) for kind, site in each.items()}

@@ -31,9 +31,9 @@ def told(answer: httpx.Response) -> tuple[int, list[tuple[str, str]], bytes]:
     return answer.status_code, headers, answer.content.replace(trace.encode(), b"-")
 
 
-def forget_everything(here: AppContext) -> None:
+def forget_everything(ctx: AppContext) -> None:
     """Empty every memory."""
-    for cache in here.caches.values():
+    for cache in ctx.caches.values():
         cache.clear()
 
 
@@ -129,15 +129,15 @@ PATHS = [
 async def test_both_ways_give_the_same_answer(
     client: httpx.AsyncClient,
     long_way: httpx.AsyncClient,
-    here: AppContext,
+    ctx: AppContext,
     cast: Cast,
     people: dict[str, Person],
     alice: Person,
     path: str,
     who: str,
 ) -> None:
-    code = await here.db.fetchrow("SELECT code FROM codes WHERE user_id = $1 AND revoked_at IS NULL", alice.id)
-    middle = await here.db.fetchval(
+    code = await ctx.db.fetchrow("SELECT code FROM codes WHERE user_id = $1 AND revoked_at IS NULL", alice.id)
+    middle = await ctx.db.fetchval(
         "SELECT id FROM referrals WHERE referrer_id = $1 ORDER BY id DESC OFFSET 12 LIMIT 1", alice.id
     )
     url = path.format(
@@ -167,7 +167,7 @@ async def test_both_ways_give_the_same_answer(
         case _:
             headers = httpx.Headers(people[who].headers)
     expected = told(await long_way.get(url, headers=headers))
-    forget_everything(here)
+    forget_everything(ctx)
     first, second = await client.get(url, headers=headers), await client.get(url, headers=headers)
     assert told(first) == expected
     assert told(second) == expected
@@ -196,28 +196,28 @@ async def people(cast: Cast, alice: Person) -> dict[str, Person]:
 async def test_headers_mean_the_same(
     client: httpx.AsyncClient,
     long_way: httpx.AsyncClient,
-    here: AppContext,
+    ctx: AppContext,
     alice: Person,
     path: str,
     headers: dict[str, str],
 ) -> None:
     for sent in (headers, {**headers, **alice.headers}):
         expected = told(await long_way.get(path, headers=sent))
-        forget_everything(here)
+        forget_everything(ctx)
         for _ in range(2):
             assert told(await client.get(path, headers=sent)) == expected
 
 
 @pytest.mark.parametrize("hosts", [("one.test", "two.test"), ("two.test", "one.test"), ("", "one.test")])
 async def test_of_two_hosts_both_ways_take_the_same(
-    client: httpx.AsyncClient, long_way: httpx.AsyncClient, here: AppContext, cast: Cast, hosts: tuple[str, str]
+    client: httpx.AsyncClient, long_way: httpx.AsyncClient, ctx: AppContext, cast: Cast, hosts: tuple[str, str]
 ) -> None:
     stranger = await cast.stranger()
-    await here.db.execute("UPDATE programs SET host = NULL WHERE host = 'one.test'")
-    await here.db.execute("UPDATE programs SET host = 'one.test' WHERE id = $1", stranger.program_id)
+    await ctx.db.execute("UPDATE programs SET host = NULL WHERE host = 'one.test'")
+    await ctx.db.execute("UPDATE programs SET host = 'one.test' WHERE id = $1", stranger.program_id)
     path = f"{CHECK}{await cast.code(stranger)}/"
     headers = [("Host", host) for host in hosts]
-    forget_everything(here)
+    forget_everything(ctx)
     expected = told(await long_way.get(path, headers=headers))
     for _ in range(2):
         assert told(await client.get(path, headers=headers)) == expected
@@ -225,12 +225,12 @@ async def test_of_two_hosts_both_ways_take_the_same(
 
 @pytest.mark.parametrize("name", ["/slashed", "sla//shed", "sla/shed", "slashed", "//slashed"])
 async def test_slashes_mean_the_same_though_memory_knows_such_an_address(
-    client: httpx.AsyncClient, long_way: httpx.AsyncClient, here: AppContext, alice: Person, name: str
+    client: httpx.AsyncClient, long_way: httpx.AsyncClient, ctx: AppContext, alice: Person, name: str
 ) -> None:
     path = f"{LOOKUP}{name}@example.com/"
-    forget_everything(here)
+    forget_everything(ctx)
     expected = told(await long_way.get(path, headers=alice.headers))
-    for row in await here.db.fetch("SELECT code FROM codes WHERE revoked_at IS NULL"):
+    for row in await ctx.db.fetch("SELECT code FROM codes WHERE revoked_at IS NULL"):
         await client.get(f"{CHECK}{row['code']}/")  # which is remembered by its owner's address
     assert told(await client.get(path, headers=alice.headers)) == expected
 
@@ -245,9 +245,9 @@ async def test_other_methods_are_the_frameworks(
 
 
 async def test_what_is_in_memory_is_answered_without_the_database(
-    client: httpx.AsyncClient, here: AppContext, alice: Person, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, ctx: AppContext, alice: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code = await here.db.fetchval("SELECT code FROM codes WHERE user_id = $1 AND revoked_at IS NULL", alice.id)
+    code = await ctx.db.fetchval("SELECT code FROM codes WHERE user_id = $1 AND revoked_at IS NULL", alice.id)
     paths = [LOOKUP + f"{alice.email}/", CHECK + f"{code}/", "/auth/users/me/"]
     before = [(await client.get(path, headers=alice.headers)).json() for path in paths]
     for question in ("fetch", "fetchrow", "fetchval", "execute"):
@@ -256,14 +256,14 @@ async def test_what_is_in_memory_is_answered_without_the_database(
 
 
 async def test_the_answer_follows_the_programs_time_zone(
-    client: httpx.AsyncClient, long_way: httpx.AsyncClient, here: AppContext, cast: Cast
+    client: httpx.AsyncClient, long_way: httpx.AsyncClient, ctx: AppContext, cast: Cast
 ) -> None:
     stranger = await cast.stranger()
     await cast.code(stranger, expiration_date=in_days(3))
     path = LOOKUP + f"{stranger.email}/"
     for zone in ("UTC", "Pacific/Kiritimati", "Pacific/Pago_Pago"):
-        await here.db.execute("UPDATE programs SET time_zone = $2 WHERE id = $1", stranger.program_id, zone)
-        here.caches["programs"].clear()
+        await ctx.db.execute("UPDATE programs SET time_zone = $2 WHERE id = $1", stranger.program_id, zone)
+        ctx.caches["programs"].clear()
         expected = told(await long_way.get(path, headers=stranger.headers))
         for _ in range(2):
             assert told(await client.get(path, headers=stranger.headers)) == expected
@@ -272,7 +272,7 @@ async def test_the_answer_follows_the_programs_time_zone(
 async def test_a_database_that_is_away_is_told_as_by_the_framework(
     client: httpx.AsyncClient,
     long_way: httpx.AsyncClient,
-    here: AppContext,
+    ctx: AppContext,
     alice: Person,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -282,29 +282,29 @@ async def test_a_database_that_is_away_is_told_as_by_the_framework(
     monkeypatch.setattr("invitree.kit.db.Database.fetchrow", away)
     monkeypatch.setattr("invitree.kit.db.Database.fetch", away)
     for path in (LOOKUP + "x@example.com/", CHECK + "AAAAAAAAAA/", LIST + f"{alice.id}/", "/auth/users/me/"):
-        forget_everything(here)
+        forget_everything(ctx)
         expected = told(await long_way.get(path, headers=alice.headers))
         assert expected[0] == 503
-        forget_everything(here)
+        forget_everything(ctx)
         assert told(await client.get(path, headers=alice.headers)) == expected
 
 
 async def test_a_session_is_noted_as_used_even_by_what_is_asked_most(
-    client: httpx.AsyncClient, here: AppContext, cast: Cast
+    client: httpx.AsyncClient, ctx: AppContext, cast: Cast
 ) -> None:
     person = await cast.member()
-    await set_back(here, person, minutes=10)
-    forget_everything(here)
+    await set_back(ctx, person, minutes=10)
+    forget_everything(ctx)
     for _ in range(2):
         await client.get("/auth/users/me/", headers=person.headers)
-    ago = await here.db.fetchval("SELECT now() - max(last_seen_at) FROM sessions WHERE user_id = $1", person.id)
+    ago = await ctx.db.fetchval("SELECT now() - max(last_seen_at) FROM sessions WHERE user_id = $1", person.id)
     assert ago.total_seconds() < 60
 
 
 @pytest.mark.parametrize("path", ["/auth/users/me/", "/auth/users/meow/", "/auth/users/me/events/", LIST + "7/x/"])
-async def test_both_ways_are_counted_under_the_same_route(here: AppContext, alice: Person, path: str) -> None:
-    app = create_app(here.settings)
-    app.state["resources"] = here
+async def test_both_ways_are_counted_under_the_same_route(ctx: AppContext, alice: Person, path: str) -> None:
+    app = create_app(ctx.settings)
+    app.state["context"] = ctx
     routes = []
     for way in (app, front(app, access_log=False), front(app, access_log=False)):
         scope: Any = {

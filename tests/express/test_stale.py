@@ -27,9 +27,9 @@ LOOKUP, CHECK = "/api/referral_codes/get/", "/api/referral_codes/check/"
 
 
 @pytest.fixture(scope="module")
-async def elsewhere(here: AppContext) -> AsyncIterator[AppContext]:
+async def elsewhere(ctx: AppContext) -> AsyncIterator[AppContext]:
     """What another process on the same database has open."""
-    async with open_resources(here.settings) as opened:
+    async with open_resources(ctx.settings) as opened:
         yield opened
 
 
@@ -42,7 +42,7 @@ async def other(elsewhere: AppContext) -> AsyncIterator[httpx.AsyncClient]:
 
 @asynccontextmanager
 async def slow_reader(
-    here: AppContext, monkeypatch: pytest.MonkeyPatch, ask: Callable[[], Awaitable[Any]], of: str
+    ctx: AppContext, monkeypatch: pytest.MonkeyPatch, ask: Callable[[], Awaitable[Any]], of: str
 ) -> AsyncIterator[None]:
     """Have somebody ask, and hold what the database says of this until the block has ended."""
     has_read, may_go_on = asyncio.Event(), asyncio.Event()
@@ -50,7 +50,7 @@ async def slow_reader(
     def holding(find: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def held(db: Database, query: str, *args: object) -> Any:
             found = await find(db, query, *args)
-            if db is here.db and of in query and not has_read.is_set():
+            if db is ctx.db and of in query and not has_read.is_set():
                 has_read.set()
                 await may_go_on.wait()
             return found
@@ -67,18 +67,18 @@ async def slow_reader(
     monkeypatch.undo()
 
 
-async def has_heard(here: AppContext, topic: str, before: int, *, times: int = 1) -> None:
+async def has_heard(ctx: AppContext, topic: str, before: int, *, times: int = 1) -> None:
     """Return when a process has heard of so many changes."""
     async with asyncio.timeout(20):
-        while here.caches[topic]._changes < before + times:  # noqa: ASYNC110  there is no event for it
+        while ctx.caches[topic]._changes < before + times:  # noqa: ASYNC110  there is no event for it
             await asyncio.sleep(0.01)
 
 
-async def minted(cast: Cast, here: AppContext, person: Person, expiration_date: str | None = None) -> str:
+async def minted(cast: Cast, ctx: AppContext, person: Person, expiration_date: str | None = None) -> str:
     """Mint a code; return it when the process that did so has heard of it: from itself, and from the database."""
-    before = here.caches[codes.TOPIC]._changes
+    before = ctx.caches[codes.TOPIC]._changes
     code = await cast.code(person, expiration_date=expiration_date)
-    await has_heard(here, codes.TOPIC, before, times=2)
+    await has_heard(ctx, codes.TOPIC, before, times=2)
     return code
 
 
@@ -133,7 +133,7 @@ async def is_valid(client: httpx.AsyncClient, code: str) -> bool:
 async def test_a_slow_reader_does_not_bring_back_a_code_that_has_ended(
     client: httpx.AsyncClient,
     other: httpx.AsyncClient,
-    here: AppContext,
+    ctx: AppContext,
     elsewhere: AppContext,
     cast: Cast,
     postbox: Postbox,
@@ -143,19 +143,19 @@ async def test_a_slow_reader_does_not_bring_back_a_code_that_has_ended(
     where: str,
 ) -> None:
     owner, asker = await cast.member(), await cast.member()
-    code = await minted(cast, here, owner)
+    code = await minted(cast, ctx, owner)
     await client.get(ME, headers=asker.headers)
-    here.caches[codes.TOPIC].clear()
+    ctx.caches[codes.TOPIC].clear()
     path = f"{LOOKUP}{owner.email}/" if asked == "by address" else f"{CHECK}{code}/"
     process, people = (client, cast) if where == "here" else (other, Cast(other, elsewhere))
 
     async def ask() -> None:
         await client.get(path, headers=asker.headers)
 
-    async with slow_reader(here, monkeypatch, ask, of="JOIN"):
-        before = here.caches[codes.TOPIC]._changes
+    async with slow_reader(ctx, monkeypatch, ask, of="JOIN"):
+        before = ctx.caches[codes.TOPIC]._changes
         await ends(Ending(process, people, postbox, owner))
-        await has_heard(here, codes.TOPIC, before)
+        await has_heard(ctx, codes.TOPIC, before)
     for _ in range(2):
         assert await shown(client, asker, owner.email) != code
         assert await is_valid(client, code) == (ends is Ending.another_address)
@@ -165,7 +165,7 @@ async def test_a_slow_reader_does_not_bring_back_a_code_that_has_ended(
 async def test_a_slow_reader_does_not_bring_back_a_caller_who_has_logged_out(
     client: httpx.AsyncClient,
     other: httpx.AsyncClient,
-    here: AppContext,
+    ctx: AppContext,
     cast: Cast,
     monkeypatch: pytest.MonkeyPatch,
     where: str,
@@ -175,49 +175,49 @@ async def test_a_slow_reader_does_not_bring_back_a_caller_who_has_logged_out(
     async def ask() -> None:
         await client.get(ME, headers=person.headers)
 
-    async with slow_reader(here, monkeypatch, ask, of="FROM sessions"):
-        before = here.caches["users"]._changes
+    async with slow_reader(ctx, monkeypatch, ask, of="FROM sessions"):
+        before = ctx.caches["users"]._changes
         done(await (client if where == "here" else other).post("/auth/token/logout/", headers=person.headers))
-        await has_heard(here, "users", before)
+        await has_heard(ctx, "users", before)
     for _ in range(2):
         refused(await client.get(ME, headers=person.headers), 401, "unauthenticated")
 
 
 @pytest.mark.parametrize("topic", ["codes", "users", "programs"])
 async def test_a_slow_reader_fills_nothing_in_which_news_may_have_been_missed(
-    client: httpx.AsyncClient, here: AppContext, cast: Cast, monkeypatch: pytest.MonkeyPatch, topic: str
+    client: httpx.AsyncClient, ctx: AppContext, cast: Cast, monkeypatch: pytest.MonkeyPatch, topic: str
 ) -> None:
     owner = await cast.member()
-    await minted(cast, here, owner)
-    for cache in here.caches.values():
+    await minted(cast, ctx, owner)
+    for cache in ctx.caches.values():
         cache.clear()
 
     async def ask() -> None:
         await client.get(f"{LOOKUP}{owner.email}/", headers=owner.headers)
 
     of = {"codes": "FROM users u JOIN codes", "users": "FROM sessions", "programs": "FROM programs"}[topic]
-    async with slow_reader(here, monkeypatch, ask, of=of):
-        here.caches[topic].close()
-        here.caches[topic].open()
-    assert len(here.caches[topic]) == 0
+    async with slow_reader(ctx, monkeypatch, ask, of=of):
+        ctx.caches[topic].close()
+        ctx.caches[topic].open()
+    assert len(ctx.caches[topic]) == 0
 
 
 async def test_a_slow_reader_does_not_bring_back_a_programs_time_zone(
-    client: httpx.AsyncClient, here: AppContext, cast: Cast, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, ctx: AppContext, cast: Cast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     owner = await cast.stranger()
-    await minted(cast, here, owner, expiration_date=in_days(3))
+    await minted(cast, ctx, owner, expiration_date=in_days(3))
     path = f"{LOOKUP}{owner.email}/"
-    for cache in here.caches.values():
+    for cache in ctx.caches.values():
         cache.clear()
 
     async def ask() -> None:
         await client.get(path, headers=owner.headers)
 
-    async with slow_reader(here, monkeypatch, ask, of="FROM programs"):
-        await set_policy(here.db, program_id=owner.program_id, time_zone="Pacific/Kiritimati")
+    async with slow_reader(ctx, monkeypatch, ask, of="FROM programs"):
+        await set_policy(ctx.db, program_id=owner.program_id, time_zone="Pacific/Kiritimati")
     for zone, day in (("Pacific/Kiritimati", in_days(4)), ("UTC", in_days(3)), ("Pacific/Kiritimati", in_days(4))):
-        await set_policy(here.db, program_id=owner.program_id, time_zone=zone)
+        await set_policy(ctx.db, program_id=owner.program_id, time_zone=zone)
         for _ in range(2):
             assert (await client.get(path, headers=owner.headers)).json()["expiration_date"] == day
 
@@ -242,7 +242,7 @@ async def has_come(news: list[bytes]) -> None:
 @pytest.mark.parametrize("ends", ENDINGS, ids=lambda one: one.__name__)
 async def test_late_news_do_not_bring_back_what_this_process_has_ended(
     client: httpx.AsyncClient,
-    here: AppContext,
+    ctx: AppContext,
     cast: Cast,
     postbox: Postbox,
     database_url: str,
@@ -255,29 +255,29 @@ async def test_late_news_do_not_bring_back_what_this_process_has_ended(
         await has_come(heard)
     await ends(Ending(client, cast, postbox, owner))
     await asyncio.sleep(0.1)
-    codes.apply_notification(here.caches[codes.TOPIC], heard[0])
+    codes.apply_notification(ctx.caches[codes.TOPIC], heard[0])
     assert await shown(client, asker, owner.email) != code
     assert await is_valid(client, code) == (ends is Ending.another_address)
 
 
 async def test_news_are_taken_over_where_nothing_later_is_known(
-    client: httpx.AsyncClient, here: AppContext, cast: Cast, database_url: str
+    client: httpx.AsyncClient, ctx: AppContext, cast: Cast, database_url: str
 ) -> None:
     owner, asker = await cast.member(), await cast.member()
     async with overheard(database_url) as heard:
         code = await cast.code(owner)
         await has_come(heard)
-    codes.apply_notification(here.caches[codes.TOPIC], heard[0])
-    remembered = codes.cached_code(here, program_id=owner.program_id, email_key=owner.email)
+    codes.apply_notification(ctx.caches[codes.TOPIC], heard[0])
+    remembered = codes.cached_code(ctx, program_id=owner.program_id, email_key=owner.email)
     assert remembered is not None
     assert remembered.code.code == code
     assert await shown(client, asker, owner.email) == code
 
 
 async def test_a_process_that_was_held_up_asks_the_database_before_it_has_heard(
-    client: httpx.AsyncClient, here: AppContext, cast: Cast, database_url: str
+    client: httpx.AsyncClient, ctx: AppContext, cast: Cast, database_url: str
 ) -> None:
-    owner, asker, program = await cast.member(), await cast.member(), await default_program(here)
+    owner, asker, program = await cast.member(), await cast.member(), await default_program(ctx)
     code = await cast.code(owner)
     for _ in range(2):
         assert await shown(client, asker, owner.email) == code
@@ -294,21 +294,21 @@ async def test_a_process_that_was_held_up_asks_the_database_before_it_has_heard(
     ending.join()
     time.sleep(1.1)  # as a machine that is moved to another does
     # As those are answered who asked while it was held up: before it hears anything.
-    assert codes_api.check_code_at_once(here, {}, program, code) is None
-    assert codes.cached_code(here, program_id=program.id, email_key=owner.email) is None
-    assert cached_caller(here, owner.headers["Authorization"]) is None
-    assert cached_program(here, program.id) is None
+    assert codes_api.check_code_at_once(ctx, {}, program, code) is None
+    assert codes.cached_code(ctx, program_id=program.id, email_key=owner.email) is None
+    assert cached_caller(ctx, owner.headers["Authorization"]) is None
+    assert cached_program(ctx, program.id) is None
 
 
 async def test_a_deaf_process_shows_nothing_from_memory(
-    client: httpx.AsyncClient, other: httpx.AsyncClient, here: AppContext, cast: Cast
+    client: httpx.AsyncClient, other: httpx.AsyncClient, ctx: AppContext, cast: Cast
 ) -> None:
     owner, asker = await cast.member(), await cast.member()
     code = await cast.code(owner)
     for process in (client, other):
         assert await shown(process, asker, owner.email) == code
         assert await is_valid(process, code)
-    async with news_withheld(here):
+    async with news_withheld(ctx):
         done(await other.delete("/api/referral_codes/", headers=owner.headers))
         done(await other.post("/auth/token/logout/", headers=owner.headers))
         await asyncio.sleep(1)
@@ -317,14 +317,14 @@ async def test_a_deaf_process_shows_nothing_from_memory(
         refused(await client.get(ME, headers=owner.headers), 401, "unauthenticated")
 
 
-async def test_no_answer_is_another_programs(client: httpx.AsyncClient, here: AppContext, cast: Cast) -> None:
+async def test_no_answer_is_another_programs(client: httpx.AsyncClient, ctx: AppContext, cast: Cast) -> None:
     """Though the address, the text of the code and the name of the program's host are the same."""
     one, two = await cast.stranger(), await cast.stranger()
-    await here.db.execute("UPDATE users SET email = $1, email_key = $1 WHERE id = ANY($2)", one.email, [one.id, two.id])
+    await ctx.db.execute("UPDATE users SET email = $1, email_key = $1 WHERE id = ANY($2)", one.email, [one.id, two.id])
     texts = {person.id: await cast.code(person) for person in (one, two)}
     for person, stranger in ((one, two), (two, one)):
-        await here.db.execute("UPDATE programs SET host = $2 WHERE id = $1", person.program_id, f"p{person.id}.test")
-        for cache in here.caches.values():
+        await ctx.db.execute("UPDATE programs SET host = $2 WHERE id = $1", person.program_id, f"p{person.id}.test")
+        for cache in ctx.caches.values():
             cache.clear()
         for _ in range(2):
             assert await shown(client, person, one.email) == texts[person.id]

@@ -47,13 +47,13 @@ class Line(asyncio.Protocol):
         head, end, body = self._got.partition(b"\r\n\r\n")
         if end and len(body) >= int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]):
             self._is_waiting = False
-            self._crowd.hears(int(head[9:12]), says_when=b"\r\nretry-after: " in head.lower())
+            self._crowd.handlers(int(head[9:12]), says_when=b"\r\nretry-after: " in head.lower())
             self._crowd.is_free(self)
 
     def connection_lost(self, _: Exception | None) -> None:
         """Know that there will be no answer."""
         if self._is_waiting:
-            self._crowd.hears(NO_ANSWER)
+            self._crowd.handlers(NO_ANSWER)
         self._crowd.has_lost(self)
 
 
@@ -92,7 +92,7 @@ class Crowd:
         await self._hear_all()
         return self.seen[first:]
 
-    def hears(self, status: int, *, says_when: bool = False) -> None:
+    def handlers(self, status: int, *, says_when: bool = False) -> None:
         """Keep an answer."""
         self.seen.append(Seen(time.monotonic(), status, says_when))
 

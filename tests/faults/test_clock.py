@@ -48,7 +48,7 @@ def move(clock: Path) -> Move:
 
 
 @pytest.fixture(scope="module")
-async def here(clock: Path) -> AsyncIterator[AppContext]:
+async def ctx(clock: Path) -> AsyncIterator[AppContext]:
     """A service on a PostgreSQL whose clock is moved."""
     folder, kept = clock.parent / "data", embedded._environment
     moved = {"LD_PRELOAD": str(LIBRARY), "FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_NO_CACHE": "1"}
@@ -62,17 +62,17 @@ async def here(clock: Path) -> AsyncIterator[AppContext]:
                 yield opened
 
 
-async def test_the_clock_moves(here: AppContext, move: Move) -> None:
-    before = await here.db.fetchval("SELECT clock_timestamp()")
+async def test_the_clock_moves(ctx: AppContext, move: Move) -> None:
+    before = await ctx.db.fetchval("SELECT clock_timestamp()")
     move("+1d")
-    assert await here.db.fetchval("SELECT clock_timestamp()") - before > timedelta(hours=23)
+    assert await ctx.db.fetchval("SELECT clock_timestamp()") - before > timedelta(hours=23)
     move("+0")
-    assert await here.db.fetchval("SELECT clock_timestamp()") - before < timedelta(hours=1)
+    assert await ctx.db.fetchval("SELECT clock_timestamp()") - before < timedelta(hours=1)
 
 
-async def test_whoever_was_refused_may_log_in_once_the_clock_is_right(here: AppContext, move: Move) -> None:
-    async with client_for(here) as client:
-        alice = await Cast(client, here).member()
+async def test_whoever_was_refused_may_log_in_once_the_clock_is_right(ctx: AppContext, move: Move) -> None:
+    async with client_for(ctx) as client:
+        alice = await Cast(client, ctx).member()
         move("+1d")
         wrong = {"email": alice.email, "password": "wrong"}
         answers = [await client.post(LOGIN, json=wrong) for _ in range(3)]
@@ -84,43 +84,43 @@ async def test_whoever_was_refused_may_log_in_once_the_clock_is_right(here: AppC
         assert [answer.status_code for answer in answers] == [400, 400, 429]
 
 
-async def test_counts_in_memory_are_learned_no_further_ahead_than_their_period(here: AppContext, move: Move) -> None:
+async def test_counts_in_memory_are_learned_no_further_ahead_than_their_period(ctx: AppContext, move: Move) -> None:
     one = limit("clock", "3/1m", "someone")
-    ahead, later = LocalRateLimiter(here.db, here.keys, on=True), LocalRateLimiter(here.db, here.keys, on=True)
+    ahead, later = LocalRateLimiter(ctx.db, ctx.keys, on=True), LocalRateLimiter(ctx.db, ctx.keys, on=True)
     move("+1d")
     ahead.count({}, 1, one)
-    await ahead.add_up()
+    await ahead.sync()
     move("+0")
     later.count({}, 1, one)
-    await later.add_up()
+    await later.sync()
     count = "SELECT extract(epoch FROM clear_at - clock_timestamp()) FROM throttles WHERE scope = 'clock'"
-    assert 0 < await here.db.fetchval(count) <= 60 + one.step_s
+    assert 0 < await ctx.db.fetchval(count) <= 60 + one.step_s
 
 
-async def test_mail_that_was_under_way_or_waited_is_taken_up_again(here: AppContext, move: Move) -> None:
+async def test_mail_that_was_under_way_or_waited_is_taken_up_again(ctx: AppContext, move: Move) -> None:
     move("+1d")
     for _ in range(3):
-        await ask(here.db)
-    [picked, delayed, _] = [row["id"] for row in await here.db.fetch("SELECT id FROM pgqueuer ORDER BY id")]
-    await here.db.execute("UPDATE pgqueuer SET status = 'picked', heartbeat = now() WHERE id = $1", picked)
-    await here.db.execute("UPDATE pgqueuer SET execute_after = now() + interval '1 minute' WHERE id = $1", delayed)
+        await ask(ctx.db)
+    [picked, delayed, _] = [row["id"] for row in await ctx.db.fetch("SELECT id FROM pgqueuer ORDER BY id")]
+    await ctx.db.execute("UPDATE pgqueuer SET status = 'picked', heartbeat = now() WHERE id = $1", picked)
+    await ctx.db.execute("UPDATE pgqueuer SET execute_after = now() + interval '1 minute' WHERE id = $1", delayed)
     move("+0")
-    await fix_future_times(here)
+    await fix_future_times(ctx)
     late = "SELECT count(*) FROM pgqueuer WHERE greatest(heartbeat, execute_after) > now() + interval '1 minute'"
-    assert await here.db.fetchval(late) == 0
+    assert await ctx.db.fetchval(late) == 0
 
 
-async def test_mail_that_waits_for_its_next_attempt_goes_on_waiting(here: AppContext, move: Move) -> None:
-    number = await ask(here.db)
-    await here.db.execute("UPDATE pgqueuer SET execute_after = now() + interval '1 hour' WHERE id = $1", number)
-    await cap_future_times(here.db, longest_delay=timedelta(hours=1))
+async def test_mail_that_waits_for_its_next_attempt_goes_on_waiting(ctx: AppContext, move: Move) -> None:
+    number = await ask(ctx.db)
+    await ctx.db.execute("UPDATE pgqueuer SET execute_after = now() + interval '1 hour' WHERE id = $1", number)
+    await cap_future_times(ctx.db, longest_delay=timedelta(hours=1))
     waits = "SELECT execute_after > now() + interval '59 minutes' FROM pgqueuer WHERE id = $1"
-    assert await here.db.fetchval(waits, number)
+    assert await ctx.db.fetchval(waits, number)
 
 
-async def test_a_clock_that_goes_back_keeps_nobody_out(here: AppContext, move: Move) -> None:
-    async with client_for(here) as client:
-        alice = await Cast(client, here).member()
+async def test_a_clock_that_goes_back_keeps_nobody_out(ctx: AppContext, move: Move) -> None:
+    async with client_for(ctx) as client:
+        alice = await Cast(client, ctx).member()
         answer = await client.post(LOGIN, json={"email": alice.email, "password": PASSWORD})
         token = {"Authorization": f"Token {answer.json()['auth_token']}"}
         move("-1d")

@@ -48,15 +48,15 @@ class TestTheFrontPage:
             "text/html, application/json",
         ],
     )
-    async def test_everybody_else_gets_json(self, client: httpx.AsyncClient, here: AppContext, accept: str) -> None:
+    async def test_everybody_else_gets_json(self, client: httpx.AsyncClient, ctx: AppContext, accept: str) -> None:
         answer = await client.get("/", headers={"Accept": accept})
         assert answer.status_code == 200
         assert answer.headers["content-type"] == "application/json"
         assert answer.headers["vary"] == "Accept, Accept-Language"
         links = answer.json()
         assert (links.pop("name"), links.pop("version")) == ("Invitree", invitree.__version__)
-        assert all(link.startswith(f"{here.settings.public_base}/") for link in links.values())
-        paths = [link.removeprefix(here.settings.public_base) for link in links.values()]
+        assert all(link.startswith(f"{ctx.settings.public_base}/") for link in links.values())
+        paths = [link.removeprefix(ctx.settings.public_base) for link in links.values()]
         assert [(await client.get(path)).status_code for path in paths] == [200] * len(links)
 
     @pytest.mark.parametrize(
@@ -96,11 +96,11 @@ class TestTheFrontPage:
 )
 @pytest.mark.parametrize("slash", ["", "/"])
 async def test_an_index_names_absolute_urls(
-    client: httpx.AsyncClient, here: AppContext, path: str, links: dict[str, str], slash: str
+    client: httpx.AsyncClient, ctx: AppContext, path: str, links: dict[str, str], slash: str
 ) -> None:
     answer = await client.get(path + slash, headers={"Host": "evil.example", "Authorization": "Token stale"})
     assert answer.status_code == 200
-    assert answer.json() == {name: here.settings.public_base + link for name, link in links.items()}
+    assert answer.json() == {name: ctx.settings.public_base + link for name, link in links.items()}
 
 
 @pytest.mark.parametrize("path", ["/", "/auth/", "/api/"])

@@ -49,8 +49,8 @@ class Asked(NamedTuple):
 class Scene:
     """What is needed for a request to succeed, made anew for each."""
 
-    def __init__(self, client: httpx.AsyncClient, cast: Cast, postbox: Postbox, here: AppContext) -> None:
-        self.client, self.cast, self.postbox, self.here = client, cast, postbox, here
+    def __init__(self, client: httpx.AsyncClient, cast: Cast, postbox: Postbox, ctx: AppContext) -> None:
+        self.client, self.cast, self.postbox, self.ctx = client, cast, postbox, ctx
 
     async def sign_up(self) -> Asked:
         return Asked(SIGN_UP, newcomer())
@@ -76,7 +76,7 @@ class Scene:
         return Asked(at("resend_activation"), {"email": (await self._unconfirmed()).email})
 
     async def _unconfirmed(self) -> Any:
-        await require_activation(self.here)
+        await require_activation(self.ctx)
         ann = await sign_up(self.client)
         await self.postbox.collect()
         return ann
@@ -136,13 +136,13 @@ def told(answer: httpx.Response) -> tuple[int, bytes, dict[str, str]]:
 
 
 @pytest.fixture
-async def scene(client: httpx.AsyncClient, cast: Cast, postbox: Postbox, here: AppContext) -> AsyncIterator[Scene]:
+async def scene(client: httpx.AsyncClient, cast: Cast, postbox: Postbox, ctx: AppContext) -> AsyncIterator[Scene]:
     """A stage, which is swept afterwards."""
     await postbox.collect()
-    yield Scene(client, cast, postbox, here)
-    await here.db.execute("DELETE FROM idempotency_keys")
-    await here.db.execute("UPDATE programs SET activation = 'off'")
-    here.caches["programs"].clear()
+    yield Scene(client, cast, postbox, ctx)
+    await ctx.db.execute("DELETE FROM idempotency_keys")
+    await ctx.db.execute("UPDATE programs SET activation = 'off'")
+    ctx.caches["programs"].clear()
 
 
 async def post(client: httpx.AsyncClient, asked: Asked, key: str = KEY, **more: str) -> httpx.Response:
@@ -220,9 +220,9 @@ async def test_a_key_is_its_callers_own(client: httpx.AsyncClient, cast: Cast, s
     assert len({answer.json()["code"] for answer in given}) == 3
 
 
-async def test_a_key_is_its_programs_own(client: httpx.AsyncClient, cast: Cast, scene: Scene, here: AppContext) -> None:
+async def test_a_key_is_its_programs_own(client: httpx.AsyncClient, cast: Cast, scene: Scene, ctx: AppContext) -> None:
     stranger = await cast.stranger()
-    slug = await here.db.fetchval("SELECT slug FROM programs WHERE id = $1", stranger.program_id)
+    slug = await ctx.db.fetchval("SELECT slug FROM programs WHERE id = $1", stranger.program_id)
     asked = await scene.sign_up()
     given = [await post(client, asked, **headers) for headers in ({}, {"X-Program": slug})]
     assert [answer.status_code for answer in given] == [201, 201]
@@ -256,33 +256,33 @@ async def test_credentials_are_looked_at_before_the_key(client: httpx.AsyncClien
     refused(await post(client, asked), 401, "unauthenticated")
 
 
-async def test_a_key_is_good_for_24_hours(client: httpx.AsyncClient, scene: Scene, here: AppContext) -> None:
+async def test_a_key_is_good_for_24_hours(client: httpx.AsyncClient, scene: Scene, ctx: AppContext) -> None:
     asked = await scene.replace()
     first = await post(client, asked)
     for hours, is_done_again in ((23.9, False), (24.1, True)):
-        await here.db.execute(
+        await ctx.db.execute(
             "UPDATE idempotency_keys SET created_at = clock_timestamp() - $1 * interval '1 hour'", hours
         )
         assert (told(await post(client, asked)) != told(first)) == is_done_again
     assert told(await post(client, asked)) != told(first)
 
 
-async def test_what_is_older_is_deleted(client: httpx.AsyncClient, scene: Scene, here: AppContext) -> None:
+async def test_what_is_older_is_deleted(client: httpx.AsyncClient, scene: Scene, ctx: AppContext) -> None:
     for hours in (0, 23.9, 24.1, 200):
         assert (await post(client, await scene.replace(), str(hours))).status_code == 201
-        await here.db.execute(
+        await ctx.db.execute(
             """
             UPDATE idempotency_keys SET created_at = clock_timestamp() - $1 * interval '1 hour'
             WHERE created_at > clock_timestamp() - interval '1 minute'
             """,
             hours,
         )
-    await purge_expired(here)
-    assert await here.db.fetchval("SELECT count(*) FROM idempotency_keys") == 2
+    await purge_expired(ctx)
+    assert await ctx.db.fetchval("SELECT count(*) FROM idempotency_keys") == 2
 
 
 async def test_one_that_is_under_way_is_waited_for_by_nobody(
-    client: httpx.AsyncClient, cast: Cast, scene: Scene, here: AppContext, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, cast: Cast, scene: Scene, ctx: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, under_way, may_end = await scene.replace(), asyncio.Event(), asyncio.Event()
     insert = store.insert_answer
@@ -341,28 +341,28 @@ async def test_what_cannot_be_answered_alike_is_not_done(
     assert (await post(client, asked)).status_code == 201
 
 
-async def test_another_secret_makes_no_difference(scene: Scene, here: AppContext, client: httpx.AsyncClient) -> None:
+async def test_another_secret_makes_no_difference(scene: Scene, ctx: AppContext, client: httpx.AsyncClient) -> None:
     asked = await scene.sign_up()
     first = await post(client, asked)
-    settings = structs.replace(here.settings, secret_key=f"{'another secret ' * 3},{here.settings.secret_key}")
+    settings = structs.replace(ctx.settings, secret_key=f"{'another secret ' * 3},{ctx.settings.secret_key}")
     async with open_resources(settings) as later, client_for(later) as other:
         assert told(await post(other, asked)) == told(first)
 
 
-async def test_what_is_kept_gives_nothing_away(client: httpx.AsyncClient, scene: Scene, here: AppContext) -> None:
+async def test_what_is_kept_gives_nothing_away(client: httpx.AsyncClient, scene: Scene, ctx: AppContext) -> None:
     for make in (scene.set_password, scene.reset_password_confirm, scene.sign_up):
         asked = await make()
         assert (await post(client, asked)).status_code in (201, 204)
-        assert await traces(here, KEY, PASSWORD, ANOTHER, str(asked.body.get("token", PASSWORD))) == []
-        await here.db.execute("DELETE FROM idempotency_keys")
+        assert await traces(ctx, KEY, PASSWORD, ANOTHER, str(asked.body.get("token", PASSWORD))) == []
+        await ctx.db.execute("DELETE FROM idempotency_keys")
 
 
 async def test_nothing_is_kept_of_somebody_who_left(
-    client: httpx.AsyncClient, cast: Cast, scene: Scene, here: AppContext
+    client: httpx.AsyncClient, cast: Cast, scene: Scene, ctx: AppContext
 ) -> None:
     asked = await scene.sign_up()
     newcomer_id = (await post(client, asked)).json()["id"]
-    assert [table for table, _ in await traces(here, asked.body["email"])] != []
-    program = await default_program(here)
-    await delete_account(here.db, program_id=program.id, user_id=newcomer_id, by=OPERATOR)
-    assert await traces(here, asked.body["email"]) == []
+    assert [table for table, _ in await traces(ctx, asked.body["email"])] != []
+    program = await default_program(ctx)
+    await delete_account(ctx.db, program_id=program.id, user_id=newcomer_id, actor=OPERATOR)
+    assert await traces(ctx, asked.body["email"]) == []

@@ -19,36 +19,36 @@ async def slugs(db: Queryable) -> set[str]:
     return {row["slug"] for row in await db.fetch("SELECT slug FROM programs WHERE slug LIKE 'joined-%'")}
 
 
-async def test_they_are_committed_together(here: AppContext) -> None:
-    async with here.db.joined(first=nothing) as db:
+async def test_they_are_committed_together(ctx: AppContext) -> None:
+    async with ctx.db.joined(first=nothing) as db:
         for slug in ("joined-a", "joined-b"):
             async with db.transaction() as tx:
                 await tx.execute(INSERT, slug)
         async with db.transaction() as tx:
             assert await slugs(tx) == {"joined-a", "joined-b"}
-        assert await slugs(here.db) == set()
-    assert await slugs(here.db) == {"joined-a", "joined-b"}
+        assert await slugs(ctx.db) == set()
+    assert await slugs(ctx.db) == {"joined-a", "joined-b"}
 
 
-async def test_an_error_after_one_of_them_takes_it_back(here: AppContext) -> None:
-    there = await slugs(here.db)
+async def test_an_error_after_one_of_them_takes_it_back(ctx: AppContext) -> None:
+    there = await slugs(ctx.db)
 
     async def fail() -> None:
-        async with here.db.joined(first=nothing) as db:
+        async with ctx.db.joined(first=nothing) as db:
             async with db.transaction() as tx:
                 await tx.execute(INSERT, "joined-c")
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         await fail()
-    assert await slugs(here.db) == there
+    assert await slugs(ctx.db) == there
 
 
-async def test_an_error_in_one_of_them_cannot_be_passed_over(here: AppContext) -> None:
-    there = await slugs(here.db)
+async def test_an_error_in_one_of_them_cannot_be_passed_over(ctx: AppContext) -> None:
+    there = await slugs(ctx.db)
 
     async def pass_over() -> None:
-        async with here.db.joined(first=nothing) as db:
+        async with ctx.db.joined(first=nothing) as db:
             with suppress(ZeroDivisionError):
                 async with db.transaction() as tx:
                     await tx.execute(INSERT, "joined-d")
@@ -56,17 +56,17 @@ async def test_an_error_in_one_of_them_cannot_be_passed_over(here: AppContext) -
 
     with pytest.raises(AssertionError, match="has failed"):
         await pass_over()
-    assert await slugs(here.db) == there
+    assert await slugs(ctx.db) == there
 
 
-async def test_what_comes_first_is_part_of_it_and_can_refuse(here: AppContext) -> None:
-    there = await slugs(here.db)
+async def test_what_comes_first_is_part_of_it_and_can_refuse(ctx: AppContext) -> None:
+    there = await slugs(ctx.db)
 
     async def refuse(tx: Transaction) -> None:
         await tx.execute(INSERT, "joined-e")
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        async with here.db.joined(first=refuse) as db, db.transaction():
+        async with ctx.db.joined(first=refuse) as db, db.transaction():
             raise AssertionError("never reached")
-    assert await slugs(here.db) == there
+    assert await slugs(ctx.db) == there

@@ -71,13 +71,13 @@ def test_what_is_no_origin_is_refused_with_what_to_write(written: str, why: str)
 
 
 @pytest.fixture(scope="module")
-async def client(here: AppContext) -> AsyncIterator[httpx.AsyncClient]:
+async def client(ctx: AppContext) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a service that pages of one origin may call."""
 
     async def none_more() -> list[str]:
         return []
 
-    async with client_for(structs.replace(here, origins=Origins([APP], read=none_more))) as opened:
+    async with client_for(structs.replace(ctx, origins=Origins([APP], read=none_more))) as opened:
         yield opened
 
 
@@ -159,8 +159,8 @@ async def test_a_service_that_is_full_can_be_read_all_the_same(client: httpx.Asy
         assert (await full.options("/auth/users/", headers={"Origin": APP, **ASKS})).status_code == 204
 
 
-async def test_without_allowed_origins_nothing_is_said_of_them(here: AppContext) -> None:
-    async with client_for(here) as plain:
+async def test_without_allowed_origins_nothing_is_said_of_them(ctx: AppContext) -> None:
+    async with client_for(ctx) as plain:
         answer = await plain.get("/healthz", headers={"Origin": APP})
         assert "vary" not in answer.headers
         assert "access-control-allow-origin" not in answer.headers

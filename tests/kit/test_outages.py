@@ -18,9 +18,9 @@ def settings(database_url: str) -> Settings:
     return Settings(database_url=database_url, secret_key=SECRET, workers=1, pool_size=1)
 
 
-async def test_an_exhausted_pool_is_a_503(client: httpx.AsyncClient, here: AppContext, cast: Cast) -> None:
+async def test_an_exhausted_pool_is_a_503(client: httpx.AsyncClient, ctx: AppContext, cast: Cast) -> None:
     alice = await cast.member()
-    async with here.db.transaction():
+    async with ctx.db.transaction():
         answer = await client.get("/auth/users/me/", headers=alice.headers)
         ready = await client.get("/readyz")
         alive = await client.get("/healthz")
@@ -32,7 +32,7 @@ async def test_an_exhausted_pool_is_a_503(client: httpx.AsyncClient, here: AppCo
 
 
 async def test_a_lock_that_is_not_granted_is_a_503_and_nothing_written(
-    client: httpx.AsyncClient, here: AppContext, cast: Cast, database_url: str
+    client: httpx.AsyncClient, ctx: AppContext, cast: Cast, database_url: str
 ) -> None:
     alice = await cast.member()
     other = await asyncpg.connect(database_url)
@@ -47,7 +47,7 @@ async def test_a_lock_that_is_not_granted_is_a_503_and_nothing_written(
 
 
 async def test_a_connection_cut_amid_a_request_is_a_503_and_replaced(
-    client: httpx.AsyncClient, here: AppContext, cast: Cast, database_url: str
+    client: httpx.AsyncClient, ctx: AppContext, cast: Cast, database_url: str
 ) -> None:
     alice = await cast.member()
     other = await asyncpg.connect(database_url)

@@ -185,8 +185,8 @@ async def test_a_failure_takes_as_long_for_nobody_as_for_who_came_from_elsewhere
     assert max(took.values()) < 1.5 * min(took.values()), took
 
 
-async def _with_hash(here: AppContext, person: Person, password_hash: str) -> None:
-    await here.db.execute(
+async def _with_hash(ctx: AppContext, person: Person, password_hash: str) -> None:
+    await ctx.db.execute(
         "UPDATE users SET password_hash = $3 WHERE program_id = $1 AND id = $2",
         person.program_id,
         person.id,
@@ -232,43 +232,43 @@ async def test_a_failure_costs_one_of_each_scheme_that_the_program_has(
 @pytest.mark.parametrize("scheme", [*SCHEMES, "argon2"])
 @pytest.mark.parametrize("path", [LOGIN, "/auth/jwt/create/"])
 async def test_a_password_from_django_logs_in_and_is_hashed_anew(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext, scheme: str, path: str
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext, scheme: str, path: str
 ) -> None:
     alice = await cast.member()
     password = "p1"  # shorter than a new one may be
     old = by_django(scheme, password)
-    await _with_hash(here, alice, old)
+    await _with_hash(ctx, alice, old)
     wrong = await client.post(path, json={"email": alice.email, "password": "p2"})
     assert wrong.status_code in (400, 401)
-    assert await _hash_of(here.db, alice) == old
+    assert await _hash_of(ctx.db, alice) == old
     assert (await client.post(path, json={"email": alice.email, "password": password})).status_code == 200
-    new = await _hash_of(here.db, alice)
+    new = await _hash_of(ctx.db, alice)
     assert new.startswith(OURS)
     assert (await client.post(path, json={"username": alice.username, "password": password})).status_code == 200
-    assert await _hash_of(here.db, alice) == new
+    assert await _hash_of(ctx.db, alice) == new
     assert (await client.post(path, json={"email": alice.email, "password": "p2"})).status_code == wrong.status_code
 
 
 async def test_an_inactive_user_from_django_stays_outside_and_as_they_are(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext
 ) -> None:
     alice = await cast.member()
     old = pbkdf2(PASSWORD)
-    await _with_hash(here, alice, old)
+    await _with_hash(ctx, alice, old)
     await cast.deactivate(alice)
     answer = await client.post(LOGIN, json={"email": alice.email, "password": PASSWORD})
     assert answer.status_code == 400
-    assert await _hash_of(here.db, alice) == old
+    assert await _hash_of(ctx.db, alice) == old
 
 
 @pytest.mark.parametrize("path", [LOGIN, "/auth/jwt/create/"])
 async def test_every_failed_login_is_the_same_work_where_some_came_from_django(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext, monkeypatch: pytest.MonkeyPatch, path: str
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     native, inactive, older, newest = [await cast.member() for _ in range(4)]
-    await _with_hash(here, inactive, pbkdf2(PASSWORD, iterations=700))
-    await _with_hash(here, older, pbkdf2("other", iterations=700))
-    await _with_hash(here, newest, pbkdf2("other", iterations=800))
+    await _with_hash(ctx, inactive, pbkdf2(PASSWORD, iterations=700))
+    await _with_hash(ctx, older, pbkdf2("other", iterations=700))
+    await _with_hash(ctx, newest, pbkdf2("other", iterations=800))
     await cast.deactivate(inactive)
     work = Work(monkeypatch)
     logins = [{"email": person.email} for person in (inactive, older, newest)]
@@ -281,33 +281,33 @@ async def test_every_failed_login_is_the_same_work_where_some_came_from_django(
 
 
 async def test_a_full_hasher_keeps_nobody_out_who_is_right(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alice = await cast.member()
     old = pbkdf2(PASSWORD)
-    await _with_hash(here, alice, old)
+    await _with_hash(ctx, alice, old)
     derive, loop = hashlib.pbkdf2_hmac, asyncio.get_running_loop()
     async with AsyncExitStack() as others:
 
         def deriving(*args: object) -> bytes:  # others come while the password is being verified
-            crowd = others.enter_async_context(busy(here.hasher, waiting=3))
+            crowd = others.enter_async_context(busy(ctx.hasher, waiting=3))
             asyncio.run_coroutine_threadsafe(crowd, loop).result(timeout=10)
-            monkeypatch.setattr(here.hasher, "_most", 1)
+            monkeypatch.setattr(ctx.hasher, "_most", 1)
             return derive(*args)  # type: ignore[arg-type]
 
         monkeypatch.setattr(hashlib, "pbkdf2_hmac", deriving)
         answer = await client.post(LOGIN, json={"email": alice.email, "password": PASSWORD})
     assert answer.status_code == 200
-    assert await _hash_of(here.db, alice) == old
+    assert await _hash_of(ctx.db, alice) == old
 
 
 async def test_a_password_changed_while_it_is_hashed_anew_stays_changed(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext
 ) -> None:
     alice = await cast.member()
-    await _with_hash(here, alice, pbkdf2(PASSWORD))
-    changed = await here.hasher.hash("the new one")
-    async with here.db.transaction() as tx:
+    await _with_hash(ctx, alice, pbkdf2(PASSWORD))
+    changed = await ctx.hasher.hash("the new one")
+    async with ctx.db.transaction() as tx:
         # The login reads the old hash; its own write then waits for this one.
         await tx.execute(
             "UPDATE users SET password_hash = $3 WHERE program_id = $1 AND id = $2",
@@ -318,30 +318,30 @@ async def test_a_password_changed_while_it_is_hashed_anew_stays_changed(
         logging_in = asyncio.create_task(client.post(LOGIN, json={"email": alice.email, "password": PASSWORD}))
         waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         deadline = time.monotonic() + 1.5  # a statement gives up after 2 seconds of waiting
-        while not await here.db.fetchval(waits) and time.monotonic() < deadline:  # noqa: ASYNC110
+        while not await ctx.db.fetchval(waits) and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-        assert await here.db.fetchval(waits)
+        assert await ctx.db.fetchval(waits)
     await logging_in
-    assert await _hash_of(here.db, alice) == changed
+    assert await _hash_of(ctx.db, alice) == changed
 
 
-async def test_a_hash_is_replaced_only_where_it_is_still_the_one(cast: Cast, here: AppContext) -> None:
+async def test_a_hash_is_replaced_only_where_it_is_still_the_one(cast: Cast, ctx: AppContext) -> None:
     alice, bob, eve = await cast.member(), await cast.member(), await cast.stranger()
     for person in (alice, bob, eve):
-        await _with_hash(here, person, "old")
+        await _with_hash(ctx, person, "old")
     for program_id, old in ((alice.program_id, "older"), (eve.program_id, "old")):
-        await replace_hash(here.db, program_id=program_id, user_id=alice.id, old_hash=old, new_hash="new")
-    assert await _hash_of(here.db, alice) == "old"
-    await replace_hash(here.db, program_id=alice.program_id, user_id=alice.id, old_hash="old", new_hash="new")
-    assert [await _hash_of(here.db, person) for person in (alice, bob, eve)] == ["new", "old", "old"]
+        await replace_hash(ctx.db, program_id=program_id, user_id=alice.id, old_hash=old, new_hash="new")
+    assert await _hash_of(ctx.db, alice) == "old"
+    await replace_hash(ctx.db, program_id=alice.program_id, user_id=alice.id, old_hash="old", new_hash="new")
+    assert [await _hash_of(ctx.db, person) for person in (alice, bob, eve)] == ["new", "old", "old"]
 
 
-async def test_the_decoy_is_the_newest_of_the_program_and_found_by_its_index(cast: Cast, here: AppContext) -> None:
+async def test_the_decoy_is_the_newest_of_the_program_and_found_by_its_index(cast: Cast, ctx: AppContext) -> None:
     eve, fay = await cast.stranger(), await cast.stranger()
 
     async def decoys_of(one: Person) -> Sequence[str]:
         claims = [
-            await find_login_candidate_by_email(here.db, program_id=one.program_id, email_key=email)
+            await find_login_candidate_by_email(ctx.db, program_id=one.program_id, email_key=email)
             for email in (one.email, "")
         ]
         assert [claim.known and claim.known.user_id for claim in claims] == [one.id, None]
@@ -350,7 +350,7 @@ async def test_the_decoy_is_the_newest_of_the_program_and_found_by_its_index(cas
 
     assert await decoys_of(eve) == []
     older, newest = pbkdf2("older"), pbkdf2("newest")
-    await here.db.execute(
+    await ctx.db.execute(
         """
         WITH made AS (
             INSERT INTO users (program_id, email, email_key, email_identity, username, password_hash)
@@ -367,7 +367,7 @@ async def test_the_decoy_is_the_newest_of_the_program_and_found_by_its_index(cas
         "argon2" + phc("x"),
         scrypt := by_django("scrypt", "x"),
     )
-    await here.db.execute("ANALYZE users")
+    await ctx.db.execute("ANALYZE users")
     assert await decoys_of(eve) == [newest, scrypt]
     assert await decoys_of(fay) == []
     plans: list[str] = []
@@ -376,7 +376,7 @@ async def test_the_decoy_is_the_newest_of_the_program_and_found_by_its_index(cas
         """A database that is asked how it would answer."""
 
         async def fetchrow(self, query: str, *args: object) -> Sequence[None]:
-            plans.extend(row[0] for row in await here.db.fetch(f"EXPLAIN {query}", *args))
+            plans.extend(row[0] for row in await ctx.db.fetch(f"EXPLAIN {query}", *args))
             return [None] * 4
 
     await find_login_candidate_by_email(Explaining(), program_id=eve.program_id, email_key=eve.email)  # type: ignore[arg-type]

@@ -37,7 +37,7 @@ async def refusing() -> AsyncIterator[Refusing]:
 
 async def test_a_listener_that_cannot_connect_logs_it_once(refusing: Refusing, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listen, "_LONGEST_REST_S", 0.001)
-    listener = Listener(refusing.url, clock=Clock(), caches={}, hears={}, on_hearing=lambda: None)
+    listener = Listener(refusing.url, clock=Clock(), caches={}, handlers={}, on_hearing=lambda: None)
     with capture_logs() as logged:
         await listener.start()
         await eventually(lambda: refusing.calls > 50)

@@ -54,9 +54,9 @@ class StoppedClock(Clock):
 class World:
     """A service in this process, for a test that is not async: it runs in a thread of its own."""
 
-    def __init__(self, portal: BlockingPortal, here: AppContext, client: httpx.AsyncClient) -> None:
+    def __init__(self, portal: BlockingPortal, ctx: AppContext, client: httpx.AsyncClient) -> None:
         self._portal, self._client = portal, client
-        self.here, self.cast = here, Cast(client, here)
+        self.ctx, self.cast = ctx, Cast(client, ctx)
         self._numbers = count(1)
         self.set_time(BEGINNING)
         self.foreign_code = portal.call(self._code_of_another_program)
@@ -72,12 +72,12 @@ class World:
     def new_program(self) -> Program:
         """Return a program of which nobody knows yet, with a host of its own."""
         slug = f"p{next(self._numbers)}"
-        program = self._portal.call(lambda: create_program(self.here.db, slug=slug))
+        program = self._portal.call(lambda: create_program(self.ctx.db, slug=slug))
         return self.set_policy(program, host=f"{slug}.test")
 
     def set_policy(self, program: Program, **changes: Any) -> Program:
         """Change a program's policy, as the operator does."""
-        return self._portal.call(lambda: set_policy(self.here.db, program_id=program.id, **changes))
+        return self._portal.call(lambda: set_policy(self.ctx.db, program_id=program.id, **changes))
 
     def new_staff(self, program: Program) -> Person:
         """Return somebody who sees everything of a program."""
@@ -85,17 +85,17 @@ class World:
 
     def fetch(self, query: str, *args: Any) -> list[Mapping[str, Any]]:
         """Return the rows of one statement."""
-        return self._portal.call(self.here.db.fetch, query, *args)
+        return self._portal.call(self.ctx.db.fetch, query, *args)
 
     def broken(self) -> list[Broken]:
         """Return the invariants that do not hold."""
-        return self._portal.call(broken_invariants, self.here.settings.database_url)
+        return self._portal.call(broken_invariants, self.ctx.settings.database_url)
 
     async def _set_time(self, now: datetime) -> None:
-        await self.here.db.execute("UPDATE stopped.clock SET shows = $1", now)
-        assert isinstance(self.here.clock, StoppedClock)
-        self.here.clock.shows = now
-        for cache in self.here.caches.values():
+        await self.ctx.db.execute("UPDATE stopped.clock SET shows = $1", now)
+        assert isinstance(self.ctx.clock, StoppedClock)
+        self.ctx.clock.shows = now
+        for cache in self.ctx.caches.values():
             cache.trust(until=(now + _TRUST).timestamp())
 
     async def _code_of_another_program(self) -> str:
@@ -128,11 +128,11 @@ def world(stopped_url: str, portal: BlockingPortal, tmp_path_factory: pytest.Tem
     with ExitStack() as opened:
         patch = opened.enter_context(pytest.MonkeyPatch.context())
         patch.setattr(passwords, "_ARGON2", argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
-        resources = opened.enter_context(portal.wrap_async_context_manager(open_resources(settings)))
-        here = structs.replace(resources, clock=StoppedClock())
-        client = client_for(here)
+        context = opened.enter_context(portal.wrap_async_context_manager(open_resources(settings)))
+        ctx = structs.replace(context, clock=StoppedClock())
+        client = client_for(ctx)
         opened.enter_context(portal.wrap_async_context_manager(client))
-        yield World(portal, here, client)
+        yield World(portal, ctx, client)
 
 
 async def _stop_time(url: str) -> None:

@@ -129,9 +129,9 @@ class Model:
 
     def caller(self, header: str) -> User | Refusal:
         """Return who a header speaks for."""
-        proof = self.proofs[header]
-        is_good = not proof.session.is_over and (proof.expires_at is None or self.now < proof.expires_at)
-        return self.users[proof.session.user] if is_good else NOBODY
+        verified = self.proofs[header]
+        is_good = not verified.session.is_over and (verified.expires_at is None or self.now < verified.expires_at)
+        return self.users[verified.session.user] if is_good else NOBODY
 
     def sign_up(self, new: User, *, code: str) -> User | Refusal:
         """Add somebody, who has an id from the service by then or is refused."""
@@ -262,13 +262,13 @@ class Model:
         user.key, user.username = user.email, f"deleted {user.id}"
         return user
 
-    def brought(self, header: str, *, by: int) -> list[dict[str, Any]] | Refusal:
+    def brought(self, header: str, *, actor: int) -> list[dict[str, Any]] | Refusal:
         """Return whom somebody brought, newest first, as a caller sees them."""
         caller = self.caller(header)
-        if isinstance(caller, Refusal) or by not in self.users:
+        if isinstance(caller, Refusal) or actor not in self.users:
             return caller if isinstance(caller, Refusal) else NOT_FOUND
-        openly = caller.is_staff or caller.id == by
-        return [user.seen(openly=openly) for user in reversed(self.users.values()) if user.referrer == by]
+        openly = caller.is_staff or caller.id == actor
+        return [user.seen(openly=openly) for user in reversed(self.users.values()) if user.referrer == actor]
 
     def referrer(self, header: str, *, of: int) -> dict[str, Any] | Refusal:
         """Return who brought somebody, which staff and the user may know."""
@@ -284,5 +284,5 @@ class Model:
             session.is_over = session.is_over or (user is not None and session.user == user.id)
 
     def _sessions(self) -> Iterator[Session]:
-        yield from (proof.session for proof in self.proofs.values())
+        yield from (verified.session for verified in self.proofs.values())
         yield from (token.session for token in self.refreshes.values())

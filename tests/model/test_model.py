@@ -281,7 +281,7 @@ class Walk(Walker):
     @rule(who=callers, number=NUMBERS, limit=st.sampled_from([1, 2, 100]))
     def list_referrals(self, who: Ticket, number: int, limit: int) -> None:
         user = self.user_id(number)
-        due, found, url = self.model.brought(who.header, by=user), [], httpx.URL(f"/api/users/{user}/?limit={limit}")
+        due, found, url = self.model.brought(who.header, actor=user), [], httpx.URL(f"/api/users/{user}/?limit={limit}")
         while self.grants(answer := self.ask("GET", str(url), who), due) is not None:
             found += answer.json()
             if "next" not in answer.links:

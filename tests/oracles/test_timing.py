@@ -81,12 +81,12 @@ async def test_a_reset_tells_nobody_apart(client: httpx.AsyncClient, cast: Cast)
 
 
 async def test_asking_for_another_link_tells_nobody_apart(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext
 ) -> None:
-    await here.db.execute("INSERT INTO programs (slug, activation) VALUES ('strict', 'required')")
-    program = await find_program_by_slug(here.db, slug="strict")
+    await ctx.db.execute("INSERT INTO programs (slug, activation) VALUES ('strict', 'required')")
+    program = await find_program_by_slug(ctx.db, slug="strict")
     confirmed, waiting = await cast.member(program=program), await cast.member(program=program)
-    await here.db.execute("UPDATE users SET confirmed_at = now() WHERE id = $1", confirmed.id)
+    await ctx.db.execute("UPDATE users SET confirmed_at = now() WHERE id = $1", confirmed.id)
 
     def resend(email: str) -> Ask:
         return lambda: client.post(

@@ -15,18 +15,18 @@ from tests.cast import Cast, refused
 METRICS = "/metrics"
 
 
-def client_of(here: AppContext) -> httpx.AsyncClient:
-    app = create_app(here.settings)
-    app.state["resources"] = here
+def client_of(ctx: AppContext) -> httpx.AsyncClient:
+    app = create_app(ctx.settings)
+    app.state["context"] = ctx
     edge: Any = Edge(app, access_log=True)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=edge), base_url="http://invitree.test")
 
 
-async def without_a_database(here: AppContext) -> AppContext:
+async def without_a_database(ctx: AppContext) -> AppContext:
     """Return what a process has open whose database has gone away."""
-    database = Database.at(here.settings.database_url, size=1)
+    database = Database.at(ctx.settings.database_url, size=1)
     await database.close()
-    return structs.replace(here, db=database)
+    return structs.replace(ctx, db=database)
 
 
 @pytest.mark.parametrize(
@@ -39,9 +39,9 @@ async def test_a_well_service_says_ok(client: httpx.AsyncClient, path: str, said
     assert answer.headers["cache-control"] == "no-store"
 
 
-async def test_without_the_database_it_is_alive_but_not_ready(here: AppContext, cast: Cast) -> None:
+async def test_without_the_database_it_is_alive_but_not_ready(ctx: AppContext, cast: Cast) -> None:
     alice = await cast.member()
-    async with client_of(await without_a_database(here)) as client:
+    async with client_of(await without_a_database(ctx)) as client:
         assert (await client.get("/healthz")).status_code == 200
         for path in ("/readyz", "/auth/users/me/", "/api/referral_codes/", f"/api/users/{alice.id}/"):
             answer = await client.get(path, headers=alice.headers)
@@ -52,9 +52,9 @@ async def test_without_the_database_it_is_alive_but_not_ready(here: AppContext, 
         assert answer.headers["content-language"] == "ru"
 
 
-async def test_with_a_database_that_only_reads_it_is_not_ready(here: AppContext) -> None:
-    database = Database.at(here.settings.database_url, size=1)
-    async with client_of(structs.replace(here, db=database)) as client:
+async def test_with_a_database_that_only_reads_it_is_not_ready(ctx: AppContext) -> None:
+    database = Database.at(ctx.settings.database_url, size=1)
+    async with client_of(structs.replace(ctx, db=database)) as client:
         assert (await client.get("/readyz")).status_code == 200
         await database.execute("SET default_transaction_read_only = on")
         refused(await client.get("/readyz"), 503, "unavailable")
@@ -64,12 +64,12 @@ async def test_with_a_database_that_only_reads_it_is_not_ready(here: AppContext)
 @pytest.mark.parametrize(
     "statement", ["UPDATE alembic_version SET version_num = '9999'", "DELETE FROM alembic_version"]
 )
-async def test_with_another_schema_it_is_not_ready(client: httpx.AsyncClient, here: AppContext, statement: str) -> None:
-    head = await here.db.fetchval("SELECT version_num FROM alembic_version")
-    await here.db.execute(statement)
+async def test_with_another_schema_it_is_not_ready(client: httpx.AsyncClient, ctx: AppContext, statement: str) -> None:
+    head = await ctx.db.fetchval("SELECT version_num FROM alembic_version")
+    await ctx.db.execute(statement)
     refused(await client.get("/readyz"), 503, "unavailable")
-    await here.db.execute("DELETE FROM alembic_version")
-    await here.db.execute("INSERT INTO alembic_version VALUES ($1)", head)
+    await ctx.db.execute("DELETE FROM alembic_version")
+    await ctx.db.execute("INSERT INTO alembic_version VALUES ($1)", head)
     assert (await client.get("/readyz")).status_code == 200
 
 
@@ -79,8 +79,8 @@ async def test_there_are_no_metrics_without_a_token_set(client: httpx.AsyncClien
     refused(await client.get(METRICS, headers=headers), 404, "not_found")
 
 
-async def test_metrics_open_to_their_token_only(here: AppContext) -> None:
-    guarded = structs.replace(here, settings=structs.replace(here.settings, metrics_token="m" * 20))
+async def test_metrics_open_to_their_token_only(ctx: AppContext) -> None:
+    guarded = structs.replace(ctx, settings=structs.replace(ctx.settings, metrics_token="m" * 20))
     async with client_of(guarded) as client:
         await client.get("/healthz")
         wrong = ["", "Bearer", f"Bearer {'m' * 19}", f"Token {'m' * 20}", "m" * 20, f"Bearer {'m' * 21}", "Bearer \xfc"]
@@ -92,9 +92,9 @@ async def test_metrics_open_to_their_token_only(here: AppContext) -> None:
         assert 'invitree_request_seconds_count{method="GET",route="/healthz",status="200"}' in answer.text
 
 
-async def test_metrics_name_routes_and_never_addresses(here: AppContext, cast: Cast) -> None:
+async def test_metrics_name_routes_and_never_addresses(ctx: AppContext, cast: Cast) -> None:
     alice = await cast.member()
-    guarded = structs.replace(here, settings=structs.replace(here.settings, metrics_token="m" * 20))
+    guarded = structs.replace(ctx, settings=structs.replace(ctx.settings, metrics_token="m" * 20))
     async with client_of(guarded) as client:
         await client.get(f"/api/referral_codes/get/{alice.email}/", headers=alice.headers)
         await client.get("/nowhere/secret@example.com")

@@ -19,8 +19,8 @@ from tests.cast import Cast, Person, in_days, refused
 CREATE = "/api/referral_codes/create/"
 
 
-async def program_of(here: AppContext, person: Person) -> Program:
-    program = await find_program(here.db, program_id=person.program_id)
+async def program_of(ctx: AppContext, person: Person) -> Program:
+    program = await find_program(ctx.db, program_id=person.program_id)
     assert program is not None
     return program
 
@@ -41,14 +41,14 @@ async def warmed(client: httpx.AsyncClient, cast: Cast) -> Person:
 
 
 async def test_a_changed_list_policy_is_followed_within_a_second(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext
 ) -> None:
     eve = await warmed(client, cast)
-    program = await program_of(here, eve)
+    program = await program_of(ctx, eve)
     other, boss = await cast.member(program=program), await cast.member(program=program, staff=True)
     path = f"/api/users/{eve.id}/"
     assert (await client.get(path, headers=other.headers)).status_code == 200
-    await set_policy(here.db, program_id=program.id, referral_list="owner_only")
+    await set_policy(ctx.db, program_id=program.id, referral_list="owner_only")
 
     async def hidden() -> bool:
         return (await client.get(path, headers=other.headers)).status_code == 404
@@ -61,10 +61,10 @@ async def test_a_changed_list_policy_is_followed_within_a_second(
 
 
 async def test_a_changed_code_length_is_followed_within_a_second(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext
 ) -> None:
     eve = await warmed(client, cast)
-    await set_policy(here.db, program_id=eve.program_id, code_length=20)
+    await set_policy(ctx.db, program_id=eve.program_id, code_length=20)
 
     async def longer() -> bool:
         return len(await cast.code(eve, replace=True)) == 20
@@ -73,10 +73,10 @@ async def test_a_changed_code_length_is_followed_within_a_second(
 
 
 async def test_a_changed_longest_life_is_followed_within_a_second(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext
 ) -> None:
     eve = await warmed(client, cast)
-    await set_policy(here.db, program_id=eve.program_id, longest_code_life_days=3)
+    await set_policy(ctx.db, program_id=eve.program_id, longest_code_life_days=3)
     too_far = {"expiration_date": ["A code lives 3 days at most."]}
 
     async def shorter() -> bool:
@@ -91,11 +91,11 @@ async def test_a_changed_longest_life_is_followed_within_a_second(
 
 
 async def test_a_changed_time_zone_is_followed_within_a_second(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext
 ) -> None:
     eve = await warmed(client, cast)
     zone = "Pacific/Kiritimati"
-    await set_policy(here.db, program_id=eve.program_id, time_zone=zone)
+    await set_policy(ctx.db, program_id=eve.program_id, time_zone=zone)
     day = datetime.now(ZoneInfo(zone)).date() + timedelta(days=2)
     midnight = datetime(day.year, day.month, day.day, 10)
     body = {"expiration_date": day.isoformat()}
@@ -108,26 +108,26 @@ async def test_a_changed_time_zone_is_followed_within_a_second(
 
 
 async def test_the_default_programs_policy_reaches_those_who_name_no_program(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext
 ) -> None:
     alice = await cast.member()
     await client.get("/api/referral_codes/check/A/")
     key = ("host", "invitree.test")
-    assert here.caches["programs"].get(key, now=here.clock.seconds()) is not None
-    program = await program_of(here, alice)
-    await set_policy(here.db, program_id=program.id, code_length=12)
+    assert ctx.caches["programs"].get(key, now=ctx.clock.seconds()) is not None
+    program = await program_of(ctx, alice)
+    await set_policy(ctx.db, program_id=program.id, code_length=12)
 
     async def followed() -> bool:
         return len(await cast.code(alice, replace=True)) == 12
 
     await within_a_second(followed)
-    assert here.caches["programs"].get(key, now=here.clock.seconds()) is None
-    await set_policy(here.db, program_id=program.id, code_length=10)
+    assert ctx.caches["programs"].get(key, now=ctx.clock.seconds()) is None
+    await set_policy(ctx.db, program_id=program.id, code_length=10)
 
 
-async def test_one_programs_policy_is_not_anothers(client: httpx.AsyncClient, cast: Cast, here: AppContext) -> None:
+async def test_one_programs_policy_is_not_anothers(client: httpx.AsyncClient, cast: Cast, ctx: AppContext) -> None:
     eve, mallory = await warmed(client, cast), await warmed(client, cast)
-    await set_policy(here.db, program_id=eve.program_id, code_length=8)
+    await set_policy(ctx.db, program_id=eve.program_id, code_length=8)
     await asyncio.sleep(0.1)
     assert (len(await cast.code(eve)), len(await cast.code(mallory))) == (8, 10)
 
@@ -177,29 +177,29 @@ GOOD: dict[str, Any] = {
     ],
 )
 async def test_a_policy_is_within_its_limits(
-    cast: Cast, here: AppContext, change: dict[str, Any], why: str | None
+    cast: Cast, ctx: AppContext, change: dict[str, Any], why: str | None
 ) -> None:
     assert re.match(why or "", policy_error(**{**GOOD, **change}) or "")
     eve = await cast.stranger()
-    program = await program_of(here, eve)
+    program = await program_of(ctx, eve)
     if why is None:
-        assert await set_policy(here.db, program_id=program.id, **change) == await program_of(here, eve)
+        assert await set_policy(ctx.db, program_id=program.id, **change) == await program_of(ctx, eve)
     else:
         with pytest.raises(BadPolicy, match=why):
-            await set_policy(here.db, program_id=program.id, **change)
-        assert await program_of(here, eve) == program
+            await set_policy(ctx.db, program_id=program.id, **change)
+        assert await program_of(ctx, eve) == program
 
 
-async def test_a_host_is_claimed_by_one_program(cast: Cast, here: AppContext) -> None:
+async def test_a_host_is_claimed_by_one_program(cast: Cast, ctx: AppContext) -> None:
     eve, mallory = await cast.stranger(), await cast.stranger()
-    await set_policy(here.db, program_id=eve.program_id, host="claimed.example.com")
+    await set_policy(ctx.db, program_id=eve.program_id, host="claimed.example.com")
     with pytest.raises(BadPolicy, match="another program claims"):
-        await set_policy(here.db, program_id=mallory.program_id, host="claimed.example.com")
+        await set_policy(ctx.db, program_id=mallory.program_id, host="claimed.example.com")
 
 
-async def test_a_new_program_has_the_default_policy_and_a_name_of_its_own(here: AppContext) -> None:
-    made = await create_program(here.db, slug="acme-2")
+async def test_a_new_program_has_the_default_policy_and_a_name_of_its_own(ctx: AppContext) -> None:
+    made = await create_program(ctx.db, slug="acme-2")
     assert {name: getattr(made, name) for name in GOOD} == GOOD
     for slug in ("acme-2", "", "Acme", "a b", "-a", "a" * 64, "default"):
         with pytest.raises(BadPolicy):
-            await create_program(here.db, slug=slug)
+            await create_program(ctx.db, slug=slug)

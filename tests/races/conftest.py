@@ -37,10 +37,10 @@ def settings(settings: Settings, unhurried: None) -> Settings:
 
 
 @pytest.fixture(scope="module")
-async def here(here: AppContext) -> AppContext:
+async def ctx(ctx: AppContext) -> AppContext:
     """What the process has open, all its connections among it."""
-    await ready(here, RACERS)
-    return here
+    await ready(ctx, RACERS)
+    return ctx
 
 
 @pytest.fixture

@@ -23,12 +23,12 @@ Waiting = Callable[[], Awaitable[set[int]]]
 _Connection: Any = asyncpg.Connection
 
 
-async def ready(here: AppContext, connections: int, **how: Any) -> None:
+async def ready(ctx: AppContext, connections: int, **how: Any) -> None:
     """Open all connections, one after the other, and let them wait for as long as it takes.
 
     It is about who wins, and not about how busy the machine is.
     """
-    pool = here.db._pool
+    pool = ctx.db._pool
     patient = dict.fromkeys(("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"), "60s")
     pool._how |= {"timeout": 60, "command_timeout": 60, **how}
     pool._how["server_settings"] = {**pool._how["server_settings"], **patient}
@@ -44,11 +44,11 @@ async def waiting_for_locks(db: Queryable) -> set[int]:
     return {row["pid"] for row in rows}
 
 
-async def until_it_waits(here: AppContext, task: asyncio.Task[Any]) -> None:
+async def until_it_waits(ctx: AppContext, task: asyncio.Task[Any]) -> None:
     """Wait until a task waits for a lock, the only one that may. It must not end instead."""
 
     async def waits_or_ends() -> bool:
-        return task.done() or bool(await waiting_for_locks(here.db))
+        return task.done() or bool(await waiting_for_locks(ctx.db))
 
     await eventually(waits_or_ends)
     assert not task.done(), "it must wait for the lock"
@@ -95,9 +95,9 @@ class Meeting(Order):
 class Overtaking(Order):
     """Who has made the statement `held` goes on when who comes to `by` has made `past`, or waits for a lock."""
 
-    def __init__(self, held: str, by: str, past: str) -> None:
-        super().__init__(held, by, past)
-        self._held, self._by, self._past = held, by, past
+    def __init__(self, held: str, actor: str, past: str) -> None:
+        super().__init__(held, actor, past)
+        self._held, self._by, self._past = held, actor, past
         self._is_held = self._is_past = False
         self._overtaker = 0
 
@@ -140,11 +140,11 @@ class Stage:
         """Open everything; yield what a race may ask for, by name."""
         self._watch = await asyncpg.connect(settings.database_url)
         try:
-            async with open_resources(settings) as here:
-                await ready(here, settings.pool_size, connection_class=_connections_of(self))
-                async with client_for(here) as client:
-                    cast, postbox = Cast(client, here), Postbox(here)
-                    yield {"client": client, "here": here, "cast": cast, "postbox": postbox, "at_once": self.at_once}
+            async with open_resources(settings) as ctx:
+                await ready(ctx, settings.pool_size, connection_class=_connections_of(self))
+                async with client_for(ctx) as client:
+                    cast, postbox = Cast(client, ctx), Postbox(ctx)
+                    yield {"client": client, "ctx": ctx, "cast": cast, "postbox": postbox, "at_once": self.at_once}
         finally:
             await self._watch.close()
 

@@ -13,7 +13,7 @@ from invitree.kit.resources import AppContext
 from invitree.programs.actions import get_program
 from invitree.signup.actions import sign_up
 from invitree.users.actions import NewUser
-from tests.cast import NOWHERE, PASSWORD, Cast, Person, applicant
+from tests.cast import NOWHERE, PASSWORD, Cast, Person, new_user
 from tests.races.stage import AtOnce
 
 REFRESH = "/auth/jwt/refresh/"
@@ -26,33 +26,33 @@ def _spellings(name: str) -> list[str]:
 
 @pytest.mark.usefixtures("round_number")
 async def test_one_of_64_sign_ups_with_one_address_wins(
-    here: AppContext, cast: Cast, at_once: AtOnce, racers: int
+    ctx: AppContext, cast: Cast, at_once: AtOnce, racers: int
 ) -> None:
-    program = await get_program(here, (await cast.member()).program_id)
-    name = f"racers-{applicant().username}"
+    program = await get_program(ctx, (await cast.member()).program_id)
+    name = f"racers-{new_user().username}"
 
     async def register(email: str) -> str:
         address = parse_email(email)
         assert address is not None
-        one = applicant()
+        one = new_user()
         racer = NewUser(email=address, username=one.username, password_hash=one.password_hash)
         try:
-            await sign_up(here, program=program, applicant=racer, referral_code=None, origin=NOWHERE)
+            await sign_up(ctx, program=program, new_user=racer, referral_code=None, origin=NOWHERE)
         except InvalidInput as problem:
             return " ".join(problem.fields)
         return "won"
 
     outcomes = await at_once(*map(register, _spellings(name)[:racers]))
     assert Counter(outcomes) == {"won": 1, "email": racers - 1}
-    count = await here.db.fetchval("SELECT count(*) FROM users WHERE email_key = $1", f"{name}@example.com")
+    count = await ctx.db.fetchval("SELECT count(*) FROM users WHERE email_key = $1", f"{name}@example.com")
     assert count == 1
 
 
 @pytest.mark.usefixtures("round_number")
 async def test_the_public_door_lets_one_of_64_in(client: httpx.AsyncClient, at_once: AtOnce, racers: int) -> None:
     bodies = [
-        {"email": email, "username": applicant().username, "password": PASSWORD}
-        for email in _spellings(f"newcomer-{applicant().username}")[:racers]
+        {"email": email, "username": new_user().username, "password": PASSWORD}
+        for email in _spellings(f"newcomer-{new_user().username}")[:racers]
     ]
     answers = await at_once(*(client.post("/auth/users/", json=body) for body in bodies))
     assert Counter(answer.status_code for answer in answers) == {201: 1, 400: racers - 1}
@@ -68,14 +68,14 @@ async def _pair(client: httpx.AsyncClient, person: Person) -> dict[str, str]:
 
 @pytest.mark.usefixtures("round_number")
 async def test_32_refreshes_of_one_token_get_one_successor(
-    client: httpx.AsyncClient, here: AppContext, cast: Cast, at_once: AtOnce, racers: int
+    client: httpx.AsyncClient, ctx: AppContext, cast: Cast, at_once: AtOnce, racers: int
 ) -> None:
     alice = await cast.member()
     pair = await _pair(client, alice)
     answers = await at_once(*(client.post(REFRESH, json={"refresh": pair["refresh"]}) for _ in range(racers // 2)))
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.json()["refresh"] for answer in answers}) == 1
-    unused = await here.db.fetchval(
+    unused = await ctx.db.fetchval(
         """
         SELECT count(*) FROM refresh_tokens t JOIN sessions s ON s.program_id = t.program_id AND s.id = t.session_id
         WHERE s.program_id = $1 AND s.user_id = $2 AND t.used_at IS NULL

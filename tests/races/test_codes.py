@@ -13,15 +13,15 @@ from invitree.kit.resources import AppContext
 from invitree.programs.actions import get_program
 from invitree.signup.actions import sign_up
 from invitree.users.actions import NewUser
-from tests.cast import NOWHERE, Cast, Person, applicant, in_days
+from tests.cast import NOWHERE, Cast, Person, in_days, new_user
 from tests.races.stage import AtOnce
 
 CREATE = "/api/referral_codes/create/"
 pytestmark = pytest.mark.usefixtures("round_number")
 
 
-async def _live_codes(here: AppContext, person: Person) -> list[str]:
-    rows = await here.db.fetch(
+async def _live_codes(ctx: AppContext, person: Person) -> list[str]:
+    rows = await ctx.db.fetch(
         "SELECT code FROM codes WHERE program_id = $1 AND user_id = $2 AND revoked_at IS NULL",
         person.program_id,
         person.id,
@@ -34,23 +34,23 @@ async def _create(client: httpx.AsyncClient, person: Person, **params: bool) -> 
 
 
 async def test_one_of_64_creates_wins_and_the_others_are_told(
-    client: httpx.AsyncClient, here: AppContext, cast: Cast, at_once: AtOnce, racers: int
+    client: httpx.AsyncClient, ctx: AppContext, cast: Cast, at_once: AtOnce, racers: int
 ) -> None:
     alice = await cast.member()
     answers = await at_once(*(_create(client, alice) for _ in range(racers)))
     assert Counter(answer.status_code for answer in answers) == {201: 1, 400: racers - 1}
     assert {answer.json()["code"] for answer in answers if answer.status_code == 400} == {"code_active"}
     won = next(answer.json()["code"] for answer in answers if answer.status_code == 201)
-    assert await _live_codes(here, alice) == [won]
+    assert await _live_codes(ctx, alice) == [won]
 
 
 async def test_64_replacements_leave_one_live_code_which_everybody_is_shown(
-    client: httpx.AsyncClient, here: AppContext, cast: Cast, at_once: AtOnce, racers: int
+    client: httpx.AsyncClient, ctx: AppContext, cast: Cast, at_once: AtOnce, racers: int
 ) -> None:
     alice = await cast.member()
     answers = await at_once(*(_create(client, alice, replace=True) for _ in range(racers)))
     assert {answer.status_code for answer in answers} == {201}
-    [live] = await _live_codes(here, alice)
+    [live] = await _live_codes(ctx, alice)
     assert live in {answer.json()["code"] for answer in answers}
     shown = await client.get(f"/api/referral_codes/get/{alice.email}/", headers=alice.headers)
     assert shown.json()["code"] == live
@@ -64,19 +64,19 @@ async def test_a_code_is_deleted_once(client: httpx.AsyncClient, cast: Cast, at_
 
 
 async def test_a_sign_up_counts_only_if_it_came_before_the_delete(
-    here: AppContext, cast: Cast, at_once: AtOnce, racers: int, round_number: int
+    ctx: AppContext, cast: Cast, at_once: AtOnce, racers: int, round_number: int
 ) -> None:
     alice = await cast.member()
-    program = await get_program(here, alice.program_id)
+    program = await get_program(ctx, alice.program_id)
     code = await cast.code(alice)
-    friends = [applicant() for _ in range(racers // 2)]
+    friends = [new_user() for _ in range(racers // 2)]
 
     async def register(friend: NewUser) -> int | None:
         try:
             user = await sign_up(
-                here,
+                ctx,
                 program=program,
-                applicant=friend,
+                new_user=friend,
                 referral_code=code,
                 origin=NOWHERE,
             )
@@ -87,10 +87,10 @@ async def test_a_sign_up_counts_only_if_it_came_before_the_delete(
 
     async def delete() -> None:
         await asyncio.sleep(round_number / 400)  # from before them all to after most
-        await delete_code(here, program_id=alice.program_id, user_id=alice.id, by=OPERATOR)
+        await delete_code(ctx, program_id=alice.program_id, user_id=alice.id, actor=OPERATOR)
 
     *registered, _ = await at_once(*map(register, friends), delete())
-    rows = await here.db.fetch(
+    rows = await ctx.db.fetch(
         """
         SELECT r.referee_id, r.created_at <= c.revoked_at AS in_time
         FROM referrals r JOIN codes c ON c.program_id = r.program_id AND c.id = r.code_id
@@ -101,7 +101,7 @@ async def test_a_sign_up_counts_only_if_it_came_before_the_delete(
     )
     assert all(row["in_time"] for row in rows)
     assert {row["referee_id"] for row in rows} == {number for number in registered if number}
-    users = await here.db.fetchval(
+    users = await ctx.db.fetchval(
         "SELECT count(*) FROM users WHERE email_key = ANY($1)", [friend.email.key for friend in friends]
     )
     assert users == len(rows), "a refused sign-up leaves no user"

@@ -99,11 +99,11 @@ WROTE_USER = partial(Meeting, "INSERT INTO users")
 REVOKED_AFTER_FOUND_ALIVE = partial(
     Overtaking,
     held="u.is_active AS owner_is_active",
-    by="SELECT id FROM codes",
+    actor="SELECT id FROM codes",
     past="COMMIT",
 )
 LOGGED_OUT_AFTER_USED = partial(
-    Overtaking, held="UPDATE refresh_tokens SET used_at", by="DELETE FROM sessions s", past="DELETE FROM sessions s"
+    Overtaking, held="UPDATE refresh_tokens SET used_at", actor="DELETE FROM sessions s", past="DELETE FROM sessions s"
 )
 
 TWINS = (

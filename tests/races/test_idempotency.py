@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from invitree.kit.resources import AppContext
-from tests.cast import PASSWORD, Cast, applicant, in_days, refused
+from tests.cast import PASSWORD, Cast, in_days, new_user, refused
 from tests.races.stage import AtOnce
 
 pytestmark = pytest.mark.usefixtures("round_number")
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("round_number")
 
 async def _race(client: httpx.AsyncClient, at_once: AtOnce, racers: int, path: str, **request: object) -> bytes:
     """Ask the same at once, and once more for those who were told to wait; return the one answer."""
-    named = {**dict(request.pop("headers", {})), "Idempotency-Key": applicant().username}  # type: ignore[call-overload]
+    named = {**dict(request.pop("headers", {})), "Idempotency-Key": new_user().username}  # type: ignore[call-overload]
     answers = await at_once(
         *(client.post(path, headers=named, **request) for _ in range(racers))  # type: ignore[arg-type]
     )
@@ -30,13 +30,13 @@ async def _race(client: httpx.AsyncClient, at_once: AtOnce, racers: int, path: s
 
 
 async def test_64_sign_ups_under_one_key_are_one(
-    client: httpx.AsyncClient, here: AppContext, cast: Cast, at_once: AtOnce, racers: int
+    client: httpx.AsyncClient, ctx: AppContext, cast: Cast, at_once: AtOnce, racers: int
 ) -> None:
-    code, newcomer = await cast.code(await cast.member()), applicant()
+    code, newcomer = await cast.code(await cast.member()), new_user()
     body = {"email": newcomer.email.typed, "username": newcomer.username, "password": PASSWORD, "referral_code": code}
     shown = await _race(client, at_once, racers, "/auth/users/", json=body)
     assert newcomer.email.typed.encode() in shown
-    counts = await here.db.fetchrow(
+    counts = await ctx.db.fetchrow(
         """
         SELECT (SELECT count(*) FROM users WHERE email_key = $1) AS users,
                (SELECT count(*) FROM referrals r JOIN codes c ON c.id = r.code_id WHERE c.code = $2) AS referrals
@@ -48,12 +48,12 @@ async def test_64_sign_ups_under_one_key_are_one(
 
 
 async def test_64_codes_under_one_key_are_one(
-    client: httpx.AsyncClient, here: AppContext, cast: Cast, at_once: AtOnce, racers: int
+    client: httpx.AsyncClient, ctx: AppContext, cast: Cast, at_once: AtOnce, racers: int
 ) -> None:
     alice = await cast.member()
     await cast.code(alice)
     body, path = {"expiration_date": in_days(9)}, "/api/referral_codes/?replace=true"
     shown = await _race(client, at_once, racers, path, json=body, headers=alice.headers)
-    codes = await here.db.fetch("SELECT code, revoked_at FROM codes WHERE user_id = $1 ORDER BY id", alice.id)
+    codes = await ctx.db.fetch("SELECT code, revoked_at FROM codes WHERE user_id = $1 ORDER BY id", alice.id)
     assert [row["revoked_at"] is None for row in codes] == [False, True]
     assert codes[1]["code"].encode() in shown

@@ -10,7 +10,7 @@ from invitree.base.problems import InvalidInput
 from invitree.kit.resources import AppContext
 from invitree.programs.actions import get_program
 from invitree.signup.actions import sign_up
-from tests.cast import NOWHERE, PASSWORD, Cast, applicant
+from tests.cast import NOWHERE, PASSWORD, Cast, new_user
 from tests.postbox import Postbox
 from tests.races.stage import AtOnce
 
@@ -18,11 +18,11 @@ pytestmark = pytest.mark.usefixtures("round_number")
 
 
 async def test_of_many_activations_with_one_link_one_works(
-    client: httpx.AsyncClient, cast: Cast, postbox: Postbox, here: AppContext, at_once: AtOnce, racers: int
+    client: httpx.AsyncClient, cast: Cast, postbox: Postbox, ctx: AppContext, at_once: AtOnce, racers: int
 ) -> None:
     ann = await cast.stranger()
-    await here.db.execute("UPDATE users SET is_active = false WHERE id = $1", ann.id)
-    slug = await here.db.fetchval(
+    await ctx.db.execute("UPDATE users SET is_active = false WHERE id = $1", ann.id)
+    slug = await ctx.db.fetchval(
         "UPDATE programs SET activation = 'required' WHERE id = $1 RETURNING slug", ann.program_id
     )
     await client.post("/auth/users/resend_activation/", json={"email": ann.email}, headers={"X-Program": slug})
@@ -85,15 +85,15 @@ async def test_two_take_one_address_and_one_gets_it(
 
 
 async def test_a_sign_up_counts_only_if_it_came_before_its_referrer_left(
-    here: AppContext, cast: Cast, at_once: AtOnce, racers: int, round_number: int
+    ctx: AppContext, cast: Cast, at_once: AtOnce, racers: int, round_number: int
 ) -> None:
     alice = await cast.member()
-    program = await get_program(here, alice.program_id)
+    program = await get_program(ctx, alice.program_id)
     code = await cast.code(alice)
 
     async def register() -> bool:
         try:
-            await sign_up(here, program=program, applicant=applicant(), referral_code=code, origin=NOWHERE)
+            await sign_up(ctx, program=program, new_user=new_user(), referral_code=code, origin=NOWHERE)
         except InvalidInput:
             return False
         return True
@@ -103,7 +103,7 @@ async def test_a_sign_up_counts_only_if_it_came_before_its_referrer_left(
         await cast.delete(alice)
 
     *registered, _ = await at_once(*(register() for _ in range(racers // 2)), leave())
-    rows = await here.db.fetch(
+    rows = await ctx.db.fetch(
         """
         SELECT r.created_at <= c.revoked_at AS in_time FROM referrals r
         JOIN codes c ON c.program_id = r.program_id AND c.id = r.code_id WHERE r.referrer_id = $1
@@ -115,7 +115,7 @@ async def test_a_sign_up_counts_only_if_it_came_before_its_referrer_left(
 
 
 async def test_of_many_deletions_of_one_account_one_works(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext, at_once: AtOnce, racers: int
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext, at_once: AtOnce, racers: int
 ) -> None:
     ann = await cast.member()
     answers = await at_once(
@@ -128,5 +128,5 @@ async def test_of_many_deletions_of_one_account_one_works(
     seen = Counter(answer.status_code for answer in answers)
     assert seen[204] == 1
     assert set(seen) <= {204, 400, 401, 404}
-    told = await here.db.fetchval("SELECT count(*) FROM audit WHERE user_id = $1 AND kind = 'account.deleted'", ann.id)
+    told = await ctx.db.fetchval("SELECT count(*) FROM audit WHERE user_id = $1 AND kind = 'account.deleted'", ann.id)
     assert told == 1

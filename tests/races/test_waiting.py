@@ -11,12 +11,12 @@ from invitree.events.store import OPERATOR
 from invitree.kit.resources import AppContext
 from invitree.programs.actions import get_program
 from invitree.signup.actions import sign_up
-from tests.cast import NOWHERE, Cast, Person, applicant
+from tests.cast import NOWHERE, Cast, Person, new_user
 from tests.races.stage import until_it_waits
 
 
-async def _code_row(here: AppContext, person: Person) -> tuple[int, str]:
-    row = await here.db.fetchrow(
+async def _code_row(ctx: AppContext, person: Person) -> tuple[int, str]:
+    row = await ctx.db.fetchrow(
         "SELECT id, code FROM codes WHERE program_id = $1 AND user_id = $2 ORDER BY id DESC LIMIT 1",
         person.program_id,
         person.id,
@@ -24,62 +24,62 @@ async def _code_row(here: AppContext, person: Person) -> tuple[int, str]:
     return row["id"], row["code"]
 
 
-async def test_a_sign_up_that_waits_for_a_delete_is_refused(here: AppContext, cast: Cast) -> None:
+async def test_a_sign_up_that_waits_for_a_delete_is_refused(ctx: AppContext, cast: Cast) -> None:
     alice = await cast.member()
-    program = await get_program(here, alice.program_id)
+    program = await get_program(ctx, alice.program_id)
     code = await cast.code(alice)
-    async with here.db.transaction() as tx:
+    async with ctx.db.transaction() as tx:
         assert await store.revoke(tx, program_id=alice.program_id, user_id=alice.id)
         waiting = asyncio.create_task(
             sign_up(
-                here,
+                ctx,
                 program=program,
-                applicant=applicant(),
+                new_user=new_user(),
                 referral_code=code,
                 origin=NOWHERE,
             )
         )
-        await until_it_waits(here, waiting)
+        await until_it_waits(ctx, waiting)
     with pytest.raises(InvalidInput):
         await waiting
 
 
-async def test_a_delete_that_waits_for_a_sign_up_is_later_than_its_referral(here: AppContext, cast: Cast) -> None:
+async def test_a_delete_that_waits_for_a_sign_up_is_later_than_its_referral(ctx: AppContext, cast: Cast) -> None:
     alice = await cast.member()
     code = await cast.code(alice)
-    code_id, _ = await _code_row(here, alice)
-    async with here.db.transaction() as tx:
+    code_id, _ = await _code_row(ctx, alice)
+    async with ctx.db.transaction() as tx:
         assert await store.lock_code(tx, program_id=alice.program_id, code=code)
-        waiting = asyncio.create_task(delete_code(here, program_id=alice.program_id, user_id=alice.id, by=OPERATOR))
-        await until_it_waits(here, waiting)
+        waiting = asyncio.create_task(delete_code(ctx, program_id=alice.program_id, user_id=alice.id, actor=OPERATOR))
+        await until_it_waits(ctx, waiting)
         used_at = await tx.fetchval("SELECT clock_timestamp()")
     await waiting
-    revoked_at = await here.db.fetchval(
+    revoked_at = await ctx.db.fetchval(
         "SELECT revoked_at FROM codes WHERE program_id = $1 AND id = $2", alice.program_id, code_id
     )
     assert revoked_at >= used_at
 
 
-async def test_a_code_that_dies_while_a_sign_up_waits_for_it_is_refused(here: AppContext, cast: Cast) -> None:
+async def test_a_code_that_dies_while_a_sign_up_waits_for_it_is_refused(ctx: AppContext, cast: Cast) -> None:
     alice = await cast.member()
-    program = await get_program(here, alice.program_id)
+    program = await get_program(ctx, alice.program_id)
     code = await cast.code(alice)
-    code_id, _ = await _code_row(here, alice)
-    async with here.db.transaction() as tx:
+    code_id, _ = await _code_row(ctx, alice)
+    async with ctx.db.transaction() as tx:
         await tx.fetchval(
             "SELECT id FROM codes WHERE program_id = $1 AND id = $2 FOR UPDATE", alice.program_id, code_id
         )
         # Its transaction begins while the code lives, so that now() would still call it alive after the wait.
         waiting = asyncio.create_task(
             sign_up(
-                here,
+                ctx,
                 program=program,
-                applicant=applicant(),
+                new_user=new_user(),
                 referral_code=code,
                 origin=NOWHERE,
             )
         )
-        await until_it_waits(here, waiting)
+        await until_it_waits(ctx, waiting)
         await tx.execute(
             "UPDATE codes SET expires_at = clock_timestamp() WHERE program_id = $1 AND id = $2",
             alice.program_id,

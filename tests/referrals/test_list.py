@@ -14,10 +14,10 @@ def path(user_id: object) -> str:
     return f"/api/users/{user_id}/"
 
 
-async def with_referrals(here: AppContext, cast: Cast, count: int) -> Person:
+async def with_referrals(ctx: AppContext, cast: Cast, count: int) -> Person:
     """Return a member who brought so many others, written without the cost of signing them up."""
     alice = await cast.member()
-    await here.db.execute(
+    await ctx.db.execute(
         """
         WITH code AS (
             INSERT INTO codes (program_id, user_id, code, expires_at)
@@ -85,10 +85,10 @@ async def test_another_programs_member_is_not_found(client: httpx.AsyncClient, c
 
 @pytest.mark.parametrize("size", [1, 20, 100])
 async def test_the_links_lead_through_everything_once(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext, size: int
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext, size: int
 ) -> None:
     count = {1: 5, 20: 45, 100: 205}[size]
-    alice = await with_referrals(here, cast, count)
+    alice = await with_referrals(ctx, cast, count)
     url, pages = f"http://invitree.test{path(alice.id)}?limit={size}", 0
     seen: list[int] = []
     while url:
@@ -99,15 +99,15 @@ async def test_the_links_lead_through_everything_once(
         pages += 1
         following = answer.links.get("next")
         url = str(httpx.URL(url).join(following["url"])) if following else ""
-    expected = await here.db.fetch("SELECT referee_id FROM referrals WHERE referrer_id = $1 ORDER BY id DESC", alice.id)
+    expected = await ctx.db.fetch("SELECT referee_id FROM referrals WHERE referrer_id = $1 ORDER BY id DESC", alice.id)
     assert seen == [row["referee_id"] for row in expected]
     assert pages == -(-count // size)
 
 
 async def test_a_page_has_twenty_and_a_full_last_page_leads_nowhere(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext
 ) -> None:
-    alice = await with_referrals(here, cast, 21)
+    alice = await with_referrals(ctx, cast, 21)
     answer = await client.get(path(alice.id), headers=alice.headers)
     assert len(answer.json()) == 20
     assert 'rel="next"' in answer.headers["link"]
@@ -116,11 +116,11 @@ async def test_a_page_has_twenty_and_a_full_last_page_leads_nowhere(
 
 
 async def test_a_referral_that_arrives_midway_shifts_nothing(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext
 ) -> None:
-    alice = await with_referrals(here, cast, 4)
+    alice = await with_referrals(ctx, cast, 4)
     first = await client.get(f"{path(alice.id)}?limit=2", headers=alice.headers)
-    code = await here.db.fetchval("SELECT code FROM codes WHERE user_id = $1", alice.id)
+    code = await ctx.db.fetchval("SELECT code FROM codes WHERE user_id = $1", alice.id)
     await cast.member(referral_code=code)
     url = httpx.URL(f"http://invitree.test{path(alice.id)}").join(first.links["next"]["url"])
     second = await client.get(url, headers=alice.headers)
@@ -130,9 +130,9 @@ async def test_a_referral_that_arrives_midway_shifts_nothing(
 
 
 async def test_an_end_before_everything_is_an_empty_page(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext
 ) -> None:
-    alice = await with_referrals(here, cast, 2)
+    alice = await with_referrals(ctx, cast, 2)
     answer = await client.get(f"{path(alice.id)}?after=1", headers=alice.headers)
     assert (answer.status_code, answer.json()) == (200, [])
 

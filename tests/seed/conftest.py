@@ -25,26 +25,26 @@ def django(tmp_path: Path) -> Iterator[Django]:
 
 
 @pytest.fixture
-async def program(here: AppContext) -> Program:
+async def program(ctx: AppContext) -> Program:
     """A program of its own."""
     slug = f"import-{next(_numbers)}"
-    await here.db.execute("INSERT INTO programs (slug, time_zone) VALUES ($1, 'Asia/Tokyo')", slug)
-    found = await find_program_by_slug(here.db, slug=slug)
+    await ctx.db.execute("INSERT INTO programs (slug, time_zone) VALUES ($1, 'Asia/Tokyo')", slug)
+    found = await find_program_by_slug(ctx.db, slug=slug)
     assert found is not None
     return found
 
 
 @pytest.fixture
-def run_import(here: AppContext, django: Django, program: Program) -> Import:
+def run_import(ctx: AppContext, django: Django, program: Program) -> Import:
     """Import the file into the program, as the command does."""
 
     async def run(*, source: str = "seed", dry_run: bool = False, into: Program = program) -> Report:
         return await import_seed(
-            here.db,
+            ctx.db,
             program=into,
             source=source,
             seed=read_seed(django.path),
-            keys=here.keys,
+            keys=ctx.keys,
             dry_run=dry_run,
             advance=lambda _done, _of: None,
         )

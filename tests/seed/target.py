@@ -14,18 +14,18 @@ def refused(report: Report) -> list[tuple[str, int | None, Reason]]:
     return [(refusal.kind, refusal.old_id, refusal.reason) for refusal in report.refusals]
 
 
-async def rows(here: AppContext, program: Program, table: str) -> list[dict[str, Any]]:
+async def rows(ctx: AppContext, program: Program, table: str) -> list[dict[str, Any]]:
     """Return the rows of a table that belong to a program."""
     order = "old_id" if table == "imported_users" else "id"
-    found = await here.db.fetch(f"SELECT * FROM {table} WHERE program_id = $1 ORDER BY {order}", program.id)
+    found = await ctx.db.fetch(f"SELECT * FROM {table} WHERE program_id = $1 ORDER BY {order}", program.id)
     return [dict(row) for row in found]
 
 
-async def by_name(here: AppContext, program: Program) -> dict[str, dict[str, Any]]:
+async def by_name(ctx: AppContext, program: Program) -> dict[str, dict[str, Any]]:
     """Return the users of a program by their names."""
-    return {user["username"]: user for user in await rows(here, program, "users")}
+    return {user["username"]: user for user in await rows(ctx, program, "users")}
 
 
-async def hold(here: AppContext) -> None:
+async def hold(ctx: AppContext) -> None:
     """Check every invariant."""
-    assert await broken_on(here.db) == []
+    assert await broken_on(ctx.db) == []

@@ -24,7 +24,7 @@ ME, LOGIN, SIGN_UP = "/auth/users/me/", "/auth/token/login/", "/auth/users/"
 
 
 async def test_a_second_run_changes_nothing_and_says_so(
-    cast: Cast, here: AppContext, django: Django, run_import: Import
+    cast: Cast, ctx: AppContext, django: Django, run_import: Import
 ) -> None:
     ids = [django.user(f"user{number}") for number in range(6)]
     django.user("bad", email="")
@@ -45,7 +45,7 @@ async def test_a_second_run_changes_nothing_and_says_so(
 
 
 async def test_another_run_gives_codes_the_spelling_back_that_an_earlier_version_folded(
-    client: httpx.AsyncClient, here: AppContext, django: Django, program: Program, run_import: Import
+    client: httpx.AsyncClient, ctx: AppContext, django: Django, program: Program, run_import: Import
 ) -> None:
     alice, bob, carol = django.user("alice"), django.user("bob"), django.user("carol")
     django.code(alice, "EVLK5HP89OCOT4QTBMBB", in_days(30))
@@ -53,7 +53,7 @@ async def test_another_run_gives_codes_the_spelling_back_that_an_earlier_version
     django.token(alice, key_of(450))
     django.token(carol, key_of(451))
     await run_import()
-    await here.db.execute("UPDATE codes SET code = translate(code, 'OIL', '011') WHERE program_id = $1", program.id)
+    await ctx.db.execute("UPDATE codes SET code = translate(code, 'OIL', '011') WHERE program_id = $1", program.id)
     said = {"X-Program": program.slug}
     owner, other = ({**said, "Authorization": f"Token {key_of(450 + number)}"} for number in range(2))
     made = await client.post("/api/referral_codes/", json={"expiration_date": in_days(9)}, headers=other)
@@ -62,7 +62,7 @@ async def test_another_run_gives_codes_the_spelling_back_that_an_earlier_version
     await run_import(dry_run=True)
     assert (await client.get(path, headers=owner)).json()["code"] == "EV1K5HP890C0T4QTBMBB"
     assert not (await run_import()).is_news
-    assert [code["code"] for code in await rows(here, program, "codes")] == [
+    assert [code["code"] for code in await rows(ctx, program, "codes")] == [
         *("EVLK5HP89OCOT4QTBMBB", "FINE5HP89", made.json()["code"])
     ]
     assert (await client.get(path, headers=owner)).json()["code"] == "EVLK5HP89OCOT4QTBMBB"
@@ -71,23 +71,23 @@ async def test_another_run_gives_codes_the_spelling_back_that_an_earlier_version
 
 
 async def test_a_spelling_that_another_code_has_stays_with_it(
-    cast: Cast, here: AppContext, django: Django, program: Program, run_import: Import
+    cast: Cast, ctx: AppContext, django: Django, program: Program, run_import: Import
 ) -> None:
     django.code(django.user("alice"), "OIL")
     await run_import()
-    await here.db.execute("UPDATE codes SET code = '011' WHERE program_id = $1", program.id)
+    await ctx.db.execute("UPDATE codes SET code = '011' WHERE program_id = $1", program.id)
     member = await cast.member(program=program)
-    await here.db.execute(
+    await ctx.db.execute(
         "INSERT INTO codes (program_id, user_id, code, expires_at) VALUES ($1, $2, 'OIL', now() + interval '1 day')",
         program.id,
         member.id,
     )
     await run_import()
-    assert [code["code"] for code in await rows(here, program, "codes")] == ["011", "OIL"]
+    assert [code["code"] for code in await rows(ctx, program, "codes")] == ["011", "OIL"]
 
 
 async def test_another_run_brings_nothing_back(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext, django: Django, program: Program, run_import: Import
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext, django: Django, program: Program, run_import: Import
 ) -> None:
     alice, bob = django.user("alice"), django.user("bob")
     django.user("clone", email="ALICE@example.com")
@@ -96,14 +96,14 @@ async def test_another_run_brings_nothing_back(
         django.token(old_id, key_of(400 + number))
     django.referral(alice, bob)
     await run_import()
-    users = await by_name(here, program)
+    users = await by_name(ctx, program)
     # Alice leaves, and somebody else takes her address and name; Bob changes everything he has.
-    await delete_account(here.db, program_id=program.id, user_id=users["alice"]["id"], by=OPERATOR)
+    await delete_account(ctx.db, program_id=program.id, user_id=users["alice"]["id"], actor=OPERATOR)
     headers = {"X-Program": program.slug, "Authorization": f"Token {key_of(401)}"}
     assert (await client.delete("/api/referral_codes/", headers=headers)).status_code == 204
     changed = parse_email("bobby@example.com")
     assert changed is not None
-    await here.db.execute(
+    await ctx.db.execute(
         "UPDATE users SET email = $2, email_key = $2, username = 'bobby', password_hash = 'x' WHERE id = $1",
         users["bob"]["id"],
         changed.key,
@@ -115,7 +115,7 @@ async def test_another_run_brings_nothing_back(
 
 
 async def test_what_is_mended_in_the_file_comes_with_the_next_run(
-    here: AppContext, django: Django, program: Program, run_import: Import
+    ctx: AppContext, django: Django, program: Program, run_import: Import
 ) -> None:
     alice, bob = django.user("alice"), django.user("bob", email="")
     django.referral(alice, bob)
@@ -126,12 +126,12 @@ async def test_what_is_mended_in_the_file_comes_with_the_next_run(
     assert refused(report) == []
     assert report.tallies["user"] == KindCount(imported=1, before=1)
     assert report.tallies["token"] == report.tallies["referral"] == KindCount(imported=1)
-    assert len(await rows(here, program, "referrals")) == 1
+    assert len(await rows(ctx, program, "referrals")) == 1
 
 
 async def test_a_run_cut_off_is_completed_though_sign_ups_went_on(
     client: httpx.AsyncClient,
-    here: AppContext,
+    ctx: AppContext,
     django: Django,
     program: Program,
     run_import: Import,
@@ -142,7 +142,7 @@ async def test_a_run_cut_off_is_completed_though_sign_ups_went_on(
     for above, below in pairwise([top, *others]):
         django.referral(above, below)
         django.code(below, f"CODE{below}", in_days(30))
-    carried = await rows(here, program, "users")
+    carried = await rows(ctx, program, "users")
     admit, batches = actions._write, iter(range(3))
 
     async def failing(*args: Any) -> Any:
@@ -152,7 +152,7 @@ async def test_a_run_cut_off_is_completed_though_sign_ups_went_on(
     monkeypatch.setattr(actions, "_write", failing)
     with pytest.raises((StopIteration, RuntimeError)):
         await run_import()
-    assert len(await rows(here, program, "users")) == len(carried) + 6
+    assert len(await rows(ctx, program, "users")) == len(carried) + 6
     body = {"email": "x@example.com", "username": "x", "password": "correct horse battery"}
     answer = await client.post(
         SIGN_UP, json={**body, "referral_code": f"CODE{others[3]}"}, headers={"X-Program": program.slug}
@@ -162,11 +162,11 @@ async def test_a_run_cut_off_is_completed_though_sign_ups_went_on(
     report = await run_import()
     assert report.tallies["user"] == KindCount(imported=3, before=6)
     assert report.tallies["referral"] == KindCount(imported=3, before=5)
-    await hold(here)
+    await hold(ctx)
 
 
 async def test_a_dry_run_writes_nothing_and_tells_what_the_real_one_does(
-    cast: Cast, here: AppContext, django: Django, program: Program, run_import: Import, monkeypatch: pytest.MonkeyPatch
+    cast: Cast, ctx: AppContext, django: Django, program: Program, run_import: Import, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(actions, "_USERS_A_TRANSACTION", 3)
     member = await cast.member(program=program)
@@ -185,7 +185,7 @@ async def test_a_dry_run_writes_nothing_and_tells_what_the_real_one_does(
 
 
 async def test_two_imports_at_once_bring_everybody_once(
-    here: AppContext, django: Django, program: Program, run_import: Import, monkeypatch: pytest.MonkeyPatch
+    ctx: AppContext, django: Django, program: Program, run_import: Import, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(actions, "_USERS_A_TRANSACTION", 5)
     for number in range(40):
@@ -193,11 +193,11 @@ async def test_two_imports_at_once_bring_everybody_once(
     reports = await asyncio.gather(*(run_import() for _ in range(4)))
     assert sum(report.tallies["user"].imported for report in reports) == 40
     assert [refused(report) for report in reports] == [[]] * 4
-    assert len(await rows(here, program, "users")) == len(await rows(here, program, "sessions")) == 40
+    assert len(await rows(ctx, program, "users")) == len(await rows(ctx, program, "sessions")) == 40
 
 
 async def test_files_of_two_services_are_told_apart_by_their_source(
-    here: AppContext, django: Django, program: Program, run_import: Import
+    ctx: AppContext, django: Django, program: Program, run_import: Import
 ) -> None:
     old_id = django.user("alice")
     django.token(old_id, key_of(800))
@@ -206,16 +206,16 @@ async def test_files_of_two_services_are_told_apart_by_their_source(
     report = await run_import(source="the other service")
     assert report.tallies["user"] == KindCount(imported=1)
     assert refused(report) == [("token", old_id, Reason.KEY_TAKEN)]
-    assert set(await by_name(here, program)) == {"alice", "other"}
+    assert set(await by_name(ctx, program)) == {"alice", "other"}
 
 
 async def test_another_program_is_not_touched_and_can_take_the_same_file(
-    cast: Cast, here: AppContext, django: Django, program: Program, run_import: Import
+    cast: Cast, ctx: AppContext, django: Django, program: Program, run_import: Import
 ) -> None:
     stranger = await cast.stranger()
     django.code(django.user("alice"), "ALICE")
     await run_import()
-    assert await here.db.fetchval("SELECT count(*) FROM users WHERE program_id = $1", stranger.program_id) == 1
-    found = await here.db.fetchval("SELECT slug FROM programs WHERE id = $1", stranger.program_id)
-    other = await find_program_by_slug(here.db, slug=found)
+    assert await ctx.db.fetchval("SELECT count(*) FROM users WHERE program_id = $1", stranger.program_id) == 1
+    found = await ctx.db.fetchval("SELECT slug FROM programs WHERE id = $1", stranger.program_id)
+    other = await find_program_by_slug(ctx.db, slug=found)
     assert (await run_import(into=other)).tallies["user"] == KindCount(imported=1)

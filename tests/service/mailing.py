@@ -16,7 +16,7 @@ from invitree.worker import run as run_worker
 SOON = (0.05,) * 12
 
 
-async def send(here: AppContext, payload: bytes, job_id: int) -> None:
+async def send(ctx: AppContext, payload: bytes, job_id: int) -> None:
     """The job of these tests."""
     said = msgspec.json.decode(payload)
     if said["kind"] == "crash":
@@ -27,9 +27,9 @@ async def send(here: AppContext, payload: bytes, job_id: int) -> None:
         text="Hello\n",
         html="<p>Hello</p>",
         language="en",
-        message_id=message_id(here.settings, job_id=job_id, payload=payload),
+        message_id=message_id(ctx.settings, job_id=job_id, payload=payload),
     )
-    await deliver(letter, settings=here.settings, patience_s=said.get("patience_s", 5))
+    await deliver(letter, settings=ctx.settings, patience_s=said.get("patience_s", 5))
 
 
 JOBS = {"send_mail": send}

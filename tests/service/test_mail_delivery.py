@@ -197,7 +197,7 @@ async def test_pgqueuer_uses_our_names_whatever_the_environment_says(
 async def test_cleaning_is_done_by_one_worker_at_a_time_again_and_again(settings: Settings) -> None:
     running = most = done = 0
 
-    async def clean(here: AppContext) -> None:
+    async def clean(ctx: AppContext) -> None:
         nonlocal running, most, done
         running += 1
         most = max(most, running)

@@ -87,15 +87,15 @@ def test_production_mode_refuses_to_start_and_says_why(tmp_path: Path) -> None:
 
 def test_the_operator_keeps_a_user_out_and_lets_one_in_again(tmp_path: Path) -> None:
     tmp_path.chmod(0o711)
-    here = ("--data-dir", str(tmp_path))
-    made = run("user", "create", "--email", "out@example.com", "--username", "out", *here, stdin=f"{PASSWORD}\n")
+    ctx = ("--data-dir", str(tmp_path))
+    made = run("user", "create", "--email", "out@example.com", "--username", "out", *ctx, stdin=f"{PASSWORD}\n")
     assert made.returncode == 0, made.stderr
-    said = [run("user", verb, "OUT@example.com", *here).stdout for verb in ("deactivate", "deactivate", "reactivate")]
+    said = [run("user", verb, "OUT@example.com", *ctx).stdout for verb in ("deactivate", "deactivate", "reactivate")]
     assert said == [
         "The user is kept out.\n",
         "Nothing to do: the user is kept out already.\n",
         "The user can log in again.\n",
     ]
-    unknown = run("user", "deactivate", "nobody@example.com", *here)
+    unknown = run("user", "deactivate", "nobody@example.com", *ctx)
     assert (unknown.returncode, unknown.stderr.count("\n")) == (1, 1)
     assert "nobody@example.com" in unknown.stderr

@@ -56,8 +56,8 @@ async def test_a_letter_is_put_off_and_given_up_though_the_job_log_cannot_be_wri
 async def test_a_job_that_crashes_after_its_letter_was_sent_sends_it_four_times_at_most(
     db: Any, office: PostOffice, mailing: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def send_and_crash(here: AppContext, payload: bytes, job_id: int) -> None:
-        await steps.send(here, payload, job_id)
+    async def send_and_crash(ctx: AppContext, payload: bytes, job_id: int) -> None:
+        await steps.send(ctx, payload, job_id)
         raise BrokenPipeError
 
     monkeypatch.setitem(steps.JOBS, "send_mail", send_and_crash)
@@ -157,7 +157,7 @@ def test_the_operator_has_days_to_mend_it() -> None:
     assert max(DELAYS_S) == 3600
 
 
-async def test_the_backlog_counts_what_waits_is_blocked_and_was_given_up(db: Any, here: AppContext) -> None:
+async def test_the_backlog_counts_what_waits_is_blocked_and_was_given_up(db: Any, ctx: AppContext) -> None:
     assert await backlog(db, job="send_mail") == Backlog()
     for _ in range(4):
         await ask(db)
@@ -169,7 +169,7 @@ async def test_the_backlog_counts_what_waits_is_blocked_and_was_given_up(db: Any
     found = await backlog(db, job="send_mail")
     assert (found.waiting, found.blocked, found.given_up, found.most_in_doubt) == (3, 1, 1, 2)
     assert 3600 <= found.oldest_s < 3700
-    guarded = structs.replace(here, settings=structs.replace(here.settings, metrics_token="m" * 20))
+    guarded = structs.replace(ctx, settings=structs.replace(ctx.settings, metrics_token="m" * 20))
     async with client_of(guarded) as client:
         answer = await client.get(METRICS, headers={"Authorization": f"Bearer {'m' * 20}"})
     seen = dict(re.findall(r"^(invitree_mail_\w+) (\S+)$", answer.text, re.MULTILINE))

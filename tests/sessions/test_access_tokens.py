@@ -35,8 +35,8 @@ def forge(claims: Claims | bytes, *, header: Any = HEADER, key: bytes = KEY, dig
     return f"{signed}.{b64(hmac.digest(key, signed.encode(), digest))}"
 
 
-async def claims_of(here: AppContext, cast: Cast, person: Person) -> Claims:
-    found = here.keys.verify((await cast.pair(person)).access)
+async def claims_of(ctx: AppContext, cast: Cast, person: Person) -> Claims:
+    found = ctx.keys.verify((await cast.pair(person)).access)
     assert found is not None
     return dict(found)
 
@@ -45,16 +45,16 @@ async def ask(client: httpx.AsyncClient, token: str, scheme: str = "Bearer") -> 
     return await client.get("/auth/users/me/", headers={"Authorization": f"{scheme} {token}", "X-Request-Id": "same"})
 
 
-async def test_a_token_is_one_to_other_libraries(here: AppContext, cast: Cast) -> None:
+async def test_a_token_is_one_to_other_libraries(ctx: AppContext, cast: Cast) -> None:
     access = (await cast.pair(await cast.member())).access
     elsewhere = jwt.decode(access, OctKey.import_key(KEY), algorithms=["HS256"])
     assert elsewhere.header == HEADER
-    assert elsewhere.claims == here.keys.verify(access)
+    assert elsewhere.claims == ctx.keys.verify(access)
 
 
-async def test_a_token_signed_here_opens(client: httpx.AsyncClient, cast: Cast, here: AppContext) -> None:
+async def test_a_token_signed_here_opens(client: httpx.AsyncClient, cast: Cast, ctx: AppContext) -> None:
     """Or else the tests below would prove nothing."""
-    claims = await claims_of(here, cast, await cast.member())
+    claims = await claims_of(ctx, cast, await cast.member())
     assert (await ask(client, forge(claims))).status_code == 200
 
 
@@ -150,10 +150,10 @@ FORGERIES: dict[str, Callable[[Claims], str]] = {
 
 @pytest.mark.parametrize("forged", FORGERIES.values(), ids=FORGERIES)
 async def test_a_forged_token_gets_the_one_401(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext, forged: Callable[[Claims], str]
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext, forged: Callable[[Claims], str]
 ) -> None:
     await cast.member()  # user 1, whom some forgeries name
-    token = forged(await claims_of(here, cast, await cast.member()))
+    token = forged(await claims_of(ctx, cast, await cast.member()))
     for scheme in ("Bearer", "JWT", "Token"):
         answer, usual = await ask(client, token, scheme), await ask(client, "nonsense", scheme)
         refused(answer, 401, "unauthenticated")
@@ -180,9 +180,9 @@ async def test_the_token_of_somebody_who_is_gone_opens_nothing(client: httpx.Asy
 
 @pytest.mark.parametrize("name", ["iss", "aud", "sub", "exp", "iat", "jti", "typ", "pid"])
 async def test_a_token_without_a_claim_gets_the_one_401(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext, name: str
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext, name: str
 ) -> None:
-    claims = await claims_of(here, cast, await cast.member())
+    claims = await claims_of(ctx, cast, await cast.member())
     wrong_values: list[Any] = [None, "", [], {}, -1, 1.5, True]
     forged = [{key: value for key, value in claims.items() if key != name}]
     forged += [{**claims, name: value} for value in wrong_values]

@@ -94,7 +94,7 @@ async def test_credentials_of_another_scheme_are_nobodys(
         refused(await client.request(method, path, json=body, headers=headers), 401, "unauthenticated")
     checked = await client.get(f"{CODES}/check/ABC/", headers=headers)
     assert (checked.status_code, checked.json()) == (200, {"valid": False})
-    body = {"email": f"{cast.here.clock.seconds()}@example.com", "username": ascii(authorization)[1:-1].split()[0]}
+    body = {"email": f"{cast.ctx.clock.seconds()}@example.com", "username": ascii(authorization)[1:-1].split()[0]}
     body |= {"username": body["username"].replace("\\", "."), "password": "correct horse battery staple"}
     assert (await client.post("/auth/users/", json=body, headers=headers)).status_code == 201
 

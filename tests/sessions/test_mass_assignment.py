@@ -31,8 +31,8 @@ KINDS = dict(sorted((kind.__name__, kind) for kind in bodies()))
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-async def test_columns_named_in_a_body_are_refused_or_ignored(here: AppContext, kind: type[Any]) -> None:
-    rows = await here.db.fetch(
+async def test_columns_named_in_a_body_are_refused_or_ignored(ctx: AppContext, kind: type[Any]) -> None:
+    rows = await ctx.db.fetch(
         "SELECT DISTINCT column_name FROM information_schema.columns WHERE table_schema = 'public'"
     )
     columns = {row["column_name"] for row in rows} - set(kind.__struct_fields__)

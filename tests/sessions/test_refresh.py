@@ -31,9 +31,9 @@ async def opens(client: httpx.AsyncClient, access: str) -> bool:
     return answer.status_code == 200
 
 
-async def used_ago(here: AppContext, person: Person, seconds: int) -> None:
+async def used_ago(ctx: AppContext, person: Person, seconds: int) -> None:
     """Move the use of a person's tokens into the past."""
-    await here.db.execute(
+    await ctx.db.execute(
         """
         UPDATE refresh_tokens t SET used_at = t.used_at - make_interval(secs => $3)
         FROM sessions s WHERE s.program_id = t.program_id AND s.id = t.session_id
@@ -71,21 +71,21 @@ async def test_a_client_that_lost_the_answer_gets_the_same_successor(client: htt
     assert (await refresh(client, seconds[0].refresh)).refresh != seconds[0].refresh
 
 
-async def test_it_may_ask_again_for_nineteen_seconds(client: httpx.AsyncClient, cast: Cast, here: AppContext) -> None:
+async def test_it_may_ask_again_for_nineteen_seconds(client: httpx.AsyncClient, cast: Cast, ctx: AppContext) -> None:
     alice = await cast.member()
     first = await cast.pair(alice)
     second = await refresh(client, first.refresh)
-    await used_ago(here, alice, 19)
+    await used_ago(ctx, alice, 19)
     assert (await refresh(client, first.refresh)).refresh == second.refresh
 
 
 async def test_a_token_used_again_after_the_grace_ends_the_whole_session(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext
 ) -> None:
     alice = await cast.member()
     first, other = await cast.pair(alice), await cast.pair(alice)
     second = await refresh(client, first.refresh)
-    await used_ago(here, alice, 20)
+    await used_ago(ctx, alice, 20)
     await is_refused(client, REFRESH, first.refresh)
     await is_dead(client, first, second)
     assert await opens(client, other.access)
@@ -103,11 +103,11 @@ async def test_a_token_used_again_after_its_successor_ends_the_whole_session(
 
 
 async def test_an_expired_token_is_refused_and_ends_nothing(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext
 ) -> None:
     alice = await cast.member()
     pair = await cast.pair(alice)
-    await here.db.execute(
+    await ctx.db.execute(
         """
         UPDATE refresh_tokens t SET expires_at = clock_timestamp() FROM sessions s
         WHERE s.program_id = t.program_id AND s.id = t.session_id AND s.user_id = $1
@@ -119,10 +119,10 @@ async def test_an_expired_token_is_refused_and_ends_nothing(
     assert await opens(client, pair.access)
 
 
-async def test_a_refresh_token_lives_thirty_days(client: httpx.AsyncClient, cast: Cast, here: AppContext) -> None:
+async def test_a_refresh_token_lives_thirty_days(client: httpx.AsyncClient, cast: Cast, ctx: AppContext) -> None:
     alice = await cast.member()
     await refresh(client, (await cast.pair(alice)).refresh)
-    lives = await here.db.fetch(
+    lives = await ctx.db.fetch(
         """
         SELECT date_part('day', t.expires_at - t.created_at + interval '1 s') AS days
         FROM refresh_tokens t JOIN sessions s ON s.program_id = t.program_id AND s.id = t.session_id

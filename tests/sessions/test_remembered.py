@@ -18,9 +18,9 @@ from tests.postbox import Postbox
 
 
 @pytest.fixture(scope="module")
-async def other(here: AppContext) -> AsyncIterator[httpx.AsyncClient]:
+async def other(ctx: AppContext) -> AsyncIterator[httpx.AsyncClient]:
     """A client of another process on the same database."""
-    async with open_resources(here.settings) as opened, client_for(opened) as client:
+    async with open_resources(ctx.settings) as opened, client_for(opened) as client:
         yield client
 
 
@@ -124,13 +124,13 @@ async def test_an_ended_session_opens_nothing_here_and_soon_nothing_anywhere(
     other: httpx.AsyncClient,
     cast: Cast,
     postbox: Postbox,
-    here: AppContext,
+    ctx: AppContext,
     ends: Happening,
 ) -> None:
     person = await cast.member()
     for process in (client, other):
         assert (await process.get(ME, headers=person.headers)).status_code == 200
-    async with nullcontext() if ends in SLOW else news_withheld(here):
+    async with nullcontext() if ends in SLOW else news_withheld(ctx):
         await ends(Story(client, cast, postbox, person))
         refused(await client.get(ME, headers=person.headers), 401, "unauthenticated")
         # Whatever the other process remembers, it lets nothing be written.
@@ -149,13 +149,13 @@ async def test_a_changed_user_is_shown_as_changed_here_and_soon_everywhere(
     other: httpx.AsyncClient,
     cast: Cast,
     postbox: Postbox,
-    here: AppContext,
+    ctx: AppContext,
     changes: Happening,
 ) -> None:
     person = await cast.member()
     before = (await client.get(ME, headers=person.headers)).json()
     assert (await other.get(ME, headers=person.headers)).json() == before
-    async with nullcontext() if changes in SLOW else news_withheld(here):
+    async with nullcontext() if changes in SLOW else news_withheld(ctx):
         await changes(Story(client, cast, postbox, person))
         after = (await client.get(ME, headers=person.headers)).json()
     assert after != before
@@ -183,37 +183,37 @@ async def test_an_access_token_is_dead_when_its_session_is(
     await soon(is_refused)
 
 
-async def test_a_stolen_familys_access_token_is_dead(client: httpx.AsyncClient, here: AppContext, cast: Cast) -> None:
+async def test_a_stolen_familys_access_token_is_dead(client: httpx.AsyncClient, ctx: AppContext, cast: Cast) -> None:
     person = await cast.member()
     first = await cast.pair(person)
     second = (await client.post(REFRESH, json={"refresh": first.refresh})).json()
     headers = bearer(second["access"])
     assert (await client.get(ME, headers=headers)).status_code == 200
-    await here.db.execute("UPDATE refresh_tokens SET used_at = used_at - interval '1 hour' WHERE used_at IS NOT NULL")
-    async with news_withheld(here):
+    await ctx.db.execute("UPDATE refresh_tokens SET used_at = used_at - interval '1 hour' WHERE used_at IS NOT NULL")
+    async with news_withheld(ctx):
         refused(await client.post(REFRESH, json={"refresh": first.refresh}), 401, "token_not_valid")
         refused(await client.get(ME, headers=headers), 401, "unauthenticated")
 
 
 async def test_what_is_remembered_ends_after_ten_seconds_and_with_the_token(
-    client: httpx.AsyncClient, here: AppContext, cast: Cast, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, ctx: AppContext, cast: Cast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    began, ahead = float(int(here.clock.seconds())), 0.0
-    monkeypatch.setattr(type(here.clock), "seconds", lambda _clock: began + ahead)
+    began, ahead = float(int(ctx.clock.seconds())), 0.0
+    monkeypatch.setattr(type(ctx.clock), "seconds", lambda _clock: began + ahead)
     person = await cast.member()
     access = (await cast.pair(person)).access
     asked = 0
-    find = here.db.fetchrow
+    find = ctx.db.fetchrow
 
     async def counted(query: str, *args: object) -> object:
         nonlocal asked
         asked += "FROM sessions" in query
         return await find(query, *args)
 
-    monkeypatch.setattr(here.db, "fetchrow", counted)
+    monkeypatch.setattr(ctx.db, "fetchrow", counted)
     seen = []
     for ahead in (0.0, 9.5, 10.5, 19.0, 21.0, 299.0):  # noqa: B007  the clock reads it
-        here.caches[TOPIC].trust(until=math.inf)  # as if the database had just been heard
+        ctx.caches[TOPIC].trust(until=math.inf)  # as if the database had just been heard
         await client.get(ME, headers=bearer(access))
         seen.append(asked)
     assert seen == [1, 1, 2, 2, 3, 4]
@@ -222,18 +222,18 @@ async def test_what_is_remembered_ends_after_ten_seconds_and_with_the_token(
 
 
 async def test_nobody_is_remembered_by_a_token_that_names_no_program(
-    client: httpx.AsyncClient, here: AppContext, cast: Cast
+    client: httpx.AsyncClient, ctx: AppContext, cast: Cast
 ) -> None:
     """One of the Django service's may be of any program, by the host that is asked."""
     person = await cast.member()
     old = "0123456789abcdef" * 2 + "01234567"
-    await here.db.execute(
+    await ctx.db.execute(
         "UPDATE sessions SET token_hash = $2 WHERE user_id = $1 AND token_hash IS NOT NULL",
         person.id,
-        here.keys.hash(old),
+        ctx.keys.hash(old),
     )
     stranger = await cast.stranger()
-    slug = await here.db.fetchval("SELECT slug FROM programs WHERE id = $1", stranger.program_id)
+    slug = await ctx.db.fetchval("SELECT slug FROM programs WHERE id = $1", stranger.program_id)
     headers = {"Authorization": f"Token {old}"}
     for _ in range(2):
         assert (await client.get(ME, headers=headers)).status_code == 200

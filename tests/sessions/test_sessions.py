@@ -33,14 +33,14 @@ async def current(client: httpx.AsyncClient, headers: dict[str, str]) -> dict[st
     return session
 
 
-async def set_back(here: AppContext, person: Person, **by: float) -> None:
+async def set_back(ctx: AppContext, person: Person, **actor: float) -> None:
     """Let a person's sessions have been seen for the last time so long ago."""
-    await here.db.execute(
+    await ctx.db.execute(
         "UPDATE sessions SET last_seen_at = last_seen_at - $2::interval WHERE user_id = $1",
         person.id,
-        timedelta(**by),
+        timedelta(**actor),
     )
-    here.caches["users"].clear()
+    ctx.caches["users"].clear()
 
 
 class TestListSessions:
@@ -81,12 +81,12 @@ class TestListSessions:
         )["id"]
 
     async def test_a_session_whose_refresh_token_has_expired_is_not_listed(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext
     ) -> None:
         alice = await cast.member()
         await cast.pair(alice)
         assert len(await listed(client, alice.headers)) == 2
-        await here.db.execute(
+        await ctx.db.execute(
             """
             UPDATE refresh_tokens t SET expires_at = clock_timestamp() FROM sessions s
             WHERE s.program_id = t.program_id AND s.id = t.session_id AND s.user_id = $1
@@ -117,30 +117,30 @@ class TestListSessions:
         assert (await current(client, headers))["device"] == device
 
     async def test_the_seen_time_moves_after_five_minutes_and_not_with_every_request(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext
     ) -> None:
         alice, bob = await cast.member(), await cast.member()
         pair = await cast.pair(alice)
         for person in (alice, bob):
-            await set_back(here, person, minutes=10)
-        stale = await here.db.fetchval("SELECT last_seen_at FROM sessions WHERE user_id = $1", bob.id)
+            await set_back(ctx, person, minutes=10)
+        stale = await ctx.db.fetchval("SELECT last_seen_at FROM sessions WHERE user_id = $1", bob.id)
         for headers in (alice.headers, bearer(pair.access)):
             first = (await current(client, headers))["last_seen_at"]
             for _ in range(3):
                 assert (await current(client, headers))["last_seen_at"] == first
             assert datetime.fromisoformat(first) - stale > timedelta(minutes=9)
-        assert await here.db.fetchval("SELECT last_seen_at FROM sessions WHERE user_id = $1", bob.id) == stale
-        await set_back(here, alice, minutes=4)
+        assert await ctx.db.fetchval("SELECT last_seen_at FROM sessions WHERE user_id = $1", bob.id) == stale
+        await set_back(ctx, alice, minutes=4)
         before = await cast.contents()
         await client.get("/auth/users/me/", headers=alice.headers)
         assert await cast.contents() == before
 
     async def test_the_network_is_the_one_it_was_last_seen_in(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext
     ) -> None:
         alice = await cast.member()
         assert (await current(client, alice.headers))["ip_prefix"] == ""
-        await set_back(here, alice, minutes=10)
+        await set_back(ctx, alice, minutes=10)
         # Written by the client itself: there is no proxy that is trusted.
         await client.get("/auth/users/me/", headers={**alice.headers, "X-Forwarded-For": "203.0.113.7"})
         assert (await current(client, alice.headers))["ip_prefix"] == "127.0.0.0/24"
@@ -153,7 +153,7 @@ class TestListSessions:
 class TestEndSession:
     @pytest.mark.parametrize("slash", ["/", ""])
     async def test_its_tokens_are_dead_at_once_and_no_others(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, slash: str
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, slash: str
     ) -> None:
         alice = await cast.member()
         pair, other = await cast.pair(alice), await cast.pair(alice)
@@ -167,7 +167,7 @@ class TestEndSession:
         done(await client.delete(one(token_id), headers=bearer(other.access)))
         assert not await opens(client, alice.headers)
         assert await refreshes(client, other.refresh)
-        assert [kind for kind, _, _ in await events_of(here, alice.id)][-2:] == ["session.ended"] * 2
+        assert [kind for kind, _, _ in await events_of(ctx, alice.id)][-2:] == ["session.ended"] * 2
 
     async def test_one_may_end_the_session_that_asks(self, client: httpx.AsyncClient, cast: Cast) -> None:
         alice = await cast.member()
@@ -227,39 +227,39 @@ class TestEndSession:
 
 class TestMostSessions:
     async def test_a_login_beyond_100_sessions_ends_the_one_idle_longest(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext
     ) -> None:
         alice, bob = await cast.member(), await cast.member()
         assert await opens(client, alice.headers)  # and is remembered
         for _ in range(99):
-            await open_token_session(here.db, here, program_id=1, user_id=alice.id, origin=NOWHERE)
+            await open_token_session(ctx.db, ctx, program_id=1, user_id=alice.id, origin=NOWHERE)
         answer = await client.post(LOGIN, json={"email": alice.email, "password": PASSWORD})
         newest = {"Authorization": f"Token {answer.json()['auth_token']}"}
         assert not await opens(client, alice.headers)
         assert await opens(client, newest)
         assert await opens(client, bob.headers)
         assert len(await listed(client, newest)) == 100
-        assert [kind for kind, *_ in await events_of(here, alice.id)].count("session.evicted") == 1
+        assert [kind for kind, *_ in await events_of(ctx, alice.id)].count("session.evicted") == 1
         await client.post(CREATE, json={"email": alice.email, "password": PASSWORD})
         assert len(await listed(client, newest)) == 100
 
-    async def test_64_logins_at_once_leave_100_sessions(self, cast: Cast, here: AppContext) -> None:
+    async def test_64_logins_at_once_leave_100_sessions(self, cast: Cast, ctx: AppContext) -> None:
         alice = await cast.member()
 
         async def log_in() -> None:
-            await open_token_session(here.db, here, program_id=1, user_id=alice.id, origin=NOWHERE)
-            await evict_sessions(here, program_id=1, user_id=alice.id)
+            await open_token_session(ctx.db, ctx, program_id=1, user_id=alice.id, origin=NOWHERE)
+            await evict_sessions(ctx, program_id=1, user_id=alice.id)
 
         for _ in range(3):
             await asyncio.gather(*(log_in() for _ in range(64)))
-        count = await here.db.fetchval("SELECT count(*) FROM sessions WHERE user_id = $1", alice.id)
-        evicted = [kind for kind, *_ in await events_of(here, alice.id)].count("session.evicted")
+        count = await ctx.db.fetchval("SELECT count(*) FROM sessions WHERE user_id = $1", alice.id)
+        evicted = [kind for kind, *_ in await events_of(ctx, alice.id)].count("session.evicted")
         assert (count, evicted) == (100, 1 + 3 * 64 - 100)
 
-    async def test_the_list_has_pages(self, client: httpx.AsyncClient, cast: Cast, here: AppContext) -> None:
+    async def test_the_list_has_pages(self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext) -> None:
         alice = await cast.member()
         for _ in range(6):
-            await open_token_session(here.db, here, program_id=1, user_id=alice.id, origin=NOWHERE)
+            await open_token_session(ctx.db, ctx, program_id=1, user_id=alice.id, origin=NOWHERE)
         everything, seen, path = await listed(client, alice.headers), [], f"{SESSIONS}?limit=3"
         for size in (3, 3, 1):
             answer = await client.get(path, headers=alice.headers)

@@ -24,15 +24,15 @@ SLUGS = [
 UNKNOWN = "There is no program of the name in X-Program."
 
 
-async def slug_of(here: AppContext, person: Person) -> str:
-    slug: str = await here.db.fetchval("SELECT slug FROM programs WHERE id = $1", person.program_id)
+async def slug_of(ctx: AppContext, person: Person) -> str:
+    slug: str = await ctx.db.fetchval("SELECT slug FROM programs WHERE id = $1", person.program_id)
     return slug
 
 
-async def claim(here: AppContext, person: Person, host: str) -> None:
+async def claim(ctx: AppContext, person: Person, host: str) -> None:
     """Have a person's program claim a host name, for this process from now on."""
-    await set_policy(here.db, program_id=person.program_id, host=host)
-    here.caches["programs"].clear()
+    await set_policy(ctx.db, program_id=person.program_id, host=host)
+    ctx.caches["programs"].clear()
 
 
 def body_of(person: Person) -> dict[str, str]:
@@ -42,10 +42,10 @@ def body_of(person: Person) -> dict[str, str]:
 class TestTheHeader:
     @pytest.mark.parametrize("path", [LOGIN, CREATE])
     async def test_it_names_the_program_to_log_in_to(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, path: str
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, path: str
     ) -> None:
         alice, eve = await cast.member(), await cast.stranger()
-        there = {"X-Program": await slug_of(here, eve)}
+        there = {"X-Program": await slug_of(ctx, eve)}
         answer = await client.post(path, json=body_of(eve), headers=there)
         assert answer.status_code == 200, answer.text
         token = answer.json().get("auth_token")
@@ -56,17 +56,17 @@ class TestTheHeader:
         assert (await client.post(path, json=body_of(alice), headers={"X-Program": "default"})).status_code == 200
 
     async def test_it_names_the_program_to_sign_up_to(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext
     ) -> None:
         eve = await cast.stranger()
-        code, there = await cast.code(eve), {"X-Program": await slug_of(here, eve)}
+        code, there = await cast.code(eve), {"X-Program": await slug_of(ctx, eve)}
         form = {"email": "one@example.com", "username": "one", "password": PASSWORD}
         ids = []
         for headers in (there, {}):
             answer = await client.post(USERS, json=form, headers=headers)
             assert answer.status_code == 201, answer.text
             ids.append(answer.json()["id"])
-        programs = [await here.db.fetchval("SELECT program_id FROM users WHERE id = $1", one) for one in ids]
+        programs = [await ctx.db.fetchval("SELECT program_id FROM users WHERE id = $1", one) for one in ids]
         assert programs == [eve.program_id, 1]
         assert (await client.get(f"/api/referral_codes/check/{code}/", headers=there)).json()["valid"] is True
         assert (await client.get(f"/api/referral_codes/check/{code}/")).json() == {"valid": False}
@@ -102,11 +102,11 @@ class TestTheHeader:
         assert answer.status_code == 200
 
     async def test_a_token_always_means_its_own_program(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext
     ) -> None:
         alice, eve = await cast.member(), await cast.stranger()
         pair, code = await cast.pair(alice), await cast.code(alice)
-        for slug in (await slug_of(here, eve), "nobody", "ü' --", ""):
+        for slug in (await slug_of(ctx, eve), "nobody", "ü' --", ""):
             header = {b"X-Program": slug.encode("latin-1")}
             for shown in (alice.headers, {"Authorization": f"JWT {pair.access}"}):
                 headers = {**{name.encode(): value.encode() for name, value in shown.items()}, **header}
@@ -120,11 +120,11 @@ class TestTheHeader:
 class TestTheHost:
     @pytest.mark.parametrize("written", ["{}", "{}:8000", "{}.", "{}.:443", "{}:"], ids=str)
     async def test_a_program_is_found_by_the_host_that_it_claims(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, written: str
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, written: str
     ) -> None:
         alice, eve = await cast.member(), await cast.stranger()
-        host = f"{await slug_of(here, eve)}.example.com"
-        await claim(here, eve, host)
+        host = f"{await slug_of(ctx, eve)}.example.com"
+        await claim(ctx, eve, host)
         for name in (host, host.upper()):
             headers = {"Host": written.format(name)}
             answer = await client.post(LOGIN, json=body_of(eve), headers=headers)
@@ -132,10 +132,10 @@ class TestTheHost:
             assert (await client.post(LOGIN, json=body_of(alice), headers=headers)).status_code == 400
 
     async def test_any_other_host_means_the_default_program(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext
     ) -> None:
         alice, eve = await cast.member(), await cast.stranger()
-        await claim(here, eve, "claimed.example.com")
+        await claim(ctx, eve, "claimed.example.com")
         for host in (
             "invitree.test",
             "xclaimed.example.com",
@@ -148,20 +148,20 @@ class TestTheHost:
             assert (await client.post(LOGIN, json=body_of(eve), headers=headers)).status_code == 400
 
     async def test_x_forwarded_host_claims_nothing(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext
     ) -> None:
         eve = await cast.stranger()
-        await claim(here, eve, "forwarded.example.com")
+        await claim(ctx, eve, "forwarded.example.com")
         for name in ("X-Forwarded-Host", "X-Host", "Forwarded"):
             value = f"host={'forwarded.example.com'}" if name == "Forwarded" else "forwarded.example.com"
             assert (await client.post(LOGIN, json=body_of(eve), headers={name: value})).status_code == 400
 
     async def test_the_header_goes_before_the_host_and_a_token_before_both(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext
     ) -> None:
         alice, eve, zoe = await cast.member(), await cast.stranger(), await cast.stranger()
-        await claim(here, eve, "before.example.com")
-        at_eves = {"Host": "before.example.com", "X-Program": await slug_of(here, zoe)}
+        await claim(ctx, eve, "before.example.com")
+        at_eves = {"Host": "before.example.com", "X-Program": await slug_of(ctx, zoe)}
         assert (await client.post(LOGIN, json=body_of(zoe), headers=at_eves)).status_code == 200
         assert (await client.post(LOGIN, json=body_of(eve), headers=at_eves)).status_code == 400
         answer = await client.get(ME, headers={**at_eves, **alice.headers})
@@ -193,21 +193,21 @@ class TestTheHost:
 class TestTokensOfTheDjangoService:
     """40 hexadecimal digits, which name no program: the request's is asked."""
 
-    async def has(self, here: AppContext, person: Person) -> tuple[str, dict[str, str]]:
+    async def has(self, ctx: AppContext, person: Person) -> tuple[str, dict[str, str]]:
         key = secrets.token_hex(20)
-        await here.db.execute(
+        await ctx.db.execute(
             "INSERT INTO sessions (program_id, user_id, token_hash, device) VALUES ($1, $2, $3, 'imported')",
             person.program_id,
             person.id,
-            here.keys.hash(key),
+            ctx.keys.hash(key),
         )
         return key, {"Authorization": f"Token {key}"}
 
     async def test_one_opens_under_its_own_scheme_alone(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext
     ) -> None:
         alice = await cast.member()
-        key, headers = await self.has(here, alice)
+        key, headers = await self.has(ctx, alice)
         assert (await client.get(ME, headers=headers)).json()["id"] == alice.id
         for wrong in (f"Bearer {key}", f"JWT {key}", f"Token {key[:-1]}", f"Token {key}0", f"Token g{key[1:]}"):
             refused(await client.get(ME, headers={"Authorization": wrong}), 401, "unauthenticated")
@@ -219,51 +219,51 @@ class TestTokensOfTheDjangoService:
         assert not await opens(client, headers)
 
     async def test_one_of_another_program_opens_where_that_is_named_and_nowhere_else(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext
     ) -> None:
         eve = await cast.stranger()
-        _, headers = await self.has(here, eve)
+        _, headers = await self.has(ctx, eve)
         refused(await client.get(ME, headers=headers), 401, "unauthenticated")
-        there = {**headers, "X-Program": await slug_of(here, eve)}
+        there = {**headers, "X-Program": await slug_of(ctx, eve)}
         assert (await client.get(ME, headers=there)).json()["id"] == eve.id
-        await claim(here, eve, "imported.example.com")
+        await claim(ctx, eve, "imported.example.com")
         assert (await client.get(ME, headers={**headers, "Host": "imported.example.com"})).json()["id"] == eve.id
         refused(await client.get(ME, headers={**headers, "X-Program": "nobody"}), 404, "unknown_program")
 
     async def test_one_is_rehashed_under_a_new_secret_and_outlives_the_old(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, settings: Settings
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, settings: Settings
     ) -> None:
         alice, new = await cast.member(), "n3w-5ecre7-of-the-te5t-suite-and-long-enough"
-        _, headers = await self.has(here, alice)
+        _, headers = await self.has(ctx, alice)
         for secret_key, opened in ((f"{new},{SECRET}", True), (new, True), (SECRET, False)):
             changed = structs.replace(settings, secret_key=secret_key)
             async with open_resources(changed) as later:
                 app = create_app(changed)
-                app.state["resources"] = later
+                app.state["context"] = later
                 transport = httpx.ASGITransport(app=Edge(app, access_log=False))  # type: ignore[arg-type]
                 async with httpx.AsyncClient(transport=transport, base_url="http://invitree.test") as there:
                     for shown in (headers, alice.headers):
                         assert await opens(there, shown) is opened
 
-    async def test_one_is_seen_like_any_other(self, client: httpx.AsyncClient, cast: Cast, here: AppContext) -> None:
+    async def test_one_is_seen_like_any_other(self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext) -> None:
         alice = await cast.member()
-        _, headers = await self.has(here, alice)
+        _, headers = await self.has(ctx, alice)
         old = "UPDATE sessions SET last_seen_at = '2020-01-01' WHERE user_id = $1 AND device = 'imported'"
-        await here.db.execute(old, alice.id)
+        await ctx.db.execute(old, alice.id)
         assert await opens(client, headers)
         seen = "SELECT count(*) FROM sessions WHERE user_id = $1 AND last_seen_at < '2021-01-01'"
-        assert await here.db.fetchval(seen, alice.id) == 0
+        assert await ctx.db.fetchval(seen, alice.id) == 0
 
 
 async def test_a_newcomer_by_host_belongs_to_that_program(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext
 ) -> None:
     eve = await cast.stranger()
-    await claim(here, eve, "door.example.com")
+    await claim(ctx, eve, "door.example.com")
     form = {"email": "door@example.com", "username": "door", "password": PASSWORD}
     answer = await client.post(USERS, json=form, headers={"Host": "door.example.com"})
     assert answer.status_code == 201
-    found = await here.db.fetchval("SELECT program_id FROM users WHERE id = $1", answer.json()["id"])
+    found = await ctx.db.fetchval("SELECT program_id FROM users WHERE id = $1", answer.json()["id"])
     assert found == eve.program_id
     bob = await sign_up(client, email="door@example.com", username="door")
     assert bob.id != answer.json()["id"]

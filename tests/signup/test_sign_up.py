@@ -23,25 +23,25 @@ async def refuse(client: httpx.AsyncClient, cast: Cast, body: Any, **fields: lis
 
 
 @pytest.mark.parametrize("path", [PATH, PATH.rstrip("/")])
-async def test_anyone_signs_up_and_logs_in(client: httpx.AsyncClient, here: AppContext, path: str) -> None:
+async def test_anyone_signs_up_and_logs_in(client: httpx.AsyncClient, ctx: AppContext, path: str) -> None:
     name = "alice" if path == PATH else "alisa"
     answer = await client.post(path, json=form(name, re_password=PASSWORD))
     assert answer.status_code == 201
     user_id = answer.json()["id"]
     assert answer.json() == {"email": f"{name}@example.com", "username": name, "id": user_id}
     assert answer.headers["cache-control"] == "no-store"
-    row = await here.db.fetchrow("SELECT * FROM users WHERE id = $1", user_id)
+    row = await ctx.db.fetchrow("SELECT * FROM users WHERE id = $1", user_id)
     assert (row["is_staff"], row["is_active"]) == (False, True)
     assert row["password_hash"].startswith("$argon2id$v=19$m=19456,t=2,p=1$")
     login = await client.post(LOGIN, json={"username": name, "password": PASSWORD})
     assert login.status_code == 200
-    assert await here.db.fetchval("SELECT count(*) FROM referrals") == 0
+    assert await ctx.db.fetchval("SELECT count(*) FROM referrals") == 0
 
 
-async def test_three_forms_of_the_address_are_stored(client: httpx.AsyncClient, here: AppContext) -> None:
+async def test_three_forms_of_the_address_are_stored(client: httpx.AsyncClient, ctx: AppContext) -> None:
     answer = await client.post(PATH, json=form("forms", email=" A.Forms+X@GMail.com "))
     assert answer.json()["email"] == "A.Forms+X@GMail.com"
-    row = await here.db.fetchrow("SELECT * FROM users WHERE id = $1", answer.json()["id"])
+    row = await ctx.db.fetchrow("SELECT * FROM users WHERE id = $1", answer.json()["id"])
     forms = ("A.Forms+X@GMail.com", "a.forms+x@gmail.com", "aforms@gmail.com")
     assert (row["email"], row["email_key"], row["email_identity"]) == forms
 
@@ -101,11 +101,11 @@ async def test_another_programs_address_and_name_are_free(client: httpx.AsyncCli
 
 
 async def test_a_member_of_another_program_signs_up_into_their_own(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext
 ) -> None:
     eve = await cast.stranger()
     answer = await client.post(PATH, json=form("evesfriend"), headers=eve.headers)
-    program = await here.db.fetchval("SELECT program_id FROM users WHERE id = $1", answer.json()["id"])
+    program = await ctx.db.fetchval("SELECT program_id FROM users WHERE id = $1", answer.json()["id"])
     assert program == eve.program_id
 
 

@@ -16,13 +16,13 @@ def form(name: str, code: Any) -> dict[str, Any]:
     return {"email": f"{name}@example.com", "username": name, "password": PASSWORD, "referral_code": code}
 
 
-async def test_a_code_brings_its_owner_a_referral(client: httpx.AsyncClient, cast: Cast, here: AppContext) -> None:
+async def test_a_code_brings_its_owner_a_referral(client: httpx.AsyncClient, cast: Cast, ctx: AppContext) -> None:
     alice = await cast.member()
     code = await cast.code(alice)
     answer = await client.post(PATH, json=form("bob", code))
     assert answer.status_code == 201
     bob = answer.json()["id"]
-    row = await here.db.fetchrow("SELECT r.*, c.code FROM referrals r JOIN codes c ON c.id = r.code_id")
+    row = await ctx.db.fetchrow("SELECT r.*, c.code FROM referrals r JOIN codes c ON c.id = r.code_id")
     assert (row["referrer_id"], row["referee_id"], row["code"]) == (alice.id, bob, code)
     listed = (await client.get(f"/api/users/{alice.id}/", headers=alice.headers)).json()
     assert [(person["id"], person["email"]) for person in listed] == [(bob, "bob@example.com")]
@@ -40,22 +40,22 @@ async def test_a_code_serves_many(client: httpx.AsyncClient, cast: Cast) -> None
 
 
 async def test_a_code_may_be_typed_as_people_type(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("invitree.codes.actions.candidates", lambda _length: iter(["01ABCDEF01"]))
     alice = await cast.member()
     await cast.code(alice)
     for number, typed in enumerate(["01ABCDEF01", "oiabcdefol", " \u201eOLabc\u2013DEF0i\u201c.\n"]):
         assert (await client.post(PATH, json=form(f"typist{number}", typed))).status_code == 201
-    found = await here.db.fetchval("SELECT count(*) FROM referrals WHERE referrer_id = $1", alice.id)
+    found = await ctx.db.fetchval("SELECT count(*) FROM referrals WHERE referrer_id = $1", alice.id)
     assert found == 3
 
 
 @pytest.mark.parametrize("code", [None, ""])
-async def test_no_code_is_no_referral(client: httpx.AsyncClient, here: AppContext, code: str | None) -> None:
+async def test_no_code_is_no_referral(client: httpx.AsyncClient, ctx: AppContext, code: str | None) -> None:
     answer = await client.post(PATH, json=form(f"alone{code}", code))
     assert answer.status_code == 201
-    assert not await here.db.fetchval("SELECT count(*) FROM referrals WHERE referee_id = $1", answer.json()["id"])
+    assert not await ctx.db.fetchval("SELECT count(*) FROM referrals WHERE referee_id = $1", answer.json()["id"])
 
 
 @pytest.mark.parametrize(
@@ -99,12 +99,12 @@ async def test_a_taken_address_with_a_good_code_makes_no_referral(client: httpx.
     assert await cast.contents() == before
 
 
-async def test_the_sign_up_does_not_trust_the_cache(client: httpx.AsyncClient, cast: Cast, here: AppContext) -> None:
+async def test_the_sign_up_does_not_trust_the_cache(client: httpx.AsyncClient, cast: Cast, ctx: AppContext) -> None:
     """A code that died in the database a moment ago, of which no process has heard."""
     alice = await cast.member()
     code = await cast.code(alice)
     await client.get(f"/api/referral_codes/get/{alice.email}/", headers=alice.headers)
-    await here.db.execute("UPDATE codes SET revoked_at = clock_timestamp() WHERE code = $1", code)
+    await ctx.db.execute("UPDATE codes SET revoked_at = clock_timestamp() WHERE code = $1", code)
     refused(await client.post(PATH, json=form("late", code)), 400, "invalid_input", referral_code=[DEAD])
 
 

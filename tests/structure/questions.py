@@ -190,7 +190,7 @@ async def _charge(db: Any) -> None:
 async def _add_up(db: Any) -> None:
     tally = LocalRateLimiter(db, Keyring(["any"]), on=True)
     tally.count({}, HOME, *_LIMITS)
-    await tally.add_up()
+    await tally.sync()
 
 
 # What limits ask, the refusal too.

@@ -10,8 +10,8 @@ PAGE = Path(__file__).parents[2] / "docs/limits.md"
 NOT_OF_USERS = {"alembic_version", "invariant_checks", "programs"}
 
 
-async def test_every_table_has_a_stated_bound(here: AppContext) -> None:
-    rows = await here.db.fetch(
+async def test_every_table_has_a_stated_bound(ctx: AppContext) -> None:
+    rows = await ctx.db.fetch(
         "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition "
         "AND relnamespace = 'public'::regnamespace"
     )

@@ -69,7 +69,7 @@ class Step(NamedTuple):
     query: str
     kind: str
     table: str
-    by: str
+    actor: str
     condition: str
     read: int
 
@@ -86,7 +86,7 @@ class Explaining:
         self._db = db
         self.asked: list[str] = []
         self.steps: list[Step] = []
-        self.news: list[Any] = []
+        self.notifications: list[Any] = []
 
     async def fetch(self, query: str, *args: Any) -> list[Any]:
         await self._explain(query, args)
@@ -208,5 +208,5 @@ async def test_every_index_of_ours_is_of_use(db: Any, explained: Mapping[str, Ex
           )
         """
     )
-    used = {step.by for one in explained.values() for step in one.steps}
+    used = {step.actor for one in explained.values() for step in one.steps}
     assert {row["name"] for row in rows} - used == set(FOR_NO_QUERY)

@@ -27,7 +27,7 @@ LIMITS = {
 
 
 @pytest.fixture(scope="module")
-async def here(settings: Settings) -> AsyncIterator[AppContext]:
+async def ctx(settings: Settings) -> AsyncIterator[AppContext]:
     """What a process has open that counts, behind one trusted proxy: each test comes from addresses of its own."""
     counting = structs.replace(settings, throttle="on", trusted_proxies=1, **LIMITS)
     async with open_resources(counting) as opened:

@@ -32,9 +32,9 @@ class Watch:
 class Process:
     """The tally of a process, and what its callers see."""
 
-    def __init__(self, here: AppContext, db: Database | None = None) -> None:
+    def __init__(self, ctx: AppContext, db: Database | None = None) -> None:
         self.watch = Watch()
-        self.tally = LocalRateLimiter(db or here.db, here.keys, on=True, now=self.watch)
+        self.tally = LocalRateLimiter(db or ctx.db, ctx.keys, on=True, now=self.watch)
 
     def passes(self, *limits: Limit, program_id: int = 1) -> bool:
         """Use limits once, and return whether that was allowed."""
@@ -66,16 +66,16 @@ def new(rate: str, scope: str = "test") -> Limit:
     return limit(scope, rate, f"key {next(_numbers)}")
 
 
-async def ahead(here: AppContext, one: Limit, *, program_id: int = 1) -> float:
+async def ahead(ctx: AppContext, one: Limit, *, program_id: int = 1) -> float:
     """Return how many uses of a limit the database knows of."""
-    seconds = await here.db.fetchval(
+    seconds = await ctx.db.fetchval(
         """
         SELECT extract(epoch FROM clear_at - clock_timestamp())::float8 FROM throttles
         WHERE program_id = $1 AND scope = $2 AND key = $3
         """,
         program_id,
         one.scope,
-        here.keys.fingerprint(one.key),
+        ctx.keys.fingerprint(one.key),
     )
     return (seconds or 0.0) / one.step_s
 
@@ -86,20 +86,20 @@ def is_about(uses: float, number: int) -> bool:
 
 
 @asynccontextmanager
-async def held(url: str, here: AppContext, one: Limit) -> AsyncIterator[None]:
+async def held(url: str, ctx: AppContext, one: Limit) -> AsyncIterator[None]:
     """Keep everybody off a limit's row for the length of a block."""
     connection = await asyncpg.connect(url)
     async with connection.transaction():
-        await connection.execute("SELECT FROM throttles WHERE key = $1 FOR UPDATE", here.keys.fingerprint(one.key))
+        await connection.execute("SELECT FROM throttles WHERE key = $1 FOR UPDATE", ctx.keys.fingerprint(one.key))
         yield
     await connection.close()
 
 
-async def waits_for_a_lock(here: AppContext) -> None:
+async def waits_for_a_lock(ctx: AppContext) -> None:
     """Return when somebody waits for a lock in this database."""
     async with asyncio.timeout(20):
         waiting = (
             "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
         )
-        while not await here.db.fetchval(waiting):  # noqa: ASYNC110  there is no event for it
+        while not await ctx.db.fetchval(waiting):  # noqa: ASYNC110  there is no event for it
             await asyncio.sleep(0.01)

@@ -181,9 +181,9 @@ async def test_strangers_cannot_keep_an_owner_from_logging_in_where_they_did_bef
     client: httpx.AsyncClient, attacked: Person, ip: str
 ) -> None:
     neighbor = f"{ip.rpartition('.')[0]}.77"  # the same network by another address
-    for by in ({"email": attacked.email}, {"username": attacked.username}):
-        assert await attempt(client, ip, PASSWORD, **by) == 200
-        assert await attempt(client, neighbor, PASSWORD, **by) == 200
+    for actor in ({"email": attacked.email}, {"username": attacked.username}):
+        assert await attempt(client, ip, PASSWORD, **actor) == 200
+        assert await attempt(client, neighbor, PASSWORD, **actor) == 200
 
 
 async def test_a_familiar_network_may_not_guess_for_ever_either(
@@ -285,11 +285,11 @@ async def test_what_a_client_writes_into_the_header_does_not_count(
 
 
 async def test_the_counts_hold_no_address_and_no_name(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext, ip: str
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext, ip: str
 ) -> None:
     ann: Person = await cast.member()
     await attempt(client, ip, email=ann.email)
-    rows = await here.db.fetch("SELECT t::text AS text, key FROM throttles t")
+    rows = await ctx.db.fetch("SELECT t::text AS text, key FROM throttles t")
     assert rows
     for row in rows:
         assert ip not in row["text"]

@@ -37,14 +37,14 @@ def somebody() -> dict[str, str]:
     return {"email": f"{name}@example.com", "username": name, "password": PASSWORD}
 
 
-async def test_sign_ups_are_limited_by_client(client: httpx.AsyncClient, ip: dict[str, str], here: AppContext) -> None:
+async def test_sign_ups_are_limited_by_client(client: httpx.AsyncClient, ip: dict[str, str], ctx: AppContext) -> None:
     for left in reversed(range(most("limit_register"))):
         answer = await client.post("/auth/users/", json=somebody(), headers=ip)
         assert answer.status_code == 201
         assert answer.headers["ratelimit"].startswith(f'"register";r={left};t=')
-    before = await here.db.fetchval("SELECT count(*) FROM users")
+    before = await ctx.db.fetchval("SELECT count(*) FROM users")
     refused(await client.post("/auth/users/", json=somebody(), headers=ip), 429, "too_many_requests")
-    assert await here.db.fetchval("SELECT count(*) FROM users") == before
+    assert await ctx.db.fetchval("SELECT count(*) FROM users") == before
 
 
 def elsewhere() -> dict[str, str]:
@@ -91,13 +91,13 @@ async def test_known_and_unknown_targets_are_limited_alike(client: httpx.AsyncCl
 
 
 async def test_a_mail_that_is_refused_is_not_sent(
-    client: httpx.AsyncClient, cast: Cast, ip: dict[str, str], here: AppContext
+    client: httpx.AsyncClient, cast: Cast, ip: dict[str, str], ctx: AppContext
 ) -> None:
     ann = await cast.member()
-    before = await here.db.fetchval("SELECT count(*) FROM pgqueuer")
+    before = await ctx.db.fetchval("SELECT count(*) FROM pgqueuer")
     for _ in range(5):
         await client.post("/auth/users/reset_password/", json={"email": ann.email}, headers=ip)
-    after = await here.db.fetchval("SELECT count(*) FROM pgqueuer")
+    after = await ctx.db.fetchval("SELECT count(*) FROM pgqueuer")
     assert after - before == most("limit_mail_by_target")
 
 
@@ -144,19 +144,19 @@ async def test_programs_do_not_share_counts(client: httpx.AsyncClient, cast: Cas
 
 
 async def _slug_of(cast: Cast, program_id: int) -> str:
-    slug: str = await cast.here.db.fetchval("SELECT slug FROM programs WHERE id = $1", program_id)
+    slug: str = await cast.ctx.db.fetchval("SELECT slug FROM programs WHERE id = $1", program_id)
     return slug
 
 
 @pytest.fixture
-async def processes(here: AppContext, settings: Settings) -> AsyncIterator[list[RateLimiter]]:
+async def processes(ctx: AppContext, settings: Settings) -> AsyncIterator[list[RateLimiter]]:
     """The throttles of two processes on one database."""
     async with open_resources(structs.replace(settings, throttle="on")) as other:
-        yield [here.throttle, other.throttle]
+        yield [ctx.throttle, other.throttle]
 
 
 async def test_two_processes_together_let_exactly_the_limit_through(
-    processes: list[RateLimiter], here: AppContext
+    processes: list[RateLimiter], ctx: AppContext
 ) -> None:
     for round_number in range(10):
         one = limit("test", "7/1h", "shared", str(round_number))
@@ -173,7 +173,7 @@ async def test_two_processes_together_let_exactly_the_limit_through(
         passed = Counter(await asyncio.gather(*map(charge, range(64))))
         assert passed == {True: 7, False: 57}
     # Each of the 70 that passed added 3.6 seconds, of which some have gone by.
-    added = await here.db.fetchval(
+    added = await ctx.db.fetchval(
         """
         SELECT extract(epoch FROM clear_at - clock_timestamp())::float8 / 3.6
         FROM throttles WHERE scope = 'test_of_more'
@@ -187,18 +187,18 @@ class _Connection:
         self.scope: dict[str, object] = {}
 
 
-async def test_a_count_runs_out_with_time(here: AppContext) -> None:
+async def test_a_count_runs_out_with_time(ctx: AppContext) -> None:
     one = limit("test", "2/1h", "patience")
     connection = _Connection()
     for _ in range(2):
-        await here.throttle.charge(connection, 1, one)  # type: ignore[arg-type]
+        await ctx.throttle.charge(connection, 1, one)  # type: ignore[arg-type]
     with pytest.raises(TooManyRequests) as caught:
-        await here.throttle.charge(connection, 1, one)  # type: ignore[arg-type]
+        await ctx.throttle.charge(connection, 1, one)  # type: ignore[arg-type]
     assert caught.value.retry_after_s in range(1790, 1801)
-    await here.db.execute("UPDATE throttles SET clear_at = clear_at - interval '30 minutes' WHERE scope = 'test'")
-    await here.throttle.charge(connection, 1, one)  # type: ignore[arg-type]
+    await ctx.db.execute("UPDATE throttles SET clear_at = clear_at - interval '30 minutes' WHERE scope = 'test'")
+    await ctx.throttle.charge(connection, 1, one)  # type: ignore[arg-type]
     with pytest.raises(TooManyRequests):
-        await here.throttle.charge(connection, 1, one)  # type: ignore[arg-type]
+        await ctx.throttle.charge(connection, 1, one)  # type: ignore[arg-type]
 
 
 async def test_a_change_of_address_counts_as_a_mail_to_the_new_one(client: httpx.AsyncClient, cast: Cast) -> None:
@@ -213,7 +213,7 @@ async def test_a_change_of_address_counts_as_a_mail_to_the_new_one(client: httpx
 
 
 async def test_nobody_can_fill_a_mailbox_by_changing_a_password_again_and_again(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext
 ) -> None:
     ann, passwords = await cast.member(), [PASSWORD, "staple battery horse correct"]
     seen = []
@@ -226,9 +226,9 @@ async def test_nobody_can_fill_a_mailbox_by_changing_a_password_again_and_again(
 
 
 async def test_nor_by_signing_up_with_variants_of_its_address(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext
 ) -> None:
-    await here.db.execute("INSERT INTO programs (slug, activation) VALUES ('strict', 'required')")
+    await ctx.db.execute("INSERT INTO programs (slug, activation) VALUES ('strict', 'required')")
     seen = []
     for number in range(most("limit_mail_to_target") + 1):
         header = {**elsewhere(), "X-Program": "strict"}

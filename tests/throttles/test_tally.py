@@ -12,14 +12,14 @@ from tests.throttles.processes import Process, ahead, held, is_about, new, waits
 
 
 @pytest.fixture
-def process(here: AppContext) -> Process:
-    return Process(here)
+def process(ctx: AppContext) -> Process:
+    return Process(ctx)
 
 
 @pytest.fixture
-def other(here: AppContext) -> Process:
+def other(ctx: AppContext) -> Process:
     """Another process on the same database."""
-    return Process(here)
+    return Process(ctx)
 
 
 class TestWithinAProcess:
@@ -77,10 +77,10 @@ class TestWithinAProcess:
         one = new("1/1h")
         assert [process.passes(one, program_id=number) for number in (1, 2, 1, 2)] == [True, True, False, False]
 
-    def test_nothing_is_counted_where_limits_are_off(self, here: AppContext) -> None:
+    def test_nothing_is_counted_where_limits_are_off(self, ctx: AppContext) -> None:
         scope: dict[str, Any] = {}
         for _ in range(5):
-            LocalRateLimiter(here.db, here.keys, on=False).count(scope, 1, new("1/1h"))
+            LocalRateLimiter(ctx.db, ctx.keys, on=False).count(scope, 1, new("1/1h"))
         assert scope == {}
 
 
@@ -90,87 +90,87 @@ class TestAddingUp:
     async def test_two_processes_together_come_to_the_limit(self, process: Process, other: Process) -> None:
         one = new("5/1h")
         assert process.passed(3, one) == 3
-        await process.tally.add_up()
+        await process.tally.sync()
         assert other.passed(1, one) == 1, "it knows of one"
-        await other.tally.add_up()
+        await other.tally.sync()
         assert other.passed(9, one) == 1
-        await other.tally.add_up()
+        await other.tally.sync()
         assert process.passed(1, one) == 1, "it has not heard of the other yet"
-        await process.tally.add_up()
+        await process.tally.sync()
         assert process.passed(1, one) == other.passed(1, one) == 0
 
     async def test_what_both_let_through_too_many_is_made_up_for(self, process: Process, other: Process) -> None:
         one = new("4/1h")
         assert process.passed(9, one) == other.passed(9, one) == 4
         for each in (process, other, process, other):
-            await each.tally.add_up()
+            await each.tally.sync()
         other.watch.seconds += 3601
         assert other.passed(9, one) == 0
         assert other.retry_after_s(one) == 900 - 1
         other.watch.seconds += 3600
         assert other.passed(9, one) == 4
 
-    async def test_a_use_is_told_once(self, here: AppContext, process: Process) -> None:
+    async def test_a_use_is_told_once(self, ctx: AppContext, process: Process) -> None:
         one = new("100/1h")
         process.passed(10, one)
-        await process.tally.add_up()
+        await process.tally.sync()
         for _ in range(3):
-            await process.tally.add_up()
-        assert is_about(await ahead(here, one), 10)
+            await process.tally.sync()
+        assert is_about(await ahead(ctx, one), 10)
         process.passed(5, one)
-        await process.tally.add_up()
-        assert is_about(await ahead(here, one), 15)
+        await process.tally.sync()
+        assert is_about(await ahead(ctx, one), 15)
 
-    async def test_who_adds_up_twice_at_once_tells_once(self, here: AppContext, process: Process) -> None:
+    async def test_who_adds_up_twice_at_once_tells_once(self, ctx: AppContext, process: Process) -> None:
         one = new("100/1h")
         process.passed(10, one)
-        await asyncio.gather(*(process.tally.add_up() for _ in range(5)))
-        assert is_about(await ahead(here, one), 10)
+        await asyncio.gather(*(process.tally.sync() for _ in range(5)))
+        assert is_about(await ahead(ctx, one), 10)
 
-    async def test_more_than_one_statement_holds_is_told(self, here: AppContext, process: Process) -> None:
+    async def test_more_than_one_statement_holds_is_told(self, ctx: AppContext, process: Process) -> None:
         limits = [new("100/1h", "many") for _ in range(1203)]
         for one in limits:
             process.passes(one)
-        await process.tally.add_up()
-        assert await here.db.fetchval("SELECT count(*) FROM throttles WHERE scope = 'many'") == 1203
+        await process.tally.sync()
+        assert await ctx.db.fetchval("SELECT count(*) FROM throttles WHERE scope = 'many'") == 1203
 
     async def test_what_is_told_stays_what_it_was(self, process: Process) -> None:
         one = new("10/1m")
         assert process.passed(4, one) == 4
         before = process.left(one)
         for _ in range(5):
-            await process.tally.add_up()
+            await process.tally.sync()
         assert process.left(one) == before.replace("r=5;t=30", "r=4;t=36")
 
-    async def test_the_database_keeps_a_fingerprint_and_no_key(self, here: AppContext, process: Process) -> None:
+    async def test_the_database_keeps_a_fingerprint_and_no_key(self, ctx: AppContext, process: Process) -> None:
         process.passes(limit("secret", "5/1h", "alice@example.com"))
-        await process.tally.add_up()
-        row = await here.db.fetchrow("SELECT t::text AS text, key FROM throttles t WHERE scope = 'secret'")
-        assert row["key"] == here.keys.fingerprint("alice@example.com")
+        await process.tally.sync()
+        row = await ctx.db.fetchrow("SELECT t::text AS text, key FROM throttles t WHERE scope = 'secret'")
+        assert row["key"] == ctx.keys.fingerprint("alice@example.com")
         assert "alice" not in row["text"]
         assert b"alice" not in row["key"]
 
-    async def test_programs_are_apart_in_the_database(self, here: AppContext, process: Process) -> None:
+    async def test_programs_are_apart_in_the_database(self, ctx: AppContext, process: Process) -> None:
         one = new("100/1h")
         for program_id in (1, 1, 2):
             process.passes(one, program_id=program_id)
-        await process.tally.add_up()
-        assert is_about(await ahead(here, one), 2)
-        assert is_about(await ahead(here, one, program_id=2), 1)
+        await process.tally.sync()
+        assert is_about(await ahead(ctx, one), 2)
+        assert is_about(await ahead(ctx, one, program_id=2), 1)
 
     async def test_it_goes_on_by_itself_and_tells_the_rest_when_it_stops(
-        self, here: AppContext, process: Process
+        self, ctx: AppContext, process: Process
     ) -> None:
         one, last = new("100/1h"), new("100/1h")
         await process.tally.start()
         process.passed(3, one)
         async with asyncio.timeout(20):
-            while not is_about(await ahead(here, one), 3):  # noqa: ASYNC110  there is no event for it
+            while not is_about(await ahead(ctx, one), 3):  # noqa: ASYNC110  there is no event for it
                 await asyncio.sleep(0.02)
         process.passed(2, last)
         await process.tally.stop()
-        assert is_about(await ahead(here, one), 3)
-        assert is_about(await ahead(here, last), 2)
+        assert is_about(await ahead(ctx, one), 3)
+        assert is_about(await ahead(ctx, last), 2)
 
     async def test_the_processs_clock_need_not_be_the_databases(self, process: Process, other: Process) -> None:
         """Of which nothing but spans is learned: a database that is replaced by another may be hours away."""
@@ -178,8 +178,8 @@ class TestAddingUp:
         process.watch.seconds, other.watch.seconds = 5e9, 3.0
         for each in (process, other):
             assert each.passed(2, one) == 2
-            await each.tally.add_up()
-        await process.tally.add_up()
+            await each.tally.sync()
+        await process.tally.sync()
         assert other.passed(9, one) == 0
         assert other.retry_after_s(one) in (899, 900)
 
@@ -188,71 +188,71 @@ class TestWhileTheDatabaseIsAsked:
     """Requests go on being counted."""
 
     async def test_what_is_counted_meanwhile_is_neither_lost_nor_told_twice(
-        self, here: AppContext, process: Process, database_url: str
+        self, ctx: AppContext, process: Process, database_url: str
     ) -> None:
         one, another = new("100/1h"), new("100/1h")
         process.passed(5, one)
-        await process.tally.add_up()
-        async with held(database_url, here, one):
+        await process.tally.sync()
+        async with held(database_url, ctx, one):
             process.passed(10, one)
-            adding = asyncio.create_task(process.tally.add_up())
-            await waits_for_a_lock(here)
+            adding = asyncio.create_task(process.tally.sync())
+            await waits_for_a_lock(ctx)
             assert process.passed(20, one) == 20
             assert process.passed(7, another) == 7
         await adding
-        assert is_about(await ahead(here, one), 15)
+        assert is_about(await ahead(ctx, one), 15)
         assert process.left(one).startswith('"test";r=64;'), "what it has not told is counted on top"
-        await process.tally.add_up()
-        assert is_about(await ahead(here, one), 36)
-        assert is_about(await ahead(here, another), 7)
+        await process.tally.sync()
+        assert is_about(await ahead(ctx, one), 36)
+        assert is_about(await ahead(ctx, another), 7)
 
     async def test_what_runs_out_meanwhile_is_dropped_by_the_next(
-        self, here: AppContext, process: Process, database_url: str
+        self, ctx: AppContext, process: Process, database_url: str
     ) -> None:
         one, another = new("100/1h"), new("100/1h")
         process.passed(1, one)
-        await process.tally.add_up()
-        async with held(database_url, here, one):
+        await process.tally.sync()
+        async with held(database_url, ctx, one):
             process.passed(1, one)
-            adding = asyncio.create_task(process.tally.add_up())
-            await waits_for_a_lock(here)
+            adding = asyncio.create_task(process.tally.sync())
+            await waits_for_a_lock(ctx)
             process.passed(1, another)
-            next_one = asyncio.create_task(process.tally.add_up())
+            next_one = asyncio.create_task(process.tally.sync())
             process.watch.seconds += 4000
             await asyncio.sleep(0.05)
         await asyncio.gather(adding, next_one)
         assert len(process.tally._counts) == 0
 
     async def test_a_cleaner_and_a_teller_do_not_wait_for_each_other(
-        self, here: AppContext, process: Process, database_url: str
+        self, ctx: AppContext, process: Process, database_url: str
     ) -> None:
         """The teller goes by key and holds the first; the cleaner goes by time and would begin with the last."""
-        limits = sorted((new("100/1h", "clean") for _ in range(3)), key=lambda one: here.keys.fingerprint(one.key))
+        limits = sorted((new("100/1h", "clean") for _ in range(3)), key=lambda one: ctx.keys.fingerprint(one.key))
         for one, minutes in zip(limits, (-1, 60, -9), strict=True):
-            await here.db.execute(
+            await ctx.db.execute(
                 "INSERT INTO throttles VALUES (1, 'clean', $1, clock_timestamp() + $2 * interval '1 minute')",
-                here.keys.fingerprint(one.key),
+                ctx.keys.fingerprint(one.key),
                 minutes,
             )
             process.passes(one)
-        async with held(database_url, here, limits[1]):
-            adding = asyncio.create_task(process.tally.add_up())
-            await waits_for_a_lock(here)
-            cleaning = asyncio.create_task(here.throttle.forget(1))
+        async with held(database_url, ctx, limits[1]):
+            adding = asyncio.create_task(process.tally.sync())
+            await waits_for_a_lock(ctx)
+            cleaning = asyncio.create_task(ctx.throttle.forget(1))
             await asyncio.sleep(0.2)
         await asyncio.gather(adding, cleaning)
-        assert is_about(await ahead(here, limits[0]), 1)
-        assert is_about(await ahead(here, limits[2]), 1)
+        assert is_about(await ahead(ctx, limits[0]), 1)
+        assert is_about(await ahead(ctx, limits[2]), 1)
 
-    async def test_a_cleaner_deletes_nothing_that_counts(self, here: AppContext, process: Process) -> None:
+    async def test_a_cleaner_deletes_nothing_that_counts(self, ctx: AppContext, process: Process) -> None:
         limits = [new("100/1h", "kept") for _ in range(100)]
         for one in limits:
-            await here.db.execute(
+            await ctx.db.execute(
                 "INSERT INTO throttles VALUES (1, 'kept', $1, clock_timestamp() - interval '1 minute')",
-                here.keys.fingerprint(one.key),
+                ctx.keys.fingerprint(one.key),
             )
         for _ in range(5):
             for one in limits:
                 process.passes(one)
-            await asyncio.gather(process.tally.add_up(), *(here.throttle.forget(1) for _ in range(4)))
-        assert all([is_about(await ahead(here, one), 5) for one in limits])
+            await asyncio.gather(process.tally.sync(), *(ctx.throttle.forget(1) for _ in range(4)))
+        assert all([is_about(await ahead(ctx, one), 5) for one in limits])

@@ -19,9 +19,9 @@ class Line(Database):
     how = "good"
 
     @classmethod
-    def of(cls, here: AppContext) -> "Line":
+    def of(cls, ctx: AppContext) -> "Line":
         """Return a line beside the process's own."""
-        return cls(here.db._pool)
+        return cls(ctx.db._pool)
 
     async def fetch(self, query: str, *args: Any) -> list[Any]:
         """Ask the database."""
@@ -34,23 +34,23 @@ class Line(Database):
 
 
 @pytest.fixture
-def line(here: AppContext) -> Line:
-    return Line.of(here)
+def line(ctx: AppContext) -> Line:
+    return Line.of(ctx)
 
 
 @pytest.fixture
-def process(here: AppContext, line: Line) -> Process:
-    return Process(here, line)
+def process(ctx: AppContext, line: Line) -> Process:
+    return Process(ctx, line)
 
 
 async def fails(process: Process) -> None:
     """Add up in vain."""
     with pytest.raises(OUTAGES):
-        await process.tally.add_up()
+        await process.tally.sync()
 
 
 async def test_what_is_counted_during_an_outage_is_told_once_afterwards(
-    here: AppContext, process: Process, line: Line
+    ctx: AppContext, process: Process, line: Line
 ) -> None:
     one = new("100/1h")
     process.passed(3, one)
@@ -60,8 +60,8 @@ async def test_what_is_counted_during_an_outage_is_told_once_afterwards(
         await fails(process)
     line.how = "good"
     for _ in range(3):
-        await process.tally.add_up()
-    assert is_about(await ahead(here, one), 15)
+        await process.tally.sync()
+    assert is_about(await ahead(ctx, one), 15)
 
 
 async def test_a_limit_is_exact_during_an_outage(process: Process, line: Line) -> None:
@@ -75,7 +75,7 @@ async def test_a_limit_is_exact_during_an_outage(process: Process, line: Line) -
 
 
 async def test_what_has_run_out_during_an_outage_is_held_against_nobody(
-    here: AppContext, process: Process, line: Line
+    ctx: AppContext, process: Process, line: Line
 ) -> None:
     """However long it was, and however often somebody came."""
     one, line.how = new("6/1m"), "cut"
@@ -84,36 +84,36 @@ async def test_what_has_run_out_during_an_outage_is_held_against_nobody(
         await fails(process)
         process.watch.seconds += 10
     line.how = "good"
-    await process.tally.add_up()
-    assert is_about(await ahead(here, one), 5)
+    await process.tally.sync()
+    assert is_about(await ahead(ctx, one), 5)
     assert process.passed(9, one) == 1
     assert process.retry_after_s(one) == 10
 
 
 async def test_a_lost_answer_makes_a_limit_narrower_for_a_while_and_never_wider(
-    here: AppContext, process: Process, line: Line
+    ctx: AppContext, process: Process, line: Line
 ) -> None:
     one = new("100/1h")
     process.passed(10, one)
     line.how = "deaf"
     await fails(process)
     line.how = "good"
-    await process.tally.add_up()
-    assert is_about(await ahead(here, one), 20), "it cannot be known that the database had counted"
+    await process.tally.sync()
+    assert is_about(await ahead(ctx, one), 20), "it cannot be known that the database had counted"
     assert process.passed(1000, one) == 80
     process.watch.seconds += 3600
     assert process.passed(1, one) == 1
 
 
-async def test_a_statement_that_is_cut_off_tells_nothing(here: AppContext, process: Process) -> None:
+async def test_a_statement_that_is_cut_off_tells_nothing(ctx: AppContext, process: Process) -> None:
     one = new("100/1h")
     process.passed(10, one)
-    going = asyncio.create_task(process.tally.add_up())
+    going = asyncio.create_task(process.tally.sync())
     await asyncio.sleep(0)
     going.cancel()
     await asyncio.gather(going, return_exceptions=True)
-    await process.tally.add_up()
-    assert await ahead(here, one) > 9.5
+    await process.tally.sync()
+    assert await ahead(ctx, one) > 9.5
 
 
 @pytest.mark.parametrize("how", ["good", "cut"])
@@ -125,20 +125,20 @@ async def test_however_many_keys_there_are_only_those_that_count_are_kept(
         for number in range(500):
             process.passes(new("5/1m", f"round {round_number} {number % 2}"))
         if how == "good":
-            await process.tally.add_up()
+            await process.tally.sync()
         else:
             await fails(process)
         assert len(process.tally._counts) == 500
         process.watch.seconds += 12
     if how == "good":
-        await process.tally.add_up()
+        await process.tally.sync()
     else:
-        await process.tally.add_up()  # nothing is left to be told
+        await process.tally.sync()  # nothing is left to be told
     assert len(process.tally._counts) == 0
 
 
 async def test_it_goes_on_whatever_happens_and_says_so(
-    here: AppContext, process: Process, line: Line, monkeypatch: pytest.MonkeyPatch
+    ctx: AppContext, process: Process, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tallies, "_EVERY_S", 0.01)
     one, line.how = new("100/1h"), "cut"
@@ -148,7 +148,7 @@ async def test_it_goes_on_whatever_happens_and_says_so(
         async with asyncio.timeout(20):
             while not said:  # noqa: ASYNC110  there is no event for it
                 await asyncio.sleep(0.01)
-        monkeypatch.setattr(here.keys, "fingerprint", None)
+        monkeypatch.setattr(ctx.keys, "fingerprint", None)
         process.passed(1, new("100/1h"))
         line.how = "good"
         async with asyncio.timeout(20):
@@ -158,7 +158,7 @@ async def test_it_goes_on_whatever_happens_and_says_so(
         await process.tally.stop()
     told = [(one["event"], one.get("reason", "over")) for one in said]
     assert told == [("tally.not_told", reason) for reason in ("ConnectionRefusedError", "TypeError", "over")]
-    assert is_about(await ahead(here, one), 5)
+    assert is_about(await ahead(ctx, one), 5)
 
 
 async def test_a_process_that_stops_during_an_outage_stops(process: Process, line: Line) -> None:

@@ -35,18 +35,18 @@ async def bob(cast: Cast) -> Person:
 
 
 @pytest.fixture(scope="module")
-async def other(here: AppContext) -> AsyncIterator[httpx.AsyncClient]:
+async def other(ctx: AppContext) -> AsyncIterator[httpx.AsyncClient]:
     """A client of another process on the same database."""
-    async with open_resources(here.settings) as opened, client_for(opened) as client:
+    async with open_resources(ctx.settings) as opened, client_for(opened) as client:
         yield client
 
 
 @pytest.fixture(scope="module", autouse=True)
-async def connected(here: AppContext) -> None:
+async def connected(ctx: AppContext) -> None:
     """Make every connection before many ask at once: who waits a second for one gets a 503, whatever the limits say."""
 
     async def are_made() -> bool:
-        asked = (here.db.execute("SELECT pg_sleep(0.05)") for _ in range(here.settings.pool_size))
+        asked = (ctx.db.execute("SELECT pg_sleep(0.05)") for _ in range(ctx.settings.pool_size))
         answers = await asyncio.gather(*asked, return_exceptions=True)
         return not any(isinstance(answer, TimeoutError) for answer in answers)
 
@@ -58,15 +58,15 @@ def most(name: str) -> int:
     return int(LIMITS[name].partition("/")[0])
 
 
-def used(here: AppContext, scope: str, key: str) -> int:
+def used(ctx: AppContext, scope: str, key: str) -> int:
     """Return how many uses of a limit are counted."""
-    count = here.tally._counts.get((1, scope, key))
-    return 0 if count is None else round((count.clear_at - here.tally._now()) / 60 * most(f"limit_{scope}") + 0.3)
+    count = ctx.tally._counts.get((1, scope, key))
+    return 0 if count is None else round((count.clear_at - ctx.tally._now()) / 60 * most(f"limit_{scope}") + 0.3)
 
 
-async def code_of(here: AppContext, person: Person) -> str:
+async def code_of(ctx: AppContext, person: Person) -> str:
     """Return the live code of a person."""
-    code: str = await here.db.fetchval("SELECT code FROM codes WHERE user_id = $1 AND revoked_at IS NULL", person.id)
+    code: str = await ctx.db.fetchval("SELECT code FROM codes WHERE user_id = $1 AND revoked_at IS NULL", person.id)
     return code
 
 
@@ -88,9 +88,9 @@ async def test_of_64_lookups_at_once_exactly_the_limit_passes(
 
 
 async def test_of_64_checks_at_once_exactly_the_limit_passes(
-    client: httpx.AsyncClient, long_way: httpx.AsyncClient, here: AppContext, bob: Person
+    client: httpx.AsyncClient, long_way: httpx.AsyncClient, ctx: AppContext, bob: Person
 ) -> None:
-    code = await code_of(here, bob)
+    code = await code_of(ctx, bob)
     for ways in ([client], [long_way], [client, long_way]):
         ip = {"X-Forwarded-For": f"203.0.113.{next(_numbers)}"}
         asked = zip(range(64), cycle(ways), cycle([code, "AAAAAAAAAA", code.lower()]), strict=False)
@@ -99,22 +99,22 @@ async def test_of_64_checks_at_once_exactly_the_limit_passes(
 
 
 async def test_a_request_counts_once_whatever_way_it_takes(
-    client: httpx.AsyncClient, here: AppContext, cast: Cast, bob: Person, ip: dict[str, str]
+    client: httpx.AsyncClient, ctx: AppContext, cast: Cast, bob: Person, ip: dict[str, str]
 ) -> None:
     """Also one that is refused on the short way and then by the route."""
-    ann, address, code = await cast.member(), ip["X-Forwarded-For"], await code_of(here, bob)
+    ann, address, code = await cast.member(), ip["X-Forwarded-For"], await code_of(ctx, bob)
     for number in range(1, most("limit_lookup") + 4):
         path = f"{LOOKUP}{bob.email if number % 2 else 'nobody@example.com'}/"
         await client.get(path, headers=ann.headers)
-        assert used(here, "lookup", str(ann.id)) == min(number, most("limit_lookup"))
+        assert used(ctx, "lookup", str(ann.id)) == min(number, most("limit_lookup"))
     for number in range(1, most("limit_check") + 4):
         await client.get(f"{CHECK}{code if number % 2 else 'AAAAAAAAAA'}/", headers=ip)
-        assert used(here, "check", address) == min(number, most("limit_check"))
+        assert used(ctx, "check", address) == min(number, most("limit_check"))
 
 
 @pytest.mark.parametrize("first_way", [0, 1])
 async def test_both_ways_tell_the_same_of_what_is_left(
-    client: httpx.AsyncClient, long_way: httpx.AsyncClient, here: AppContext, cast: Cast, first_way: int
+    client: httpx.AsyncClient, long_way: httpx.AsyncClient, ctx: AppContext, cast: Cast, first_way: int
 ) -> None:
     ways, bob = [client, long_way], await cast.member()
     code = await cast.code(bob)
@@ -127,7 +127,7 @@ async def test_both_ways_tell_the_same_of_what_is_left(
             assert answer.status_code == 200
             assert answer.headers["ratelimit-policy"] == f'"{limit}";q={most(f"limit_{limit}")};w=60'
             seen.append(answer.headers["ratelimit"].partition(";t=")[0])
-            await here.tally.add_up()
+            await ctx.tally.sync()
         assert seen == [f'"{limit}";r={left}' for left in reversed(range(most(f"limit_{limit}")))]
         refusals = [await way.get(path, headers=sent) for way in ways]
         for answer in refusals:

@@ -20,7 +20,7 @@ REQUIRED, BLANK, NULL = "This field is required.", "This field may not be blank.
 
 def newcomer(cast: Cast) -> dict[str, str]:
     """Return the body of a sign-up that nobody has sent yet."""
-    name = f"new{cast.here.clock.seconds():.6f}".replace(".", "-")
+    name = f"new{cast.ctx.clock.seconds():.6f}".replace(".", "-")
     return {"email": f"{name}@example.com", "username": name, "password": PASSWORD}
 
 
@@ -86,7 +86,7 @@ async def test_a_code_under_another_name_is_not_dropped_silently(
 
 
 async def test_space_around_a_password_does_not_matter_whenever_it_was_set(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext
 ) -> None:
     alice, bob = newcomer(cast), await cast.member()
     spaced = {**alice, "username": f" {alice['username']}\n", "password": f" {PASSWORD}  ", "re_password": PASSWORD}
@@ -97,7 +97,7 @@ async def test_space_around_a_password_does_not_matter_whenever_it_was_set(
             assert (await client.post(path, json=body)).status_code == 200, (path, password)
     # One from before passwords were trimmed.
     hasher = Hasher(threads=1)
-    await here.db.execute("UPDATE users SET password_hash = $2 WHERE id = $1", bob.id, await hasher.hash(" as sent "))
+    await ctx.db.execute("UPDATE users SET password_hash = $2 WHERE id = $1", bob.id, await hasher.hash(" as sent "))
     hasher.close()
     body = {"email": bob.email, "password": "as sent"}
     assert (await client.post(LOGIN, json=body)).status_code == 400
@@ -167,13 +167,13 @@ async def test_problems_have_their_media_type_where_it_is_asked_for(client: http
 
 @pytest.mark.parametrize("domain", ["corp.local", "localhost", "example.test"])
 async def test_local_addresses_sign_up_only_where_a_setting_lets_them(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext, domain: str
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext, domain: str
 ) -> None:
     body = newcomer(cast)
     body["email"] = f"{body['username']}@{domain}"
     reason = ["Mail cannot reach this domain. Enter an address at a public one."]
     refused(await client.post(USERS, json=body), 400, "invalid_input", email=reason)
-    tolerant = structs.replace(here, settings=structs.replace(here.settings, allow_local_email=True))
+    tolerant = structs.replace(ctx, settings=structs.replace(ctx.settings, allow_local_email=True))
     async with client_for(tolerant) as other:
         assert (await other.post(USERS, json=body)).status_code == 201
     # Who is there logs in, wherever it came from.

@@ -67,17 +67,17 @@ class TestOwnEvents:
         assert [event["id"] for event in found] == sorted((event["id"] for event in found), reverse=True)
 
     async def test_failed_logins_are_recorded_by_address_and_by_name(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext
     ) -> None:
         alice, bob = await cast.member(), await cast.member()
-        nobodys = len(await events_of(here, None))
+        nobodys = len(await events_of(ctx, None))
         for path in (LOGIN, "/auth/jwt/create/"):
-            for by in ({"email": alice.email.upper()}, {"username": alice.username}):
-                await client.post(path, json={**by, "password": "wrong"})
+            for actor in ({"email": alice.email.upper()}, {"username": alice.username}):
+                await client.post(path, json={**actor, "password": "wrong"})
         await client.post(LOGIN, json={"email": "nobody@example.com", "password": "wrong"})
         assert await news(client, alice) == [("login.failed", "unknown")] * 4
         assert await news(client, bob) == []
-        assert (await events_of(here, None))[nobodys:] == [("login.failed", "unknown", None)]
+        assert (await events_of(ctx, None))[nobodys:] == [("login.failed", "unknown", None)]
 
     async def test_changes_of_credentials_are_recorded(
         self, client: httpx.AsyncClient, cast: Cast, postbox: Postbox
@@ -101,7 +101,7 @@ class TestOwnEvents:
         ]
 
     async def test_a_reset_is_recorded_when_asked_for_and_when_done(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, postbox: Postbox
     ) -> None:
         alice = await cast.member()
         link = await link_for(client, postbox, alice, "reset_password")
@@ -113,7 +113,7 @@ class TestOwnEvents:
             ("password.reset", "self"),
             ("login.succeeded", "self"),
         ]
-        prefixes = await here.db.fetch("SELECT ip_prefix FROM audit WHERE user_id = $1 ORDER BY id", alice.id)
+        prefixes = await ctx.db.fetch("SELECT ip_prefix FROM audit WHERE user_id = $1 ORDER BY id", alice.id)
         assert [row["ip_prefix"] for row in prefixes][2:] == ["127.0.0.0/24"] * 3
 
     async def test_sessions_are_recorded_and_a_stolen_token_too(self, client: httpx.AsyncClient, cast: Cast) -> None:
@@ -136,7 +136,7 @@ class TestOwnEvents:
         assert await news(client, alice) == [(kind, "self") for kind in kinds]
 
     async def test_what_staff_and_the_operator_did_is_told_as_theirs(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext
     ) -> None:
         alice, staff = await cast.member(), await cast.staff()
         path = f"/auth/users/{alice.id}/"
@@ -144,8 +144,8 @@ class TestOwnEvents:
             await client.patch(path, json={"username": f"x{alice.username}"}, headers=staff.headers)
         ).status_code == 200
         program_id = alice.program_id
-        assert await deactivate_account(here.db, program_id=program_id, user_id=alice.id, by=OPERATOR)
-        assert await reactivate_account(here.db, program_id=program_id, user_id=alice.id, by=OPERATOR)
+        assert await deactivate_account(ctx.db, program_id=program_id, user_id=alice.id, actor=OPERATOR)
+        assert await reactivate_account(ctx.db, program_id=program_id, user_id=alice.id, actor=OPERATOR)
         token = (await client.post(LOGIN, json={"email": alice.email, "password": PASSWORD})).json()["auth_token"]
         again = Person(alice.id, program_id, alice.email, alice.username, token)
         assert await news(client, again) == [
@@ -155,7 +155,7 @@ class TestOwnEvents:
             ("login.succeeded", "self"),
         ]
         assert await news(client, staff) == []
-        assert ("username.changed", "staff", staff.id) in await events_of(here, alice.id)
+        assert ("username.changed", "staff", staff.id) in await events_of(ctx, alice.id)
         assert "actor_id" not in (await listed(client, again))[0]
 
     async def test_only_ones_own_are_seen_even_by_staff(self, client: httpx.AsyncClient, cast: Cast) -> None:
@@ -195,7 +195,7 @@ class TestOwnEvents:
 
 
 class TestTheRecord:
-    async def test_it_cannot_be_changed_or_shortened(self, cast: Cast, here: AppContext) -> None:
+    async def test_it_cannot_be_changed_or_shortened(self, cast: Cast, ctx: AppContext) -> None:
         await cast.member()
         before = (await cast.contents())["audit"]
         for statement in (
@@ -208,11 +208,11 @@ class TestTheRecord:
             "DELETE FROM events",
         ):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
-                await here.db.execute(statement)
+                await ctx.db.execute(statement)
         assert (await cast.contents())["audit"] == before
 
     async def test_it_holds_no_secret_no_address_and_no_name(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, postbox: Postbox
     ) -> None:
         canary, forwarded = "canary-Secret-Words-7", "203.0.113.77"
         headers = {"User-Agent": "canary-agent", "X-Forwarded-For": forwarded}
@@ -229,16 +229,16 @@ class TestTheRecord:
         body = {"current_password": PASSWORD, "new_password": canary}
         done(await client.post(at("set_password"), json=body, headers={**alice.headers, **headers}))
         await cast.delete_code(alice)
-        rows = "\n".join(row for (row,) in await here.db.fetch("SELECT e::text FROM audit e"))
+        rows = "\n".join(row for (row,) in await ctx.db.fetch("SELECT e::text FROM audit e"))
         secrets = [PASSWORD, canary, token, pair.refresh, pair.access, change.token, code, "canary", "example.com"]
         for secret in [*secrets, forwarded, "127.0.0.1", "203.0.113", *(one.partition(".")[2] for one in secrets[2:6])]:
             assert not secret or secret not in rows
         columns = "SELECT column_name FROM information_schema.columns WHERE table_name = 'audit' ORDER BY 1"
-        names = [row["column_name"] for row in await here.db.fetch(columns)]
+        names = [row["column_name"] for row in await ctx.db.fetch(columns)]
         assert names == ["actor", "actor_id", "created_at", "id", "ip_prefix", "kind", "program_id", "user_id"]
 
     async def test_what_is_refused_leaves_no_event_of_it(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext
     ) -> None:
         alice, bob = await cast.member(), await cast.member()
         await cast.code(alice)
@@ -268,22 +268,22 @@ KINDS = ["account.created", "account.activated", "account.deleted", "code.create
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_what_cannot_be_recorded_does_not_happen(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext, postbox: Postbox, kind: str
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext, postbox: Postbox, kind: str
 ) -> None:
     """The event is in the transaction of what it tells of."""
     if kind == "account.activated":
-        await require_activation(here)
+        await require_activation(ctx)
     asked = await act(client, cast, postbox, kind)
-    await set_policy(here.db, program_id=(await default_program(here)).id, activation="off")
-    here.caches["programs"].clear()
+    await set_policy(ctx.db, program_id=(await default_program(ctx)).id, activation="off")
+    ctx.caches["programs"].clear()
     before = await cast.contents()
-    await here.db.execute(f"ALTER TABLE audit ADD CONSTRAINT shut CHECK (kind <> '{kind}') NOT VALID")
+    await ctx.db.execute(f"ALTER TABLE audit ADD CONSTRAINT shut CHECK (kind <> '{kind}') NOT VALID")
     try:
         answer = await client.request(asked.pop("method", "POST"), **asked)
         refused(answer, 500, "internal")
         assert await cast.contents() == before
     finally:
-        await here.db.execute("ALTER TABLE audit DROP CONSTRAINT shut")
+        await ctx.db.execute("ALTER TABLE audit DROP CONSTRAINT shut")
 
 
 async def act(client: httpx.AsyncClient, cast: Cast, postbox: Postbox, kind: str) -> dict[str, Any]:

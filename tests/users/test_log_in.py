@@ -37,9 +37,11 @@ def header(answer: httpx.Response) -> dict[str, str]:
 
 @pytest.mark.parametrize("path", DOORS)
 @pytest.mark.parametrize("by", ["email", "username"])
-async def test_a_password_opens_by_address_or_name(client: httpx.AsyncClient, cast: Cast, path: str, by: str) -> None:
+async def test_a_password_opens_by_address_or_name(
+    client: httpx.AsyncClient, cast: Cast, path: str, actor: str
+) -> None:
     alice = await cast.member()
-    answer = await client.post(path, json={by: getattr(alice, by), "password": PASSWORD})
+    answer = await client.post(path, json={actor: getattr(alice, actor), "password": PASSWORD})
     me = await client.get(ME, headers=header(answer))
     assert me.json() == {"email": alice.email, "id": alice.id, "username": alice.username}
 
@@ -61,7 +63,7 @@ async def test_an_address_opens_in_any_case_and_width(client: httpx.AsyncClient,
 @pytest.mark.parametrize("path", [LOGIN, CREATE])
 @pytest.mark.parametrize("language", ["en", "ru"])
 async def test_whatever_is_wrong_gets_one_answer(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext, path: str, language: str
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext, path: str, language: str
 ) -> None:
     alice, gone, eve = await cast.member(), await cast.member(), await cast.stranger()
     await cast.deactivate(gone)
@@ -109,25 +111,25 @@ async def test_a_member_sees_who_they_are(client: httpx.AsyncClient, cast: Cast,
         assert answer.headers["cache-control"] == "no-store"
 
 
-async def test_a_full_hasher_is_told_as_503(client: httpx.AsyncClient, cast: Cast, here: AppContext) -> None:
-    async with busy(here.hasher):
+async def test_a_full_hasher_is_told_as_503(client: httpx.AsyncClient, cast: Cast, ctx: AppContext) -> None:
+    async with busy(ctx.hasher):
         answer = await client.post(LOGIN, json={"email": "a@example.com", "password": "x"})
     refused(answer, 503, "unavailable")
     assert answer.headers["retry-after"] == "1"
 
 
 async def test_no_table_holds_a_token_or_a_password_as_it_is(
-    client: httpx.AsyncClient, cast: Cast, here: AppContext
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext
 ) -> None:
     alice = await cast.member()
     pair = await cast.pair(alice)
     following = (await client.post("/auth/jwt/refresh/", json={"refresh": pair.refresh})).json()
     secrets = [alice.token, pair.refresh, pair.access, following["refresh"], following["access"], PASSWORD]
     secrets += [secret.partition(".")[2] for secret in secrets if "." in secret]
-    for (table,) in await here.db.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
-        for (text,) in await here.db.fetch(f"SELECT t::text FROM {table} t"):
+    for (table,) in await ctx.db.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
+        for (text,) in await ctx.db.fetch(f"SELECT t::text FROM {table} t"):
             for secret in secrets:
                 assert secret not in text
                 assert secret.encode().hex() not in text
-    hashes = await here.db.fetch("SELECT token_hash FROM refresh_tokens UNION SELECT token_hash FROM sessions")
+    hashes = await ctx.db.fetch("SELECT token_hash FROM refresh_tokens UNION SELECT token_hash FROM sessions")
     assert {len(row["token_hash"]) for row in hashes if row["token_hash"]} == {32}

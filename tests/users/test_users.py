@@ -51,9 +51,9 @@ async def delete(client: httpx.AsyncClient, person: Person) -> None:
     done(await client.request("DELETE", ME, json={"current_password": PASSWORD}, headers=person.headers))
 
 
-async def join(cast: Cast, here: AppContext, person: Person) -> Person:
+async def join(cast: Cast, ctx: AppContext, person: Person) -> Person:
     """Return a new member of somebody's program."""
-    return await cast.member(program=await find_program(here.db, program_id=person.program_id))
+    return await cast.member(program=await find_program(ctx.db, program_id=person.program_id))
 
 
 class TestListUsers:
@@ -65,13 +65,13 @@ class TestListUsers:
             assert "link" not in answer.headers
 
     async def test_staff_see_everybody_page_by_page_by_id(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext
     ) -> None:
         eve = await cast.stranger(staff=True)
         people = [eve]
         for _ in range(6):
             await cast.member()  # of another program, in between
-            people.append(await join(cast, here, eve))
+            people.append(await join(cast, ctx, eve))
         path, seen, pages = f"{USERS}?limit=3", [], 0
         while path:
             answer = await client.get(path, headers=eve.headers)
@@ -85,12 +85,10 @@ class TestListUsers:
         assert seen == [shown(person) for person in people]
         assert pages == 3  # of seven; and no empty one at the end
 
-    async def test_a_full_last_page_leads_nowhere(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext
-    ) -> None:
+    async def test_a_full_last_page_leads_nowhere(self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext) -> None:
         eve = await cast.stranger(staff=True)
         for _ in range(2):
-            await join(cast, here, eve)
+            await join(cast, ctx, eve)
         answer = await client.get(f"{USERS}?limit=3", headers=eve.headers)
         assert len(answer.json()) == 3
         assert "link" not in answer.headers
@@ -189,25 +187,25 @@ class TestWriteUser:
     @pytest.mark.parametrize("by", ["me", "id"])
     @pytest.mark.parametrize("slash", ["/", ""])
     async def test_a_member_takes_another_name(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, method: str, by: str, slash: str
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, method: str, actor: str, slash: str
     ) -> None:
         alice = await cast.member()
-        new, path = f"new-{alice.username}", f"{USERS}{'me' if by == 'me' else alice.id}{slash}"
+        new, path = f"new-{alice.username}", f"{USERS}{'me' if actor == 'me' else alice.id}{slash}"
         answer = await client.request(method, path, json={"username": new}, headers=alice.headers)
         assert (answer.status_code, answer.json()) == (200, shown(alice, username=new))
         assert (await client.get(ME, headers=alice.headers)).json() == shown(alice, username=new)
         assert await logs_in(client, username=new)
         assert not await logs_in(client, username=alice.username)
-        assert ("username.changed", "self", alice.id) in await events_of(here, alice.id)
+        assert ("username.changed", "self", alice.id) in await events_of(ctx, alice.id)
 
     async def test_staff_rename_any_of_their_program_and_it_is_recorded_as_theirs(
-        self, client: httpx.AsyncClient, cast: Cast, here: AppContext, method: str
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, method: str
     ) -> None:
         staff, alice = await cast.staff(), await cast.member()
         new = f"new-{alice.username}"
         answer = await client.request(method, one(alice.id), json={"username": new}, headers=staff.headers)
         assert (answer.status_code, answer.json()) == (200, shown(alice, username=new))
-        assert (await events_of(here, alice.id))[-1] == ("username.changed", "staff", staff.id)
+        assert (await events_of(ctx, alice.id))[-1] == ("username.changed", "staff", staff.id)
 
     async def test_a_name_is_kept_in_its_usual_form(self, client: httpx.AsyncClient, cast: Cast, method: str) -> None:
         alice, bob = await cast.member(), await cast.member()

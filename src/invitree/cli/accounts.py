@@ -37,7 +37,7 @@ def create_user(
         found = await find_program(opened, program_slug)
         hasher = Hasher(threads=1)
         try:
-            applicant = await validate_new_user(
+            new_user = await validate_new_user(
                 hasher,
                 email=email,
                 username=username,
@@ -48,7 +48,7 @@ def create_user(
             async with opened.transaction() as tx:
                 # Whoever runs the service vouches for the address.
                 made = await add_user(
-                    tx, program_id=found.id, applicant=applicant, by=OPERATOR, is_staff=staff, is_confirmed=True
+                    tx, program_id=found.id, new_user=new_user, actor=OPERATOR, is_staff=staff, is_confirmed=True
                 )
                 return made.id
         except InvalidInput as problem:
@@ -90,7 +90,7 @@ def _close(settings: Settings, slug: str, email: str, action: Callable[..., Awai
         claim = address and await find_login_candidate_by_email(opened, program_id=found.id, email_key=address.key)
         if not claim or not claim.known:
             raise CommandError(f"the program {slug!r} has no user with the address {email!r}")
-        return await action(opened, program_id=found.id, user_id=claim.known.user_id, by=OPERATOR)
+        return await action(opened, program_id=found.id, user_id=claim.known.user_id, actor=OPERATOR)
 
     return with_database(settings, work)
 

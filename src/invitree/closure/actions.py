@@ -13,7 +13,7 @@ from invitree.users.store import Account
 
 
 async def delete_account(
-    db: Database, *, program_id: int, user_id: int, by: Actor, proof: VerifiedPassword | None = None
+    db: Database, *, program_id: int, user_id: int, actor: Actor, verified: VerifiedPassword | None = None
 ) -> None:
     """End an account for good, leaving a pseudonym in the referrals.
 
@@ -21,33 +21,33 @@ async def delete_account(
     """
     async with db.transaction() as tx:
         account = await _end(tx, program_id, user_id)
-        if proof is not None:
-            await lock_verified_password(tx, proof)  # after the stronger lock on what may be the same row
+        if verified is not None:
+            await lock_verified_password(tx, verified)  # after the stronger lock on what may be the same row
         await erase_person(tx, program_id=program_id, user_id=user_id, email_key=account.email_key)
         await delete_answers_about(tx, program_id=program_id, user_id=user_id)
-        at = await insert_event(tx, program_id=program_id, kind="account.deleted", user_id=user_id, by=by)
+        at = await insert_event(tx, program_id=program_id, kind="account.deleted", user_id=user_id, actor=actor)
         await revoke_with_account(tx, program_id=program_id, user_id=user_id, email_key=account.email_key, at=at)
         # Last, for it locks what refers to the user: a sign-up under way has locked the code, and is about to refer.
         await store.pseudonymize(tx, program_id=program_id, user_id=user_id)
 
 
-async def deactivate_account(db: Database, *, program_id: int, user_id: int, by: Actor) -> bool:
+async def deactivate_account(db: Database, *, program_id: int, user_id: int, actor: Actor) -> bool:
     """Keep a user out; return False where the user is out already. Raises NotFound."""
     async with db.transaction() as tx:
         account = await _end(tx, program_id, user_id)
         if not await store.deactivate(tx, program_id=program_id, user_id=user_id):
             return False
-        at = await insert_event(tx, program_id=program_id, kind="account.deactivated", user_id=user_id, by=by)
+        at = await insert_event(tx, program_id=program_id, kind="account.deactivated", user_id=user_id, actor=actor)
         await revoke_with_account(tx, program_id=program_id, user_id=user_id, email_key=account.email_key, at=at)
     return True
 
 
-async def reactivate_account(db: Database, *, program_id: int, user_id: int, by: Actor) -> bool:
+async def reactivate_account(db: Database, *, program_id: int, user_id: int, actor: Actor) -> bool:
     """Let a user in again, who logs in and mints a code anew; return False where the user was not kept out."""
     async with db.transaction() as tx:
         if not await store.reactivate(tx, program_id=program_id, user_id=user_id):
             return False
-        await insert_event(tx, program_id=program_id, kind="account.reactivated", user_id=user_id, by=by)
+        await insert_event(tx, program_id=program_id, kind="account.reactivated", user_id=user_id, actor=actor)
     return True
 
 

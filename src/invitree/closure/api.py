@@ -38,14 +38,14 @@ async def delete_user(request: Request[Any, Any, Any], user_id: UserId, data: JS
 
 
 async def _delete(request: Request[Any, Any, Any], user_id: int, data: DeleteUserIn) -> None:
-    proof = await prove_password(request, data.current_password)
-    here, program_id = app_context(request), caller_of(request).program_id
+    verified = await prove_password(request, data.current_password)
+    ctx, program_id = app_context(request), caller_of(request).program_id
     await delete_account(
-        here.db,
+        ctx.db,
         program_id=program_id,
         user_id=user_id,
-        by=actor_of(request, user_id=user_id),
-        proof=proof,
+        actor=actor_of(request, user_id=user_id),
+        verified=verified,
     )
 
 

@@ -46,8 +46,8 @@ Codes = Cache[tuple[int, str], CachedCode]
 """By program and key of the owner's address."""
 
 
-def _cache(here: AppContext) -> Codes:
-    return here.caches[TOPIC]
+def _cache(ctx: AppContext) -> Codes:
+    return ctx.caches[TOPIC]
 
 
 def expiry_of_day(last_day: date, *, program: Program, now: datetime) -> datetime:
@@ -71,14 +71,14 @@ def _accepted(field: str, answer: datetime | Refused, too_early: Text, program: 
 
 
 async def create_code(
-    here: AppContext, *, program: Program, user_id: int, expires_at: datetime, replace: bool, by: Actor
+    ctx: AppContext, *, program: Program, user_id: int, expires_at: datetime, replace: bool, actor: Actor
 ) -> Code:
     """Mint the live code of a user. Raises CodeActive where there is one, unless it is to be replaced.
 
     Raises EmailNotConfirmed where the program asks for confirmed addresses and the user's is not: whoever signs up with
     somebody else's address gets no code in that name.
     """
-    async with here.db.transaction() as tx:
+    async with ctx.db.transaction() as tx:
         owner = await _lock(tx, program.id, user_id)
         if program.activation == "required" and not owner.is_confirmed:
             raise EmailNotConfirmed
@@ -86,85 +86,85 @@ async def create_code(
         await store.revoke_expired(tx, program_id=program.id, user_id=user_id)
         code = await _insert(tx, program, user_id, expires_at)
         kind: Kind = "code.replaced" if replaced else "code.created"
-        at = await insert_event(tx, program_id=program.id, kind=kind, user_id=user_id, by=by)
-        await notify(tx, topic=TOPIC, news=CodeChanged(program.id, owner.email_key, code, at))
+        at = await insert_event(tx, program_id=program.id, kind=kind, user_id=user_id, actor=actor)
+        await notify(tx, topic=TOPIC, payload=CodeChanged(program.id, owner.email_key, code, at))
     return code
 
 
-async def delete_code(here: AppContext, *, program_id: int, user_id: int, by: Actor) -> None:
+async def delete_code(ctx: AppContext, *, program_id: int, user_id: int, actor: Actor) -> None:
     """Revoke the live code of a user, for everybody from the commit on. Raises CodeNotFound."""
-    async with here.db.transaction() as tx:
+    async with ctx.db.transaction() as tx:
         owner = await _lock(tx, program_id, user_id)
         if not await store.revoke(tx, program_id=program_id, user_id=user_id):
             raise CodeNotFound
-        at = await insert_event(tx, program_id=program_id, kind="code.deleted", user_id=user_id, by=by)
-        await notify(tx, topic=TOPIC, news=CodeChanged(program_id, owner.email_key, None, at))
+        at = await insert_event(tx, program_id=program_id, kind="code.deleted", user_id=user_id, actor=actor)
+        await notify(tx, topic=TOPIC, payload=CodeChanged(program_id, owner.email_key, None, at))
 
 
 async def revoke_with_account(tx: Transaction, *, program_id: int, user_id: int, email_key: str, at: int) -> None:
     """Revoke the code of a user whose account, locked in this transaction, was closed by the event with the id `at`."""
     await store.revoke(tx, program_id=program_id, user_id=user_id)
-    await notify(tx, topic=TOPIC, news=CodeChanged(program_id, email_key, None, at))
+    await notify(tx, topic=TOPIC, payload=CodeChanged(program_id, email_key, None, at))
 
 
 async def notify_code_gone(tx: Transaction, *, program_id: int, email_key: str) -> None:
     """Have every process forget what it knows of a user's live code, and ask again."""
-    await notify(tx, topic=TOPIC, news=CodeChanged(program_id, email_key, None, at=0))
+    await notify(tx, topic=TOPIC, payload=CodeChanged(program_id, email_key, None, at=0))
 
 
-def cached_code(here: AppContext, *, program_id: int, email_key: str) -> CachedCode | None:
+def cached_code(ctx: AppContext, *, program_id: int, email_key: str) -> CachedCode | None:
     """Return the live code under a key if it is in memory."""
-    return _cache(here).get((program_id, email_key), now=here.clock.seconds())
+    return _cache(ctx).get((program_id, email_key), now=ctx.clock.seconds())
 
 
-def cached_code_by_text(here: AppContext, *, program_id: int, text: str) -> CachedCode | None:
+def cached_code_by_text(ctx: AppContext, *, program_id: int, text: str) -> CachedCode | None:
     """Return the live code that is spelled so if it is in memory."""
-    email_key = _owners(here).get((program_id, text), now=0)
-    live = cached_code(here, program_id=program_id, email_key=email_key) if email_key else None
+    email_key = _owners(ctx).get((program_id, text), now=0)
+    live = cached_code(ctx, program_id=program_id, email_key=email_key) if email_key else None
     return live if live and live.code.code == text else None
 
 
-async def get_active_code(here: AppContext, *, program_id: int, email: str) -> Code:
+async def get_active_code(ctx: AppContext, *, program_id: int, email: str) -> Code:
     """Return the live code of the person with this address. Raises CodeNotFound, whatever the reason."""
     address = parse_email(email)
     if address is None:
         raise CodeNotFound
-    if live := cached_code(here, program_id=program_id, email_key=address.key):
+    if live := cached_code(ctx, program_id=program_id, email_key=address.key):
         return live.code
-    ticket = _cache(here).ticket()
-    code = await store.find_active_code(here.db, program_id=program_id, email_key=address.key)
+    ticket = _cache(ctx).ticket()
+    code = await store.find_active_code(ctx.db, program_id=program_id, email_key=address.key)
     if code is None:
         raise CodeNotFound
-    _remember(here, program_id, address.key, code, ticket)
+    _remember(ctx, program_id, address.key, code, ticket)
     return code
 
 
-async def find_active_code_by_text(here: AppContext, *, program_id: int, text: str) -> Code | None:
+async def find_active_code_by_text(ctx: AppContext, *, program_id: int, text: str) -> Code | None:
     """Return the live code that is meant by a spelling. Memory knows codes by their own spelling alone."""
-    if live := cached_code_by_text(here, program_id=program_id, text=text):
+    if live := cached_code_by_text(ctx, program_id=program_id, text=text):
         return live.code
-    ticket = _cache(here).ticket()
-    owned = await store.find_active_code_by_text(here.db, program_id=program_id, code=text)
+    ticket = _cache(ctx).ticket()
+    owned = await store.find_active_code_by_text(ctx.db, program_id=program_id, code=text)
     if owned is None:
         return None
     # Whose a code is never changes. Whether it is alive is asked of the one memory that hears of changes.
-    _owners(here).fill((program_id, owned.code.code), owned.email_key, ticket=_owners(here).ticket())
-    _remember(here, program_id, owned.email_key, owned.code, ticket)
+    _owners(ctx).fill((program_id, owned.code.code), owned.email_key, ticket=_owners(ctx).ticket())
+    _remember(ctx, program_id, owned.email_key, owned.code, ticket)
     return owned.code
 
 
-def _owners(here: AppContext) -> Cache[tuple[int, str], str]:
-    return here.caches[OWNERS]
+def _owners(ctx: AppContext) -> Cache[tuple[int, str], str]:
+    return ctx.caches[OWNERS]
 
 
-def _remember(here: AppContext, program_id: int, email_key: str, code: Code, ticket: Ticket) -> None:
+def _remember(ctx: AppContext, program_id: int, email_key: str, code: Code, ticket: Ticket) -> None:
     expires_at = code.expires_at.timestamp()
-    _cache(here).fill((program_id, email_key), CachedCode(code), ticket=ticket, expires_at=expires_at)
+    _cache(ctx).fill((program_id, email_key), CachedCode(code), ticket=ticket, expires_at=expires_at)
 
 
-def apply_notification(cache: Codes, news: bytes) -> None:
+def apply_notification(cache: Codes, payload: bytes) -> None:
     """Take over what a commit, of this or another process, made of a user's live code."""
-    change = msgspec.json.decode(news, type=CodeChanged)
+    change = msgspec.json.decode(payload, type=CodeChanged)
     key = (change.program_id, change.email_key)
     if change.code is None:
         cache.change(key, at=change.at)
@@ -172,15 +172,15 @@ def apply_notification(cache: Codes, news: bytes) -> None:
         cache.replace(key, CachedCode(change.code), expires_at=change.code.expires_at.timestamp(), at=change.at)
 
 
-def invalidate(cache: Codes, news: bytes) -> None:
+def invalidate(cache: Codes, payload: bytes) -> None:
     """Forget what a commit of this process has ended. What it made is not put in its place: it may be ended by now."""
-    change = msgspec.json.decode(news, type=CodeChanged)
+    change = msgspec.json.decode(payload, type=CodeChanged)
     cache.change((change.program_id, change.email_key), at=change.at)
 
 
-def invalidate_address(cache: Codes, news: bytes) -> None:
+def invalidate_address(cache: Codes, payload: bytes) -> None:
     """Forget what was found under an address that its user has no longer."""
-    program_id, email_key, at = msgspec.json.decode(news, type=tuple[int, str, int])
+    program_id, email_key, at = msgspec.json.decode(payload, type=tuple[int, str, int])
     cache.change((program_id, email_key), at=at)
 
 

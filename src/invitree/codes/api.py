@@ -83,16 +83,16 @@ async def create_code(
     replace: Annotated[bool, QueryParameter(description="Replace the live code, which is dead from then on.")] = False,
 ) -> CodeOut:
     """Mint your code. You have one live code at most; an expired or deleted one never stands in the way."""
-    here, program, user_id = app_context(request), await program_of(request), caller_of(request).user_id
-    expires_at = _expiry(data, program=program, now=here.clock.now())
-    here.tally.count(request.scope, program.id, limit("create", here.settings.limit_create, str(user_id)))
+    ctx, program, user_id = app_context(request), await program_of(request), caller_of(request).user_id
+    expires_at = _expiry(data, program=program, now=ctx.clock.now())
+    ctx.tally.count(request.scope, program.id, limit("create", ctx.settings.limit_create, str(user_id)))
     code = await actions.create_code(
-        here,
+        ctx,
         program=program,
         user_id=user_id,
         expires_at=expires_at,
         replace=replace,
-        by=actor_of(request, user_id=user_id),
+        actor=actor_of(request, user_id=user_id),
     )
     return _shown(code, program)
 
@@ -111,8 +111,8 @@ def _expiry(data: CodeIn, *, program: Program, now: datetime) -> datetime:
 async def delete_code(request: Request[Any, Any, Any]) -> None:
     """Revoke your live code. It is dead when this answers: nobody can sign up with it."""
     caller = caller_of(request)
-    by = actor_of(request, user_id=caller.user_id)
-    await actions.delete_code(app_context(request), program_id=caller.program_id, user_id=caller.user_id, by=by)
+    actor = actor_of(request, user_id=caller.user_id)
+    await actions.delete_code(app_context(request), program_id=caller.program_id, user_id=caller.user_id, actor=actor)
 
 
 @get(
@@ -149,9 +149,9 @@ async def code_by_email(
     The 404 is the same to the byte for an unknown address, a person without a code, and an expired or deleted code.
     """
     address = _address_in(request.scope["raw_path"])
-    here, program = app_context(request), await program_of(request)
-    _count_lookup(here, request.scope, caller_of(request))
-    return _shown(await actions.get_active_code(here, program_id=program.id, email=address), program)
+    ctx, program = app_context(request), await program_of(request)
+    _count_lookup(ctx, request.scope, caller_of(request))
+    return _shown(await actions.get_active_code(ctx, program_id=program.id, email=address), program)
 
 
 @get(
@@ -168,9 +168,9 @@ async def check_code(request: Request[Any, Any, Any], code: FromPath[str]) -> Ch
     Send it as it was typed or pasted: case, spaces, hyphens, quotes and punctuation around it do not matter. Where no
     code is spelled exactly so, O counts as 0, and I and L as 1, if only one live code reads like that.
     """
-    here, text, program = app_context(request), parse_code(code), await program_of(request)
-    _count_check(here, request.scope, program)
-    found = text and await actions.find_active_code_by_text(here, program_id=program.id, text=text)
+    ctx, text, program = app_context(request), parse_code(code), await program_of(request)
+    _count_check(ctx, request.scope, program)
+    found = text and await actions.find_active_code_by_text(ctx, program_id=program.id, text=text)
     return CheckOut(valid=True, expires_at=found.expires_at) if found else CheckOut(valid=False)
 
 
@@ -180,34 +180,34 @@ def _address_in(raw_path: bytes) -> str:
 
 
 def code_by_email_at_once(
-    here: AppContext, scope: Any, caller: Caller, program: Program, email_key: str
+    ctx: AppContext, scope: Any, caller: Caller, program: Program, email_key: str
 ) -> bytes | None:
     """Return the answer of `code_by_email` where memory has it. Raises TooManyRequests."""
-    live = actions.cached_code(here, program_id=program.id, email_key=email_key)
+    live = actions.cached_code(ctx, program_id=program.id, email_key=email_key)
     if live is None:
         return None
-    _count_lookup(here, scope, caller)
+    _count_lookup(ctx, scope, caller)
     if live.shown is None or live.shown[0] is not program:  # whose policy has another time zone, perhaps
         live.shown = (program, encode(_shown(live.code, program)))
     return live.shown[1]
 
 
-def check_code_at_once(here: AppContext, scope: Any, program: Program, text: str) -> bytes | None:
+def check_code_at_once(ctx: AppContext, scope: Any, program: Program, text: str) -> bytes | None:
     """Return the answer of `check_code` where memory has it. Raises TooManyRequests."""
-    live = actions.cached_code_by_text(here, program_id=program.id, text=text)
+    live = actions.cached_code_by_text(ctx, program_id=program.id, text=text)
     if live is None:
         return None
-    _count_check(here, scope, program)
+    _count_check(ctx, scope, program)
     return encode(CheckOut(valid=True, expires_at=live.code.expires_at))
 
 
-def _count_lookup(here: AppContext, scope: Any, caller: Caller) -> None:
-    here.tally.count(scope, caller.program_id, limit("lookup", here.settings.limit_lookup, str(caller.user_id)))
+def _count_lookup(ctx: AppContext, scope: Any, caller: Caller) -> None:
+    ctx.tally.count(scope, caller.program_id, limit("lookup", ctx.settings.limit_lookup, str(caller.user_id)))
 
 
-def _count_check(here: AppContext, scope: Any, program: Program) -> None:
-    network = network_of_scope(scope, proxies=here.settings.trusted_proxies)
-    here.tally.count(scope, program.id, limit("check", here.settings.limit_check, network))
+def _count_check(ctx: AppContext, scope: Any, program: Program) -> None:
+    network = network_of_scope(scope, proxies=ctx.settings.trusted_proxies)
+    ctx.tally.count(scope, program.id, limit("check", ctx.settings.limit_check, network))
 
 
 # The seed's addresses, and shorter ones: the same handlers under two names.

@@ -46,7 +46,8 @@ class Owner(Struct, frozen=True, kw_only=True):
 # To people O is 0, and I and L are 1. The index `codes_by_reading` has this expression.
 _READS_ALIKE = "program_id = $1 AND translate(code, 'OIL', '011') = translate($2, 'OIL', '011')"
 
-# The code that is spelled so, dead or alive, then those that only read so and are alive: as many as `_pick_intended` needs.
+# The code that is spelled so, dead or alive, then those that only read so and are alive: as many as
+# `_pick_intended` needs.
 _CANDIDATES = f"""
     FROM codes c
     CROSS JOIN LATERAL (SELECT email_key, is_active FROM users WHERE program_id = $1 AND id = c.user_id OFFSET 0) u

@@ -38,13 +38,13 @@ class MailLink(Struct, frozen=True, kw_only=True):
 
 
 async def resolve_link(
-    here: AppContext, *, kind: LinkKind, program_id: int, user_id: int | None, token: str
+    ctx: AppContext, *, kind: LinkKind, program_id: int, user_id: int | None, token: str
 ) -> MailLink:
     """Return what a link stands for. Raises InvalidInput on `uid` or `token`, or StaleToken after an activation."""
-    user = user_id and await store.find_user(here.db, program_id=program_id, user_id=user_id)
+    user = user_id and await store.find_user(ctx.db, program_id=program_id, user_id=user_id)
     if not user:
         raise InvalidInput({"uid": [INVALID_UID]})
-    found = await find_token(here.db, program_id=program_id, kind=kind, hashes=here.keys.hashes(token))
+    found = await find_token(ctx.db, program_id=program_id, kind=kind, hashes=ctx.keys.hashes(token))
     if found is None or found.user_id != user.id:
         raise InvalidInput({"token": [INVALID_TOKEN]})
     if found.is_used and kind == "activation":
@@ -62,9 +62,9 @@ async def _use(tx: Queryable, link: MailLink) -> Account:
     return account
 
 
-async def activate(here: AppContext, link: MailLink, *, origin: ClientInfo) -> None:
+async def activate(ctx: AppContext, link: MailLink, *, origin: ClientInfo) -> None:
     """Confirm the address that the link was sent to. Raises StaleToken where that is done already."""
-    async with here.db.transaction() as tx:
+    async with ctx.db.transaction() as tx:
         await _use(tx, link)
         if not await store.activate(tx, program_id=link.program_id, user_id=link.user.id):
             raise StaleToken
@@ -73,7 +73,7 @@ async def activate(here: AppContext, link: MailLink, *, origin: ClientInfo) -> N
             program_id=link.program_id,
             kind="account.activated",
             user_id=link.user.id,
-            by=_self(link.user.id, origin),
+            actor=_self(link.user.id, origin),
         )
 
 
@@ -87,93 +87,93 @@ def validate_new_password(password: str, *, email: str, username: str, program: 
 
 
 async def set_password(
-    here: AppContext, caller: Caller, *, proof: VerifiedPassword, password: str, origin: ClientInfo
+    ctx: AppContext, caller: Caller, *, verified: VerifiedPassword, password: str, origin: ClientInfo
 ) -> None:
     """Change the password of somebody who has proved to know it; every other session ends.
 
     Raises InvalidInput where it was changed since.
     """
-    new_hash = await here.hasher.hash(password, lane=origin.lane)
+    new_hash = await ctx.hasher.hash(password, lane=origin.lane)
     program_id, user_id = caller.program_id, caller.user_id
-    async with here.db.transaction() as tx:
+    async with ctx.db.transaction() as tx:
         await store.lock_account(tx, program_id=program_id, user_id=user_id)
         replaced = await store.replace_hash(
-            tx, program_id=program_id, user_id=user_id, old_hash=proof.password_hash, new_hash=new_hash
+            tx, program_id=program_id, user_id=user_id, old_hash=verified.password_hash, new_hash=new_hash
         )
         if not replaced:
             raise InvalidInput({"current_password": [INVALID_PASSWORD]})
         await end_all_sessions(tx, program_id=program_id, user_id=user_id, but=caller.session_id)
         await delete_unused_tokens(tx, program_id=program_id, user_id=user_id)
-        by = _self(user_id, origin)
-        await insert_event(tx, program_id=program_id, kind="password.changed", user_id=user_id, by=by)
+        actor = _self(user_id, origin)
+        await insert_event(tx, program_id=program_id, kind="password.changed", user_id=user_id, actor=actor)
         await send_notice(tx, kind="password_changed", program_id=program_id, user_id=user_id, language=origin.language)
 
 
-async def reset_password(here: AppContext, link: MailLink, *, password: str, origin: ClientInfo) -> None:
+async def reset_password(ctx: AppContext, link: MailLink, *, password: str, origin: ClientInfo) -> None:
     """Give a new password to whoever reads the account's mail, which confirms the address.
 
     Every session, link and pending change from before dies: somebody else may have made the account.
     """
-    new_hash = await here.hasher.hash(password, lane=origin.lane)
+    new_hash = await ctx.hasher.hash(password, lane=origin.lane)
     program_id, user_id = link.program_id, link.user.id
-    async with here.db.transaction() as tx:
+    async with ctx.db.transaction() as tx:
         await _use(tx, link)
         if not await store.reset_password(tx, program_id=program_id, user_id=user_id, new_hash=new_hash):
             raise InvalidInput({"token": [INVALID_TOKEN]})
         await end_all_sessions(tx, program_id=program_id, user_id=user_id)
         await delete_unused_tokens(tx, program_id=program_id, user_id=user_id)
-        by = _self(user_id, origin)
-        await insert_event(tx, program_id=program_id, kind="password.reset", user_id=user_id, by=by)
+        actor = _self(user_id, origin)
+        await insert_event(tx, program_id=program_id, kind="password.reset", user_id=user_id, actor=actor)
         await send_notice(tx, kind="password_changed", program_id=program_id, user_id=user_id, language=origin.language)
 
 
-async def reset_username(here: AppContext, link: MailLink, *, username: str, origin: ClientInfo) -> None:
+async def reset_username(ctx: AppContext, link: MailLink, *, username: str, origin: ClientInfo) -> None:
     """Give a new name to whoever reads the account's mail. Raises InvalidInput on `new_username` or `token`."""
-    async with here.db.transaction() as tx:
+    async with ctx.db.transaction() as tx:
         await _use(tx, link)
         try:
             await store.update_username(tx, program_id=link.program_id, user_id=link.user.id, username=username)
         except asyncpg.UniqueViolationError as error:
             raise uniqueness_problem(error, email="new_username", username="new_username") from None
-        by = _self(link.user.id, origin)
-        await insert_event(tx, program_id=link.program_id, kind="username.changed", user_id=link.user.id, by=by)
+        actor = _self(link.user.id, origin)
+        await insert_event(tx, program_id=link.program_id, kind="username.changed", user_id=link.user.id, actor=actor)
         await notify_user_changed(tx, program_id=link.program_id, user_id=link.user.id)
 
 
 async def request_email_change(
-    here: AppContext, proof: VerifiedPassword, *, address: Email, origin: ClientInfo
+    ctx: AppContext, verified: VerifiedPassword, *, address: Email, origin: ClientInfo
 ) -> None:
     """Send a link to a user's new address, which is the user's once it is followed. Raises InvalidInput."""
-    program_id, user_id = proof.program_id, proof.user_id
-    async with here.db.transaction() as tx:
-        await lock_verified_password(tx, proof)
+    program_id, user_id = verified.program_id, verified.user_id
+    async with ctx.db.transaction() as tx:
+        await lock_verified_password(tx, verified)
         if await store.is_email_taken(tx, program_id=program_id, email_key=address.key, but=user_id):
             raise InvalidInput({"new_email": [EMAIL_TAKEN]})
         await send_link(
             tx,
-            here.keys,
+            ctx.keys,
             kind="email_change",
             program_id=program_id,
             user_id=user_id,
             language=origin.language,
             new_email=address.typed,
         )
-        by = _self(user_id, origin)
-        await insert_event(tx, program_id=program_id, kind="email.change_requested", user_id=user_id, by=by)
+        actor = _self(user_id, origin)
+        await insert_event(tx, program_id=program_id, kind="email.change_requested", user_id=user_id, actor=actor)
 
 
-async def change_email(here: AppContext, link: MailLink, *, origin: ClientInfo) -> None:
+async def change_email(ctx: AppContext, link: MailLink, *, origin: ClientInfo) -> None:
     """Give a user the address that the link was sent to, and tell the old one. Raises InvalidInput on `new_email`."""
     program_id, user_id, address = link.program_id, link.user.id, _parsed(link.new_email)
-    async with here.db.transaction() as tx:
+    async with ctx.db.transaction() as tx:
         old = await _use(tx, link)
         try:
             await store.update_email(tx, program_id=program_id, user_id=user_id, email=address)
         except asyncpg.UniqueViolationError as error:
             raise uniqueness_problem(error, email="new_email", username="new_email") from None
         await delete_unused_tokens(tx, program_id=program_id, user_id=user_id)
-        by = _self(user_id, origin)
-        at = await insert_event(tx, program_id=program_id, kind="email.changed", user_id=user_id, by=by)
+        actor = _self(user_id, origin)
+        at = await insert_event(tx, program_id=program_id, kind="email.changed", user_id=user_id, actor=actor)
         await send_notice(
             tx,
             kind="email_changed",
@@ -183,7 +183,7 @@ async def change_email(here: AppContext, link: MailLink, *, origin: ClientInfo) 
             to=old.email,
         )
         await notify_user_changed(tx, program_id=program_id, user_id=user_id)
-        await notify(tx, topic=TOPIC, news=(program_id, old.email_key, at))
+        await notify(tx, topic=TOPIC, payload=(program_id, old.email_key, at))
 
 
 def _parsed(new_email: str | None) -> Email:

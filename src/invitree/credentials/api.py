@@ -138,9 +138,9 @@ async def _charge_mail(request: Request[Any, Any, Any], program_id: int, address
 
 async def _charge_own_mail(request: Request[Any, Any, Any], *others: Limit) -> None:
     """Count a mail that somebody who is signed in has sent to themselves. Raises TooManyRequests."""
-    here, caller = app_context(request), caller_of(request)
-    own = limit("mail_own", here.settings.limit_mail_by_target, str(caller.user_id))
-    await here.throttle.charge(request, caller.program_id, own, *others)
+    ctx, caller = app_context(request), caller_of(request)
+    own = limit("mail_own", ctx.settings.limit_mail_by_target, str(caller.user_id))
+    await ctx.throttle.charge(request, caller.program_id, own, *others)
 
 
 _DONE: dict[str, Any] = {"status_code": 204, "response_description": "Done.", "tags": ["Credentials"]}
@@ -172,10 +172,10 @@ async def _follow(request: Request[Any, Any, Any], kind: LinkKind, uid: str, tok
 
 async def _mail_link(request: Request[Any, Any, Any], kind: ResetKind, email: str) -> None:
     """Have a link sent to whoever has an address, the same for everybody. Raises InvalidInput, TooManyRequests."""
-    here, program, origin = app_context(request), await program_of(request), client_info(request)
+    ctx, program, origin = app_context(request), await program_of(request), client_info(request)
     address = _parsed(email, field="email")
     await _charge_mail(request, program.id, address)
-    async with here.db.transaction() as tx:
+    async with ctx.db.transaction() as tx:
         await send_link_to_address(
             tx,
             email_key=address.key,
@@ -216,10 +216,10 @@ async def set_password(request: Request[Any, Any, Any], data: JSONBody[SetPasswo
     password = actions.validate_new_password(
         data.new_password, email=caller.email, username=caller.username, program=program
     )
-    proof = await prove_password(request, data.current_password)
+    verified = await prove_password(request, data.current_password)
     await _charge_own_mail(request)  # the notice of it
     await actions.set_password(
-        app_context(request), caller, proof=proof, password=password, origin=client_info(request)
+        app_context(request), caller, verified=verified, password=password, origin=client_info(request)
     )
 
 
@@ -254,7 +254,7 @@ async def reset_password_confirm(request: Request[Any, Any, Any], data: JSONBody
 async def set_username(request: Request[Any, Any, Any], data: JSONBody[SetUsernameIn]) -> None:
     """Change your username."""
     _compare(data.new_username, data.re_new_username, _USERNAMES_DIFFER)
-    proof = await prove_password(request, data.current_password)
+    verified = await prove_password(request, data.current_password)
     caller = caller_of(request)
     await rename(
         app_context(request).db,
@@ -262,8 +262,8 @@ async def set_username(request: Request[Any, Any, Any], data: JSONBody[SetUserna
         user_id=caller.user_id,
         username=data.new_username,
         field="new_username",
-        by=actor_of(request, user_id=caller.user_id),
-        proof=proof,
+        actor=actor_of(request, user_id=caller.user_id),
+        verified=verified,
     )
 
 
@@ -297,12 +297,12 @@ async def set_email(request: Request[Any, Any, Any], data: JSONBody[SetEmailIn])
     Until then nothing changes.
     """
     _compare(data.new_email, data.re_new_email, _EMAILS_DIFFER)
-    proof = await prove_password(request, data.current_password)
+    verified = await prove_password(request, data.current_password)
     address, settings = _parsed(data.new_email, field="new_email"), app_context(request).settings
     if complaints := email_errors(address, takes_local=settings.allow_local_email):
         raise InvalidInput({"new_email": complaints})
     await _charge_own_mail(request, limit("new_address", settings.limit_mail_to_target, address.identity))
-    await actions.request_email_change(app_context(request), proof, address=address, origin=client_info(request))
+    await actions.request_email_change(app_context(request), verified, address=address, origin=client_info(request))
 
 
 @post("/users/set_email_confirm", **takes(ActivationIn), **_ANYONE, summary="Confirm your new address")

@@ -54,7 +54,7 @@ class Event(Struct, frozen=True, kw_only=True):
     created_at: datetime
 
 
-async def insert_event(db: Queryable, *, program_id: int, kind: Kind, user_id: int | None, by: Actor) -> int:
+async def insert_event(db: Queryable, *, program_id: int, kind: Kind, user_id: int | None, actor: Actor) -> int:
     """Record what happened to a user's account, None where it was nobody's; return the event's id.
 
     Of what happens while a user is locked the ids are in the order in which it is committed.
@@ -67,9 +67,9 @@ async def insert_event(db: Queryable, *, program_id: int, kind: Kind, user_id: i
         program_id,
         kind,
         user_id,
-        by.actor,
-        by.actor_id,
-        by.ip_prefix,
+        actor.actor,
+        actor.actor_id,
+        actor.ip_prefix,
     )
     return event_id
 

@@ -56,14 +56,14 @@ def once(handle: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]
     async def act(*, request: Request[Any, Any, Any], idempotency_key: str | None = None, **given: Any) -> Any:
         if idempotency_key is None:
             return await handle(request=request, **given)
-        here, asked = app_context(request), await _asked(request, idempotency_key, given.get("data"))
-        answer = await _find(here.db, asked)
+        ctx, asked = app_context(request), await _asked(request, idempotency_key, given.get("data"))
+        answer = await _find(ctx.db, asked)
         if answer is None:
             try:
-                answer = await _do(here, asked, request, partial(handle, request=request, **given))
+                answer = await _do(ctx, asked, request, partial(handle, request=request, **given))
             except Problem:
                 # Perhaps because the first of two has done it since this one looked.
-                answer = await _find(here.db, asked)
+                answer = await _find(ctx.db, asked)
                 if answer is None:
                     raise
         return Response(answer.body, status_code=answer.status, media_type="application/json")
@@ -98,12 +98,12 @@ async def _find(db: Queryable, asked: _Asked) -> Answer | None:
 
 
 async def _do(
-    here: AppContext, asked: _Asked, request: Request[Any, Any, Any], handle: Callable[[], Awaitable[Any]]
+    ctx: AppContext, asked: _Asked, request: Request[Any, Any, Any], handle: Callable[[], Awaitable[Any]]
 ) -> Answer:
     scope: Any = request.scope
     caller = scope["user"]
-    async with here.db.joined(first=partial(_take, asked)) as db:
-        scope["resources"] = structs.replace(here, db=db)
+    async with ctx.db.joined(first=partial(_take, asked)) as db:
+        scope["context"] = structs.replace(ctx, db=db)
         result = await handle()
         body = b"" if result is None else msgspec.json.encode(result)
         answer = Answer(asked.fingerprints[0], request.route_handler.status_code, body)

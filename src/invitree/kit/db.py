@@ -62,26 +62,26 @@ class Queryable(Protocol):
 
 
 class Transaction:
-    """A connection inside a transaction, and the news that its commit is to tell, as (topic, news)."""
+    """A connection inside a transaction, and the notifications that its commit sends, as (topic, payload)."""
 
     def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         self.fetch: Callable[..., Coroutine[Any, Any, list[Any]]] = connection.fetch
         self.fetchrow: Callable[..., Coroutine[Any, Any, Any]] = connection.fetchrow
         self.fetchval: Callable[..., Coroutine[Any, Any, Any]] = connection.fetchval
         self.execute: Callable[..., Coroutine[Any, Any, str]] = connection.execute
-        self.news: list[tuple[str, bytes]] = []
+        self.notifications: list[tuple[str, bytes]] = []
 
 
 class Database:
     """The connections of one process.
 
-    `forgets` says what the process does about its own news of a topic as soon as they are committed: they are still on
-    their way to it.
+    `invalidators` apply this process's own notifications, by topic, as soon as they are committed: they are still on
+    their way back to it.
     """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self.forgets: Mapping[str, Callable[[bytes], None]] = {}
+        self.invalidators: Mapping[str, Callable[[bytes], None]] = {}
 
     @classmethod
     def at(cls, url: str, *, size: int, statement_timeout_s: float = 5) -> "Database":
@@ -131,9 +131,9 @@ class Database:
             raise
         finally:
             self._pool.give(connection, fit=fit)
-            for topic, news in tx.news:  # also after an error, which may have come after the commit
-                if topic in self.forgets:
-                    self.forgets[topic](news)
+            for topic, payload in tx.notifications:  # also after an error, which may have come after the commit
+                if topic in self.invalidators:
+                    self.invalidators[topic](payload)
 
     @asynccontextmanager
     async def joined(self, *, first: Callable[[Transaction], Awaitable[None]]) -> AsyncIterator["Database"]:
@@ -143,7 +143,7 @@ class Database:
         """
         async with AsyncExitStack() as stack:
             db = _Joined(self._pool, stack, first)
-            db.forgets = self.forgets
+            db.invalidators = self.invalidators
             yield db
             if db.has_failed:
                 raise AssertionError("a transaction has failed, and what it was part of went on")

@@ -25,10 +25,10 @@ _log = structlog.get_logger()
 Handler = Callable[[bytes], None]
 
 
-async def notify(tx: Transaction, *, topic: str, news: Any) -> None:
+async def notify(tx: Transaction, *, topic: str, payload: Any) -> None:
     """Tell every process when the transaction commits; at most 8,000 bytes of JSON. This one forgets at once."""
-    encoded = msgspec.json.encode(news)
-    tx.news.append((topic, encoded))
+    encoded = msgspec.json.encode(payload)
+    tx.notifications.append((topic, encoded))
     await tx.execute("SELECT pg_notify($1, $2)", f"invitree_{topic}", encoded.decode())
 
 
@@ -44,10 +44,10 @@ class Listener:
         *,
         clock: Clock,
         caches: Mapping[str, Cache[Any, Any]],
-        hears: Mapping[str, Handler],
+        handlers: Mapping[str, Handler],
         on_hearing: Callable[[], None],
     ) -> None:
-        self._url, self._clock, self._caches, self._hears = url, clock, caches, hears
+        self._url, self._clock, self._caches, self._hears = url, clock, caches, handlers
         self._on_hearing = on_hearing
         self._task: asyncio.Task[None] | None = None
         self._trouble = Trouble("listener.lost", first_s=_HEARTBEAT_S, longest_s=_LONGEST_REST_S)

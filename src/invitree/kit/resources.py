@@ -33,5 +33,5 @@ class AppContext(Struct, frozen=True, kw_only=True):
 def app_context(connection: ASGIConnection[Any, Any, Any, Any]) -> AppContext:
     """Return what the process that serves this connection has open; or, of a request that is done once, its own."""
     scope: Any = connection.scope
-    opened: AppContext = scope.get("resources") or connection.app.state["resources"]
+    opened: AppContext = scope.get("context") or connection.app.state["context"]
     return opened

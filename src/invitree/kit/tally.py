@@ -36,7 +36,7 @@ class _Count(Struct, gc=False):
     """The moment at which a count is clear, as far as is known here, and how much of that nobody else knows."""
 
     clear_at: float
-    untold_s: float
+    unsynced_s: float
     fingerprint: bytes = b""
 
 
@@ -57,7 +57,7 @@ class LocalRateLimiter:
 
     async def start(self) -> None:
         """Begin to add up."""
-        self._task = asyncio.create_task(self._add_up_for_ever()) if self._on else None
+        self._task = asyncio.create_task(self._sync_forever()) if self._on else None
 
     async def stop(self) -> None:
         """Add up once more, and no more."""
@@ -88,23 +88,23 @@ class LocalRateLimiter:
             if count is None:
                 self._counts[key] = _Count(clear_at, step_s)
             else:
-                count.clear_at, count.untold_s = clear_at, count.untold_s + step_s
+                count.clear_at, count.unsynced_s = clear_at, count.unsynced_s + step_s
 
-    async def add_up(self) -> None:
+    async def sync(self) -> None:
         """Tell the database what was counted here, and learn what was counted elsewhere."""
         async with self._adding_up:  # two at once would tell the same twice
             now = self._now()
             for key in [key for key, count in self._counts.items() if count.clear_at <= now]:
                 del self._counts[key]  # told or not: what has run out matters to nobody
-            untold = iter([key for key, count in self._counts.items() if count.untold_s])
+            untold = iter([key for key, count in self._counts.items() if count.unsynced_s])
             while some := list(islice(untold, _AT_ONCE)):
-                await self._tell_database(some)
+                await self._sync_batch(some)
 
-    async def _tell_database(self, keys: Sequence[_Key]) -> None:
+    async def _sync_batch(self, keys: Sequence[_Key]) -> None:
         now, counts = self._now(), [self._counts[key] for key in keys]
-        untold = [count.untold_s for count in counts]
+        untold = [count.unsynced_s for count in counts]
         # While the database was away some of it has run out: only what is still ahead is ahead of everybody.
-        told = [min(count.untold_s, max(0.0, count.clear_at - now)) for count in counts]
+        told = [min(count.unsynced_s, max(0.0, count.clear_at - now)) for count in counts]
         rows = await self._db.fetch(
             """
             INSERT INTO throttles AS t (program_id, scope, key, clear_at)
@@ -124,22 +124,22 @@ class LocalRateLimiter:
             timedelta(seconds=self._longest_s),
         )
         ahead = {(row["program_id"], row["scope"], row["key"]): row["ahead"].total_seconds() for row in rows}
-        for key, untold_s, fingerprint in zip(keys, untold, prints, strict=True):
+        for key, unsynced_s, fingerprint in zip(keys, untold, prints, strict=True):
             count = self._counts[key]  # which may have been moved on since
-            count.untold_s = round(count.untold_s - untold_s, 6)
-            count.clear_at = max(count.clear_at, now + ahead[key[0], key[1], fingerprint] + count.untold_s)
+            count.unsynced_s = round(count.unsynced_s - unsynced_s, 6)
+            count.clear_at = max(count.clear_at, now + ahead[key[0], key[1], fingerprint] + count.unsynced_s)
         self._trouble.over()
 
     def _fingerprint(self, key: str, count: _Count) -> bytes:
         count.fingerprint = count.fingerprint or self._keys.fingerprint(key)
         return count.fingerprint
 
-    async def _add_up_for_ever(self) -> None:
+    async def _sync_forever(self) -> None:
         while not self._stopping.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), _EVERY_S)
             try:
-                await self.add_up()
+                await self.sync()
             except Exception as error:
                 # What was counted is kept, and told when that is possible.
                 self._trouble.failed(type(error).__name__)

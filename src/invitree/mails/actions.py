@@ -49,7 +49,7 @@ async def send_link(
         kind=kind,
         token_hash=keys.hash(format_token(program_id=program_id, secret=keys.links(nonce)[0])),
         new_email=new_email,
-        life=LINK_TTL[kind],
+        ttl=LINK_TTL[kind],
     )
     letter = EmailJob(kind=kind, program_id=program_id, language=language, user_id=user_id, to=new_email, nonce=nonce)
     await enqueue(tx, job=JOB, payload=letter)

@@ -28,24 +28,24 @@ _REQUESTED: dict[str, Kind] = {
 _log = structlog.get_logger()
 
 
-async def send_mail(here: AppContext, payload: bytes, job_id: int) -> None:
+async def send_mail(ctx: AppContext, payload: bytes, job_id: int) -> None:
     """Send a letter; nothing where there is nobody to send it to, or where its link has died since it was asked for.
 
     Raises what `kit.mail.deliver` raises.
     """
     job = msgspec.json.decode(payload, type=EmailJob)
     try:
-        letter = await _letter(here, job, message_id=mail.message_id(here.settings, job_id=job_id, payload=payload))
+        letter = await _letter(ctx, job, message_id=mail.message_id(ctx.settings, job_id=job_id, payload=payload))
     except (*OUTAGES, asyncpg.PostgresError) as error:
         raise TryAgain(type(error).__name__) from None  # before anything was sent
     if letter is None:
         _log.info("mail.moot", kind=job.kind, job=job_id)
         return
-    await mail.deliver(letter, settings=here.settings)
+    await mail.deliver(letter, settings=ctx.settings)
 
 
-async def _letter(here: AppContext, job: EmailJob, *, message_id: str) -> mail.Letter | None:
-    recipient = await _find(here, job)
+async def _letter(ctx: AppContext, job: EmailJob, *, message_id: str) -> mail.Letter | None:
+    recipient = await _find(ctx, job)
     if recipient is None or not _is_due(job, recipient):
         return None
     values = {"username": recipient.username}
@@ -54,25 +54,25 @@ async def _letter(here: AppContext, job: EmailJob, *, message_id: str) -> mail.L
     elif job.kind == "email_changed":
         address, values["new_email"] = "", masked(recipient.email_key)
     else:
-        token = await _token(here, job, job.kind, recipient)
+        token = await _token(ctx, job, job.kind, recipient)
         if token is None:
             return None
-        address = link(here.settings.public_base, job.kind, user_id=recipient.user_id, token=token)
+        address = link(ctx.settings.public_base, job.kind, user_id=recipient.user_id, token=token)
     content = mail.render(
         _TEMPLATES,
         job.kind,
         language=job.language,
-        site=urlsplit(here.settings.public_base).hostname or "",
+        site=urlsplit(ctx.settings.public_base).hostname or "",
         link=address,
         **values,
     )
     return mail.Letter(**msgspec.structs.asdict(content), to=job.to or recipient.email, message_id=message_id)
 
 
-async def _find(here: AppContext, job: EmailJob) -> Recipient | None:
+async def _find(ctx: AppContext, job: EmailJob) -> Recipient | None:
     if job.email_key is not None:
-        return await store.find_recipient_by_email(here.db, program_id=job.program_id, email_key=job.email_key)
-    return await store.find_recipient(here.db, program_id=job.program_id, user_id=job.user_id or 0)
+        return await store.find_recipient_by_email(ctx.db, program_id=job.program_id, email_key=job.email_key)
+    return await store.find_recipient(ctx.db, program_id=job.program_id, user_id=job.user_id or 0)
 
 
 def _is_due(job: EmailJob, recipient: Recipient) -> bool:
@@ -84,15 +84,15 @@ def _is_due(job: EmailJob, recipient: Recipient) -> bool:
     return True
 
 
-async def _token(here: AppContext, job: EmailJob, kind: LinkKind, recipient: Recipient) -> str | None:
+async def _token(ctx: AppContext, job: EmailJob, kind: LinkKind, recipient: Recipient) -> str | None:
     """Return the token of a letter's link, whose life begins now, or None where it was used or revoked.
 
     One that was asked for by an address is written at the first attempt to send it: only here is it known whose it is.
     """
-    tokens = [format_token(program_id=job.program_id, secret=secret) for secret in here.keys.links(job.nonce)]
-    by_hash = {token_hash: token for token in tokens for token_hash in here.keys.hashes(token)}
-    hashes, life = list(by_hash), LINK_TTL[kind]
-    async with here.db.transaction() as tx:
+    tokens = [format_token(program_id=job.program_id, secret=secret) for secret in ctx.keys.links(job.nonce)]
+    by_hash = {token_hash: token for token in tokens for token_hash in ctx.keys.hashes(token)}
+    hashes, ttl = list(by_hash), LINK_TTL[kind]
+    async with ctx.db.transaction() as tx:
         by_address = job.email_key is not None
         if by_address and not await store.find_token(tx, program_id=job.program_id, kind=kind, hashes=hashes):
             await store.insert_token(
@@ -100,15 +100,15 @@ async def _token(here: AppContext, job: EmailJob, kind: LinkKind, recipient: Rec
                 program_id=job.program_id,
                 user_id=recipient.user_id,
                 kind=kind,
-                token_hash=here.keys.hash(tokens[0]),
+                token_hash=ctx.keys.hash(tokens[0]),
                 new_email=None,
-                life=life,
+                ttl=ttl,
             )
             if kind in _REQUESTED:
-                by = Actor(actor="unknown", ip_prefix=job.ip_prefix)
+                actor = Actor(actor="unknown", ip_prefix=job.ip_prefix)
                 await insert_event(
-                    tx, program_id=job.program_id, kind=_REQUESTED[kind], user_id=recipient.user_id, by=by
+                    tx, program_id=job.program_id, kind=_REQUESTED[kind], user_id=recipient.user_id, actor=actor
                 )
             return tokens[0]
-        found = await store.start_expiry(tx, program_id=job.program_id, hashes=hashes, life=life)
+        found = await store.start_expiry(tx, program_id=job.program_id, hashes=hashes, ttl=ttl)
     return by_hash.get(found) if found else None

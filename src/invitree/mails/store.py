@@ -56,7 +56,7 @@ async def insert_token(
     kind: LinkKind,
     token_hash: bytes,
     new_email: str | None,
-    life: timedelta,
+    ttl: timedelta,
 ) -> None:
     """Write a one-time token."""
     await db.execute(
@@ -69,7 +69,7 @@ async def insert_token(
         kind,
         token_hash,
         new_email,
-        life,
+        ttl,
     )
 
 
@@ -88,7 +88,7 @@ async def find_token(db: Queryable, *, program_id: int, kind: LinkKind, hashes: 
     return Token(**row) if row else None
 
 
-async def start_expiry(db: Queryable, *, program_id: int, hashes: Sequence[bytes], life: timedelta) -> bytes | None:
+async def start_expiry(db: Queryable, *, program_id: int, hashes: Sequence[bytes], ttl: timedelta) -> bytes | None:
     """Let an unused token live from now on; return its hash, or None where there is none."""
     token_hash: bytes | None = await db.fetchval(
         """
@@ -98,7 +98,7 @@ async def start_expiry(db: Queryable, *, program_id: int, hashes: Sequence[bytes
         """,
         program_id,
         hashes,
-        life,
+        ttl,
     )
     return token_hash
 

@@ -26,32 +26,32 @@ class BadPolicy(ValueError):
     """The policy cannot be; the message says why."""
 
 
-def cached_program(here: AppContext, key: "_Key") -> Program | None:
+def cached_program(ctx: AppContext, key: "_Key") -> Program | None:
     """Return a program if it is in memory under its id, or under ("host", …)."""
-    return _cache(here).get(key, now=here.clock.seconds())
+    return _cache(ctx).get(key, now=ctx.clock.seconds())
 
 
-async def get_program(here: AppContext, program_id: int) -> Program:
+async def get_program(ctx: AppContext, program_id: int) -> Program:
     """Return a program, from memory where it is there. Raises UnknownProgram."""
-    return await _get(here, program_id, lambda: store.find_program(here.db, program_id=program_id))
+    return await _get(ctx, program_id, lambda: store.find_program(ctx.db, program_id=program_id))
 
 
-async def get_program_by_slug(here: AppContext, slug: str) -> Program:
+async def get_program_by_slug(ctx: AppContext, slug: str) -> Program:
     """Return the program of this name. Raises UnknownProgram."""
     if not is_slug(slug):
         raise UnknownProgram
-    return await _get(here, ("slug", slug), lambda: store.find_program_by_slug(here.db, slug=slug))
+    return await _get(ctx, ("slug", slug), lambda: store.find_program_by_slug(ctx.db, slug=slug))
 
 
-async def get_program_of_host(here: AppContext, header: str) -> Program:
+async def get_program_of_host(ctx: AppContext, header: str) -> Program:
     """Return the program that claims the host in a `Host` header, or the default one. Raises UnknownProgram."""
     host = host_of(header)
-    return await _get(here, ("host", host), lambda: store.find_program_of_host(here.db, host=host))
+    return await _get(ctx, ("host", host), lambda: store.find_program_of_host(ctx.db, host=host))
 
 
-async def _get(here: AppContext, key: _Key, find: Callable[[], Awaitable[Program | None]]) -> Program:
-    cache = _cache(here)
-    if cached := cache.get(key, now=here.clock.seconds()):
+async def _get(ctx: AppContext, key: _Key, find: Callable[[], Awaitable[Program | None]]) -> Program:
+    cache = _cache(ctx)
+    if cached := cache.get(key, now=ctx.clock.seconds()):
         return cached
     ticket = cache.ticket()
     program = await find()
@@ -61,8 +61,8 @@ async def _get(here: AppContext, key: _Key, find: Callable[[], Awaitable[Program
     return program
 
 
-def _cache(here: AppContext) -> Cache[_Key, Program]:
-    return here.caches[TOPIC]
+def _cache(ctx: AppContext) -> Cache[_Key, Program]:
+    return ctx.caches[TOPIC]
 
 
 async def set_policy(db: Database, *, program_id: int, **changes: Any) -> Program:
@@ -92,7 +92,7 @@ async def set_policy(db: Database, *, program_id: int, **changes: Any) -> Progra
             await store.update_program(tx, program_id=program_id, **policy)
         except asyncpg.UniqueViolationError:
             raise BadPolicy(f"another program claims the host {changed.host}") from None
-        await notify(tx, topic=TOPIC, news=program.id)
+        await notify(tx, topic=TOPIC, payload=program.id)
     return msgspec.structs.replace(changed, origins=policy["origins"])
 
 
@@ -105,7 +105,7 @@ async def create_program(db: Database, *, slug: str) -> Program:
             program = await store.insert_program(tx, slug=slug)
         except asyncpg.UniqueViolationError:
             raise BadPolicy(f"there is a program {slug!r} already") from None
-        await notify(tx, topic=TOPIC, news=program.id)
+        await notify(tx, topic=TOPIC, payload=program.id)
     return program
 
 

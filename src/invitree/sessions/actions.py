@@ -63,7 +63,7 @@ class _Refresh(Struct, frozen=True):
 
 async def open_token_session(
     db: Queryable,
-    here: AppContext,
+    ctx: AppContext,
     *,
     program_id: int,
     user_id: int,
@@ -80,7 +80,7 @@ async def open_token_session(
         program_id=program_id,
         user_id=user_id,
         password_hash=password_hash,
-        token_hash=here.keys.hash(token),
+        token_hash=ctx.keys.hash(token),
         device=origin.device,
         ip_prefix=origin.ip_prefix,
     )
@@ -89,7 +89,7 @@ async def open_token_session(
 
 async def open_jwt_session(
     tx: Queryable,
-    here: AppContext,
+    ctx: AppContext,
     *,
     program_id: int,
     user_id: int,
@@ -117,56 +117,56 @@ async def open_jwt_session(
         program_id=program_id,
         session_id=session_id,
         parent_id=None,
-        token_hash=here.keys.hash(refresh),
+        token_hash=ctx.keys.hash(refresh),
         life=REFRESH_TTL,
     )
-    return _pair(here, program_id, Family(session_id=session_id, user_id=user_id), _Refresh(refresh, expires_at))
+    return _pair(ctx, program_id, Family(session_id=session_id, user_id=user_id), _Refresh(refresh, expires_at))
 
 
-def cached_caller(here: AppContext, authorization: str) -> Caller | None:
+def cached_caller(ctx: AppContext, authorization: str) -> Caller | None:
     """Return who an `Authorization` header was found to speak for in the last seconds.
 
     Good enough to be shown something, and not to write: a session that another process ends is remembered here until
     the news arrives, which is within a second.
     """
-    return _callers(here).get(authorization, now=here.clock.seconds())
+    return _callers(ctx).get(authorization, now=ctx.clock.seconds())
 
 
-async def find_caller(here: AppContext, authorization: str, *, home: Callable[[], Awaitable[Program]]) -> Caller | None:
+async def find_caller(ctx: AppContext, authorization: str, *, home: Callable[[], Awaitable[Program]]) -> Caller | None:
     """Return who an `Authorization` header speaks for, or None where it proves nothing.
 
     `home` says which program a token belongs to that names none: those of the Django service.
     """
     scheme, _, token = authorization.strip().partition(" ")
-    token, ticket, ends = token.strip(), _callers(here).ticket(), math.inf
+    token, ticket, ends = token.strip(), _callers(ctx).ticket(), math.inf
     match scheme.lower():
         case "token" if is_drf_token(token):
-            return await _caller_by_token(here, token, (await home()).id)
+            return await _caller_by_token(ctx, token, (await home()).id)
         case "token":
-            caller = await _caller_by_token(here, token, program_id_of_token(token))
-        case "jwt" | "bearer" if claims := read_access_claims(here.keys.verify(token), now=here.clock.now()):
-            caller, ends = await _caller_by_access(here, claims), claims.exp
+            caller = await _caller_by_token(ctx, token, program_id_of_token(token))
+        case "jwt" | "bearer" if claims := read_access_claims(ctx.keys.verify(token), now=ctx.clock.now()):
+            caller, ends = await _caller_by_access(ctx, claims), claims.exp
         case _:
             return None
     if caller is not None and not caller.is_outdated:
-        ends = min(ends, here.clock.seconds() + _REMEMBERED_S)
+        ends = min(ends, ctx.clock.seconds() + _REMEMBERED_S)
         owner = (caller.program_id, caller.user_id)
-        _callers(here).fill(authorization, caller, ticket=ticket, expires_at=ends, owner=owner)
+        _callers(ctx).fill(authorization, caller, ticket=ticket, expires_at=ends, owner=owner)
     return caller
 
 
-def _callers(here: AppContext) -> Cache[str, Caller]:
-    return here.caches[TOPIC]
+def _callers(ctx: AppContext) -> Cache[str, Caller]:
+    return ctx.caches[TOPIC]
 
 
-def invalidate(cache: Cache[str, Caller], news: bytes) -> None:
+def invalidate(cache: Cache[str, Caller], payload: bytes) -> None:
     """Forget whom a commit, of this or another process, has changed or logged out."""
-    cache.change(msgspec.json.decode(news, type=tuple[int, int]))
+    cache.change(msgspec.json.decode(payload, type=tuple[int, int]))
 
 
 async def notify_user_changed(tx: Transaction, *, program_id: int, user_id: int) -> None:
     """Have every process forget what it knows of a user, who is another after this transaction, or logged out."""
-    await notify(tx, topic=TOPIC, news=(program_id, user_id))
+    await notify(tx, topic=TOPIC, payload=(program_id, user_id))
 
 
 async def end_all_sessions(tx: Transaction, *, program_id: int, user_id: int, but: int | None = None) -> None:
@@ -175,19 +175,19 @@ async def end_all_sessions(tx: Transaction, *, program_id: int, user_id: int, bu
     await notify_user_changed(tx, program_id=program_id, user_id=user_id)
 
 
-async def _caller_by_token(here: AppContext, token: str, program_id: int | None) -> Caller | None:
+async def _caller_by_token(ctx: AppContext, token: str, program_id: int | None) -> Caller | None:
     if program_id is None:
         return None
-    return await store.find_caller_by_token(here.db, program_id=program_id, hashes=here.keys.hashes(token))
+    return await store.find_caller_by_token(ctx.db, program_id=program_id, hashes=ctx.keys.hashes(token))
 
 
-async def touch_session(here: AppContext, caller: Caller, *, authorization: str, ip_prefix: str) -> None:
+async def touch_session(ctx: AppContext, caller: Caller, *, authorization: str, ip_prefix: str) -> None:
     """Write down that a session is in use. Where the database takes no writes, reading goes on without."""
     scheme, _, token = authorization.strip().partition(" ")
-    token_hash = here.keys.hash(token.strip()) if scheme.lower() == "token" else None
+    token_hash = ctx.keys.hash(token.strip()) if scheme.lower() == "token" else None
     try:
         await store.touch_session(
-            here.db,
+            ctx.db,
             program_id=caller.program_id,
             session_id=caller.session_id,
             ip_prefix=ip_prefix,
@@ -197,26 +197,26 @@ async def touch_session(here: AppContext, caller: Caller, *, authorization: str,
         _log.warning("session.not_noted", reason=type(error).__name__)
 
 
-async def _caller_by_access(here: AppContext, claims: AccessClaims) -> Caller | None:
+async def _caller_by_access(ctx: AppContext, claims: AccessClaims) -> Caller | None:
     return await store.find_caller_by_session(
-        here.db, program_id=claims.pid, session_id=claims.session_id, user_id=claims.user_id
+        ctx.db, program_id=claims.pid, session_id=claims.session_id, user_id=claims.user_id
     )
 
 
-async def verify(here: AppContext, token: str) -> None:
+async def verify(ctx: AppContext, token: str) -> None:
     """Return where an access token, or an unused refresh token, is good. Raises TokenNotValid."""
-    claims = read_access_claims(here.keys.verify(token), now=here.clock.now())
-    if claims and await _caller_by_access(here, claims) is not None:
+    claims = read_access_claims(ctx.keys.verify(token), now=ctx.clock.now())
+    if claims and await _caller_by_access(ctx, claims) is not None:
         return
     program_id = program_id_of_token(token)
     if program_id is not None:
-        found = await store.find_refresh_token(here.db, program_id=program_id, hashes=here.keys.hashes(token))
+        found = await store.find_refresh_token(ctx.db, program_id=program_id, hashes=ctx.keys.hashes(token))
         if found is not None and found.used_at is None and found.now < found.expires_at:
             return
     raise TokenNotValid
 
 
-async def refresh(here: AppContext, token: str, *, origin: ClientInfo, scope: Any) -> TokenPair:
+async def refresh(ctx: AppContext, token: str, *, origin: ClientInfo, scope: Any) -> TokenPair:
     """Return the pair that follows a refresh token, counted for the request of this ASGI scope.
 
     Raises TokenNotValid, and a stolen token's family dies; or TooManyRequests.
@@ -224,18 +224,18 @@ async def refresh(here: AppContext, token: str, *, origin: ClientInfo, scope: An
     program_id = program_id_of_token(token)
     if program_id is None:
         raise TokenNotValid
-    hashes = here.keys.hashes(token)
+    hashes = ctx.keys.hashes(token)
     # The death of a family must be committed, so the refusal is raised only after the transaction.
-    async with here.db.transaction() as tx:
+    async with ctx.db.transaction() as tx:
         family = await store.lock_family(tx, program_id=program_id, hashes=hashes)
         if family:
-            most = limit("refresh", here.settings.limit_refresh, str(family.session_id))
-            here.tally.count(scope, program_id, most)
+            most = limit("refresh", ctx.settings.limit_refresh, str(family.session_id))
+            ctx.tally.count(scope, program_id, most)
         found = family and await store.find_refresh_token(tx, program_id=program_id, hashes=hashes)
-        following = family and found and await _follow(tx, here.keys, program_id, family, found, token, origin)
+        following = family and found and await _follow(tx, ctx.keys, program_id, family, found, token, origin)
     if not (family and following):
         raise TokenNotValid
-    return _pair(here, program_id, family, following)
+    return _pair(ctx, program_id, family, following)
 
 
 async def _follow(
@@ -266,10 +266,10 @@ async def _follow(
 
 async def _end_stolen(tx: Transaction, program_id: int, family: Family, origin: ClientInfo) -> None:
     _log.warning("refresh_token.reused", program_id=program_id, user_id=family.user_id)
-    by = Actor(actor="unknown", ip_prefix=origin.ip_prefix)
+    actor = Actor(actor="unknown", ip_prefix=origin.ip_prefix)
     # One letter an hour: whoever has the account could fill its mailbox by stealing from themselves.
     told = await occurred_within_hour(tx, program_id=program_id, user_id=family.user_id, kind="refresh_token.reused")
-    await insert_event(tx, program_id=program_id, kind="refresh_token.reused", user_id=family.user_id, by=by)
+    await insert_event(tx, program_id=program_id, kind="refresh_token.reused", user_id=family.user_id, actor=actor)
     if not told:
         await send_notice(
             tx, kind="session_stolen", program_id=program_id, user_id=family.user_id, language=origin.language
@@ -278,53 +278,53 @@ async def _end_stolen(tx: Transaction, program_id: int, family: Family, origin: 
     await notify_user_changed(tx, program_id=program_id, user_id=family.user_id)
 
 
-async def evict_sessions(here: AppContext, *, program_id: int, user_id: int) -> None:
+async def evict_sessions(ctx: AppContext, *, program_id: int, user_id: int) -> None:
     """End the sessions of a user that were idle longest, where a login has made more than anybody needs.
 
     After the login's commit: of logins at once, the last to come here sees all of them.
     """
-    if not await store.has_more_sessions(here.db, program_id=program_id, user_id=user_id, most=MAX_SESSIONS):
+    if not await store.has_more_sessions(ctx.db, program_id=program_id, user_id=user_id, most=MAX_SESSIONS):
         return
-    async with here.db.transaction() as tx:
+    async with ctx.db.transaction() as tx:
         ended = await store.delete_idlest_sessions(tx, program_id=program_id, user_id=user_id, most=MAX_SESSIONS)
         await notify_user_changed(tx, program_id=program_id, user_id=user_id)
         for _ in range(ended):
-            by = Actor(actor="self", actor_id=user_id)
-            await insert_event(tx, program_id=program_id, kind="session.evicted", user_id=user_id, by=by)
+            actor = Actor(actor="self", actor_id=user_id)
+            await insert_event(tx, program_id=program_id, kind="session.evicted", user_id=user_id, actor=actor)
 
 
-async def end_sessions(here: AppContext, *, program_id: int, user_id: int, only: int | None, by: Actor) -> None:
+async def end_sessions(ctx: AppContext, *, program_id: int, user_id: int, only: int | None, actor: Actor) -> None:
     """End every session of a user, or only the one with an id. Raises NotFound where the user has no such session."""
-    async with here.db.transaction() as tx:
+    async with ctx.db.transaction() as tx:
         if only is None:
             await store.delete_sessions(tx, program_id=program_id, user_id=user_id)
         elif not await store.delete_session(tx, program_id=program_id, user_id=user_id, session_id=only):
             raise NotFound
         await notify_user_changed(tx, program_id=program_id, user_id=user_id)
-        await insert_event(tx, program_id=program_id, kind="session.ended", user_id=user_id, by=by)
+        await insert_event(tx, program_id=program_id, kind="session.ended", user_id=user_id, actor=actor)
 
 
-async def revoke_family(here: AppContext, token: str, *, origin: ClientInfo) -> None:
+async def revoke_family(ctx: AppContext, token: str, *, origin: ClientInfo) -> None:
     """End the session of a refresh token; one that is not known is no error (RFC 7009, 2.2)."""
     program_id = program_id_of_token(token)
     if program_id is None:
         return
-    async with here.db.transaction() as tx:
-        user_id = await store.delete_family(tx, program_id=program_id, hashes=here.keys.hashes(token))
+    async with ctx.db.transaction() as tx:
+        user_id = await store.delete_family(tx, program_id=program_id, hashes=ctx.keys.hashes(token))
         if user_id is not None:
-            by = Actor(actor="self", actor_id=user_id, ip_prefix=origin.ip_prefix)
-            await insert_event(tx, program_id=program_id, kind="session.ended", user_id=user_id, by=by)
+            actor = Actor(actor="self", actor_id=user_id, ip_prefix=origin.ip_prefix)
+            await insert_event(tx, program_id=program_id, kind="session.ended", user_id=user_id, actor=actor)
             await notify_user_changed(tx, program_id=program_id, user_id=user_id)
 
 
-def _pair(here: AppContext, program_id: int, family: Family, refresh: _Refresh) -> TokenPair:
+def _pair(ctx: AppContext, program_id: int, family: Family, refresh: _Refresh) -> TokenPair:
     claims = access_claims(
         program_id=program_id,
         user_id=family.user_id,
         session_id=family.session_id,
         nonce=new_token()[:12],
-        now=here.clock.now(),
+        now=ctx.clock.now(),
     )
     # Clients of simplejwt read these two; since 5.5 it writes the id as a string.
-    access = here.keys.sign({**structs.asdict(claims), "user_id": claims.sub, "token_type": claims.typ})
+    access = ctx.keys.sign({**structs.asdict(claims), "user_id": claims.sub, "token_type": claims.typ})
     return TokenPair(refresh.text, access, refresh.expires_at, datetime.fromtimestamp(claims.exp, UTC))

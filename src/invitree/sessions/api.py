@@ -48,15 +48,15 @@ async def optional_user(connection: Connection, _handler: BaseRouteHandler) -> N
     scheme = authorization.strip().partition(" ")[0].lower()
     if scheme not in actions.SCHEMES:
         return
-    here = app_context(connection)
-    caller = actions.cached_caller(here, authorization) if connection.scope.get("method") == "GET" else None
+    ctx = app_context(connection)
+    caller = actions.cached_caller(ctx, authorization) if connection.scope.get("method") == "GET" else None
     if caller is None:
-        caller = await actions.find_caller(here, authorization, home=partial(program_of, connection))
+        caller = await actions.find_caller(ctx, authorization, home=partial(program_of, connection))
     if caller is None:
         raise Unauthenticated if scheme == "token" else TokenNotValid(members=_AS_SIMPLEJWT)
     if caller.is_outdated:
         ip_prefix = client_info(connection).ip_prefix
-        await actions.touch_session(here, caller, authorization=authorization, ip_prefix=ip_prefix)
+        await actions.touch_session(ctx, caller, authorization=authorization, ip_prefix=ip_prefix)
     connection.scope["user"] = caller
 
 
@@ -96,12 +96,12 @@ async def program_of(connection: Connection) -> Program:
     """Return the program that a request means: its caller's, else the one that `X-Program` names, else the one that
     claims the host, else the default one. Raises UnknownProgram.
     """
-    here, caller = app_context(connection), connection.scope.get("user")
+    ctx, caller = app_context(connection), connection.scope.get("user")
     if caller:
-        return await get_program(here, caller.program_id)
+        return await get_program(ctx, caller.program_id)
     if slug := connection.headers.get("x-program"):
-        return await get_program_by_slug(here, slug)
-    return await get_program_of_host(here, connection.headers.get("host", ""))
+        return await get_program_by_slug(ctx, slug)
+    return await get_program_of_host(ctx, connection.headers.get("host", ""))
 
 
 TokenText = Annotated[
@@ -154,10 +154,10 @@ async def log_out(
     all: Annotated[bool, QueryParameter(description="End every session of this user.")] = False,  # noqa: A002
 ) -> None:
     """End the session that this request is made with; with `?all=true`, every session of this user on any device."""
-    here, caller = app_context(request), caller_of(request)
-    by = actor_of(request, user_id=caller.user_id)
+    ctx, caller = app_context(request), caller_of(request)
+    actor = actor_of(request, user_id=caller.user_id)
     only = None if all else caller.session_id
-    await actions.end_sessions(here, program_id=caller.program_id, user_id=caller.user_id, only=only, by=by)
+    await actions.end_sessions(ctx, program_id=caller.program_id, user_id=caller.user_id, only=only, actor=actor)
 
 
 @get(
@@ -203,9 +203,9 @@ async def end_session(
     caller = caller_of(request)
     if not is_plain_id(session_id, request):
         raise NotFound
-    by = actor_of(request, user_id=caller.user_id)
+    actor = actor_of(request, user_id=caller.user_id)
     await actions.end_sessions(
-        app_context(request), program_id=caller.program_id, user_id=caller.user_id, only=session_id, by=by
+        app_context(request), program_id=caller.program_id, user_id=caller.user_id, only=session_id, actor=actor
     )
 
 

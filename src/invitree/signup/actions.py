@@ -19,22 +19,22 @@ DEAD_CODE = Text("This referral code is not valid.", "Этот рефераль�
 
 
 async def sign_up(
-    here: AppContext, *, program: Program, applicant: NewUser, referral_code: str | None, origin: ClientInfo
+    ctx: AppContext, *, program: Program, new_user: NewUser, referral_code: str | None, origin: ClientInfo
 ) -> User:
     """Write a user and, with a code, who brought them; where addresses are to be confirmed, send the link for it.
 
     Raises InvalidInput, and then nothing was written.
     """
     to_be_confirmed = program.activation == "required"
-    by = Actor(actor="self", ip_prefix=origin.ip_prefix)
-    async with here.db.transaction() as tx:
-        user = await add_user(tx, program_id=program.id, applicant=applicant, by=by, is_active=not to_be_confirmed)
+    actor = Actor(actor="self", ip_prefix=origin.ip_prefix)
+    async with ctx.db.transaction() as tx:
+        user = await add_user(tx, program_id=program.id, new_user=new_user, actor=actor, is_active=not to_be_confirmed)
         if referral_code:
             await _attribute(tx, program_id=program.id, referee_id=user.id, referral_code=referral_code)
         if to_be_confirmed:
             await send_link(
                 tx,
-                here.keys,
+                ctx.keys,
                 kind="activation",
                 program_id=program.id,
                 user_id=user.id,

@@ -94,26 +94,26 @@ async def register(
     """
     if data.re_password is not None and data.re_password != data.password:
         raise InvalidInput({NON_FIELD: [PASSWORDS_DIFFER]})
-    here, program, origin = app_context(request), await program_of(request), client_info(request)
-    await here.throttle.charge(request, program.id, limit("register", here.settings.limit_register, origin.network))
+    ctx, program, origin = app_context(request), await program_of(request), client_info(request)
+    await ctx.throttle.charge(request, program.id, limit("register", ctx.settings.limit_register, origin.network))
     if program.activation == "required" and (address := parse_email(data.email)):
         # A count apart from resets: whoever signs up with variants of an address must not stop its owner's.
-        await here.throttle.charge(
+        await ctx.throttle.charge(
             request,
             program.id,
-            limit("signup_mail", here.settings.limit_mail_by_target, origin.network, address.identity),
-            limit("signup_mail_to_target", here.settings.limit_mail_to_target, address.identity),
+            limit("signup_mail", ctx.settings.limit_mail_by_target, origin.network, address.identity),
+            limit("signup_mail_to_target", ctx.settings.limit_mail_to_target, address.identity),
         )
-    applicant = await validate_new_user(
-        here.hasher,
+    new_user = await validate_new_user(
+        ctx.hasher,
         email=data.email,
         username=data.username,
         password=data.password,
         program=program,
-        takes_local_email=here.settings.allow_local_email,
+        takes_local_email=ctx.settings.allow_local_email,
         lane=origin.lane,
     )
-    user = await sign_up(here, program=program, applicant=applicant, referral_code=data.referral_code, origin=origin)
+    user = await sign_up(ctx, program=program, new_user=new_user, referral_code=data.referral_code, origin=origin)
     return UserOut(email=user.email, id=user.id, username=user.username)
 
 

@@ -95,8 +95,8 @@ async def add_user(
     db: Queryable,
     *,
     program_id: int,
-    applicant: NewUser,
-    by: Actor,
+    new_user: NewUser,
+    actor: Actor,
     is_staff: bool = False,
     is_active: bool = True,
     is_confirmed: bool = False,
@@ -106,27 +106,27 @@ async def add_user(
         store.insert_user,
         db,
         program_id=program_id,
-        email=applicant.email,
-        username=applicant.username,
-        password_hash=applicant.password_hash,
+        email=new_user.email,
+        username=new_user.username,
+        password_hash=new_user.password_hash,
         is_staff=is_staff,
         is_active=is_active,
         is_confirmed=is_confirmed,
     )
     user = await insert(quietly=True)
     if user is None:
-        await _refuse_taken(db, program_id, applicant)
+        await _refuse_taken(db, program_id, new_user)
         user = await insert(quietly=False)  # which names whatever else it was
     if user is None:
         raise Internal  # not without a conflict
-    await insert_event(db, program_id=program_id, kind="account.created", user_id=user.id, by=by)
+    await insert_event(db, program_id=program_id, kind="account.created", user_id=user.id, actor=actor)
     return user
 
 
-async def _refuse_taken(db: Queryable, program_id: int, applicant: NewUser) -> None:
+async def _refuse_taken(db: Queryable, program_id: int, new_user: NewUser) -> None:
     """Raise InvalidInput for what somebody else has: the address, the username, or both."""
     email, username = await store.find_taken(
-        db, program_id=program_id, email_key=applicant.email.key, username=applicant.username
+        db, program_id=program_id, email_key=new_user.email.key, username=new_user.username
     )
     complaints = {"email": [EMAIL_TAKEN] if email else [], "username": [USERNAME_TAKEN] if username else []}
     if email or username:
@@ -150,8 +150,8 @@ async def rename(
     user_id: int,
     username: str,
     field: str,
-    by: Actor,
-    proof: VerifiedPassword | None = None,
+    actor: Actor,
+    verified: VerifiedPassword | None = None,
 ) -> User:
     """Give a user another name. Raises NotFound, or InvalidInput on `field` or where a password proved is stale."""
     name = clean_username(username)
@@ -164,9 +164,9 @@ async def rename(
             raise uniqueness_problem(error, email=field, username=field) from None
         if user is None:
             raise NotFound
-        if proof is not None:
-            await lock_verified_password(tx, proof)  # after the stronger lock on the same row
-        await insert_event(tx, program_id=program_id, kind="username.changed", user_id=user_id, by=by)
+        if verified is not None:
+            await lock_verified_password(tx, verified)  # after the stronger lock on the same row
+        await insert_event(tx, program_id=program_id, kind="username.changed", user_id=user_id, actor=actor)
         await notify_user_changed(tx, program_id=program_id, user_id=user_id)
     return user
 
@@ -177,47 +177,47 @@ class LoginFailure(Struct, frozen=True):
     user_id: int | None
 
 
-async def lock_verified_password(tx: Queryable, proof: VerifiedPassword) -> None:
+async def lock_verified_password(tx: Queryable, verified: VerifiedPassword) -> None:
     """Keep the password from being changed until the transaction ends. Raises InvalidInput where it was already."""
     held = await store.lock_password(
-        tx, program_id=proof.program_id, user_id=proof.user_id, password_hash=proof.password_hash
+        tx, program_id=verified.program_id, user_id=verified.user_id, password_hash=verified.password_hash
     )
     if not held:
         raise InvalidInput({"current_password": [INVALID_PASSWORD]})
 
 
 async def check_password(
-    here: AppContext, *, program_id: int, login: Login, password: str, lane: str
+    ctx: AppContext, *, program_id: int, login: Login, password: str, lane: str
 ) -> VerifiedPassword | LoginFailure:
     """Say whether this is the password of the active user of this name.
 
     Wrong, unknown, inactive and malformed all take the same time and look the same.
     """
-    claim = await _find_candidate(here.db, program_id, login)
+    claim = await _find_candidate(ctx.db, program_id, login)
     # Who is inactive is nobody, in time as well.
     known = claim.known if claim.known and claim.known.is_active else None
     attempts, match = password_attempts(password), Match.WRONG
     for attempt in attempts:
         # What is longer than any password can be is not worth hashing.
         tried = attempt[: LONGEST_PASSWORD + 1]
-        match = await here.hasher.check(known.password_hash if known else None, tried, decoys=claim.decoys, lane=lane)
+        match = await ctx.hasher.check(known.password_hash if known else None, tried, decoys=claim.decoys, lane=lane)
         if match is not Match.WRONG:
             break
     if known is None or match is Match.WRONG:
         return LoginFailure(claim.known.user_id if claim.known else None)
     is_stale = match is Match.RIGHT_BUT_STALE or attempt != attempts[0]
-    fresh = await _rehash(here, program_id, known, attempts[0], lane) if is_stale else None
+    fresh = await _rehash(ctx, program_id, known, attempts[0], lane) if is_stale else None
     return VerifiedPassword(program_id=program_id, user_id=known.user_id, password_hash=fresh or known.password_hash)
 
 
-async def _rehash(here: AppContext, program_id: int, known: Credentials, password: str, lane: str) -> str | None:
+async def _rehash(ctx: AppContext, program_id: int, known: Credentials, password: str, lane: str) -> str | None:
     """Store the hash of a good password as we make them and return it, unless the password was changed meanwhile."""
     try:
-        new_hash = await here.hasher.hash(password, lane=lane)
+        new_hash = await ctx.hasher.hash(password, lane=lane)
     except Unavailable:  # the next login will do
         return None
     replaced = await store.replace_hash(
-        here.db,
+        ctx.db,
         program_id=program_id,
         user_id=known.user_id,
         old_hash=known.password_hash,

@@ -187,7 +187,7 @@ async def _rename(request: Request[Any, Any, Any], user_id: int, username: str) 
         user_id=user_id,
         username=username,
         field="username",
-        by=actor_of(request, user_id=user_id),
+        actor=actor_of(request, user_id=user_id),
     )
     return _shown(user)
 
@@ -239,11 +239,11 @@ async def log_in(request: Request[Any, Any, Any], data: _LoginBody) -> AuthToken
     The token lives until it is logged out. A wrong password, an unknown or inactive user and an empty body get the same
     answer in the same time. An `Authorization` header is not looked at: a stale one must not lock anybody out.
     """
-    here, proof = app_context(request), await _log_in(request, data)
-    if proof is not None:
-        token = await open_token_session(here.db, here, **structs.asdict(proof), origin=client_info(request))
+    ctx, verified = app_context(request), await _log_in(request, data)
+    if verified is not None:
+        token = await open_token_session(ctx.db, ctx, **structs.asdict(verified), origin=client_info(request))
         if token is not None:
-            await evict_sessions(here, program_id=proof.program_id, user_id=proof.user_id)
+            await evict_sessions(ctx, program_id=verified.program_id, user_id=verified.user_id)
             return AuthTokenOut(token)
     raise InvalidCredentials({NON_FIELD: [InvalidCredentials.message]})
 
@@ -264,12 +264,12 @@ async def create_jwt(request: Request[Any, Any, Any], data: _LoginBody) -> Token
     if any(missing.values()):
         # Not a 401, which clients take for a session that has ended.
         raise InvalidInput({name: [REQUIRED] for name, is_missing in missing.items() if is_missing})
-    here, proof = app_context(request), await _log_in(request, data)
-    if proof is not None:
-        async with here.db.transaction() as tx:
-            pair = await open_jwt_session(tx, here, **structs.asdict(proof), origin=client_info(request))
+    ctx, verified = app_context(request), await _log_in(request, data)
+    if verified is not None:
+        async with ctx.db.transaction() as tx:
+            pair = await open_jwt_session(tx, ctx, **structs.asdict(verified), origin=client_info(request))
         if pair is not None:
-            await evict_sessions(here, program_id=proof.program_id, user_id=proof.user_id)
+            await evict_sessions(ctx, program_id=verified.program_id, user_id=verified.user_id)
             return pair
     raise NoActiveAccount
 
@@ -285,34 +285,34 @@ async def prove_password(request: Request[Any, Any, Any], password: str) -> Veri
     Raises InvalidInput on `current_password`, and TooManyRequests: a stolen token must not help to guess. What others
     fail at with the account's name does not count here, nor what a thief does in another session.
     """
-    caller, here = caller_of(request), app_context(request)
-    own = budget("password", here.settings.limit_login, str(caller.user_id), str(caller.session_id))
-    await here.throttle.charge(request, caller.program_id, own)
+    caller, ctx = caller_of(request), app_context(request)
+    own = budget("password", ctx.settings.limit_login, str(caller.user_id), str(caller.session_id))
+    await ctx.throttle.charge(request, caller.program_id, own)
     login = Login(user_id=caller.user_id, email=caller.email)
-    proof = await _try(request, caller.program_id, login, password, own)
-    if proof is None:
+    verified = await _try(request, caller.program_id, login, password, own)
+    if verified is None:
         raise InvalidInput({"current_password": [INVALID_PASSWORD]})
-    return proof
+    return verified
 
 
 async def _prove(
     request: Request[Any, Any, Any], program_id: int, login: Login, password: str
 ) -> VerifiedPassword | None:
     """Try a password, counting the attempt before it is made, and as a failure not at all where it succeeds."""
-    here, origin, name = app_context(request), client_info(request), login.name
-    here.tally.count(
+    ctx, origin, name = app_context(request), client_info(request), login.name
+    ctx.tally.count(
         request.scope,
         program_id,
-        budget("logins", here.settings.limit_logins, origin.network, name),
-        budget("logins_by_ip", here.settings.limit_logins_by_ip, origin.network),
+        budget("logins", ctx.settings.limit_logins, origin.network, name),
+        budget("logins_by_ip", ctx.settings.limit_logins_by_ip, origin.network),
     )
     charged = await charge(
         request,
         program_id,
         login,
-        budget("login", here.settings.limit_login, origin.network, name),
-        budget("login_by_ip", here.settings.limit_login_by_ip, origin.network),
-        anywhere=budget("login_by_name", here.settings.limit_login_by_name, name),
+        budget("login", ctx.settings.limit_login, origin.network, name),
+        budget("login_by_ip", ctx.settings.limit_login_by_ip, origin.network),
+        anywhere=budget("login_by_name", ctx.settings.limit_login_by_name, name),
     )
     return await _try(request, program_id, login, password, *charged)
 
@@ -325,37 +325,37 @@ async def charge(
     A network from which somebody has logged in to the account before has an `anywhere` of its own, so that strangers
     cannot use it up for the owner. Return what was charged. Raises TooManyRequests.
     """
-    here, ip_prefix = app_context(request), client_info(request).ip_prefix
+    ctx, ip_prefix = app_context(request), client_info(request).ip_prefix
     try:
-        await here.throttle.charge(request, program_id, *own, anywhere)
+        await ctx.throttle.charge(request, program_id, *own, anywhere)
     except TooManyRequests:
-        if not await is_familiar_network(here.db, program_id=program_id, login=login, ip_prefix=ip_prefix):
+        if not await is_familiar_network(ctx.db, program_id=program_id, login=login, ip_prefix=ip_prefix):
             raise
     else:
         return [*own, anywhere]
     familiar = Budget(scope=f"{anywhere.scope}_here", key=f"{anywhere.key}\n{ip_prefix}", rate=anywhere.rate)
-    await here.throttle.charge(request, program_id, *own, familiar)
+    await ctx.throttle.charge(request, program_id, *own, familiar)
     return [*own, familiar]
 
 
 async def _try(
     request: Request[Any, Any, Any], program_id: int, login: Login, password: str, first: Budget, *others: Budget
 ) -> VerifiedPassword | None:
-    here, origin = app_context(request), client_info(request)
+    ctx, origin = app_context(request), client_info(request)
     try:
-        attempt = await check_password(here, program_id=program_id, login=login, password=password, lane=origin.lane)
+        attempt = await check_password(ctx, program_id=program_id, login=login, password=password, lane=origin.lane)
     except Unavailable:
-        await here.throttle.refund(program_id, first, *others)
+        await ctx.throttle.refund(program_id, first, *others)
         raise
     if isinstance(attempt, VerifiedPassword):
         # Whoever has a plus variant of somebody's address must not clear what they failed at with that one.
         if login.is_plain:
-            await here.throttle.clear(request, program_id, first, *others)
+            await ctx.throttle.clear(request, program_id, first, *others)
         else:
-            await here.throttle.refund(program_id, first, *others)
+            await ctx.throttle.refund(program_id, first, *others)
         return attempt
-    by = Actor(actor="unknown", ip_prefix=origin.ip_prefix)
-    await insert_event(here.db, program_id=program_id, kind="login.failed", user_id=attempt.user_id, by=by)
+    actor = Actor(actor="unknown", ip_prefix=origin.ip_prefix)
+    await insert_event(ctx.db, program_id=program_id, kind="login.failed", user_id=attempt.user_id, actor=actor)
     return None
 
 
