@@ -83,6 +83,14 @@ async def test_a_server_that_is_not_proved_is_not_connected_to(
     assert host not in str(refusal.value)
 
 
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+async def test_a_server_that_is_not_there_is_told_of_without_its_name(host: str) -> None:
+    with pytest.raises(ConnectionRefusedError) as refusal:
+        await connect(f"postgresql://u@{host}:{free_port()}/d", timeout=5)
+    assert host not in str(refusal.value)
+    assert "127.0.0.1" not in str(refusal.value)
+
+
 async def test_without_tls_nobody_is_let_in(cluster: tuple[str, Path]) -> None:
     with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
         await connect(f"{cluster[0]}/postgres?sslmode=disable", timeout=5)

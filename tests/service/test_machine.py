@@ -89,7 +89,7 @@ def test_a_service_under_nohup_and_its_worker_outlive_the_terminal(data: Path) -
         for process in (psutil.Process(running.process.pid), *started):
             if "postgres" not in process.cmdline()[0]:
                 process.send_signal(signal.SIGHUP)
-        assert httpx.get(f"{running.url}/readyz").json()["worker"] == "running"
+        await_true(lambda: httpx.get(f"{running.url}/readyz").json()["worker"] == "running")
         assert all(one.is_running() for one in started)
         assert running.stop() == 0
     assert running.output.count("worker.started") == 1

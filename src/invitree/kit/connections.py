@@ -4,6 +4,8 @@ asyncpg by itself looks around in the environment and the home folder, and takes
 a setting of the server.
 """
 
+import errno
+import os
 import random
 import re
 import socket
@@ -103,6 +105,10 @@ def _in_our_words(failure: Exception) -> Exception:
         return ConnectionError(f"the server's certificate is refused: {reason}")
     if isinstance(failure, ConnectionError) and "rejected SSL upgrade" in str(failure):
         return ConnectionError("the server has no TLS, which sslmode asks for")
+    if isinstance(failure, ConnectionRefusedError) and failure.errno:
+        return ConnectionRefusedError(failure.errno, os.strerror(failure.errno))
+    if isinstance(failure, OSError) and str(failure).startswith("Multiple exceptions"):
+        return ConnectionRefusedError(errno.ECONNREFUSED, "no address of the host takes connections")
     return failure
 
 

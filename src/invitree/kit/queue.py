@@ -32,6 +32,7 @@ from pgqueuer.domain.settings import DBSettings
 from invitree.kit.connections import connect
 from invitree.kit.db import OUTAGES
 from invitree.kit.jobs import WORKER, GiveUp, TryAgain
+from invitree.kit.trouble import Trouble
 
 Do = Callable[[bytes, int], Awaitable[None]]
 
@@ -63,20 +64,18 @@ async def consume(
     """
     pgqueuer_logger.addFilter(_in_our_words)
     desk = _Desk(jobs, stop, delays_s)
-    wait_s = _FIRST_WAIT_S
+    trouble = Trouble("queue.lost", first_s=_FIRST_WAIT_S, longest_s=_LONGEST_WAIT_S)
     while not stop.is_set():
         began_s = time.monotonic()
         try:
             await desk.work(url)
         except Exception as error:
             if time.monotonic() - began_s > 2 * _LONGEST_WAIT_S:
-                wait_s = _FIRST_WAIT_S  # there was a connection
+                trouble.over()  # there was a connection
             # PgQueuer's advice is for those who install it by hand.
             reason = "no schema" if isinstance(error, RuntimeError) else str(error).partition("\n")[0]
-            _log.warning("queue.lost", error=type(error).__name__, reason=reason, wait_s=wait_s)
             with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), wait_s)
-            wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
+                await asyncio.wait_for(stop.wait(), trouble.failed(f"{type(error).__name__}: {reason}"))
 
 
 class _GivenUp(Exception):
