@@ -9,8 +9,8 @@ import httpx
 from bench.data import PASSWORD, STAR, Sizes, access_token_of, code_of, email_of, token_of
 from bench.load import LoadError
 from bench.paths import Crowd, Person
-from invitree.kit.keys import Keyring
-from invitree.kit.paging import LARGEST_ID
+from invitree.kit.secrets.keys import Keyring
+from invitree.kit.web.paging import LARGEST_ID
 
 _DEPTH = 190_000
 

@@ -7,11 +7,11 @@ import asyncpg
 from msgspec import Struct, structs
 
 from invitree.base.tokens import format_token
-from invitree.codes.rules import ALPHABET
+from invitree.identity.auth.rules import access_claims
 from invitree.kit.clock import Clock
-from invitree.kit.keys import Keyring
-from invitree.kit.passwords import Hasher
-from invitree.sessions.rules import access_claims
+from invitree.kit.secrets.keys import Keyring
+from invitree.kit.secrets.passwords import Hasher
+from invitree.sharing.codes.rules import ALPHABET
 
 PASSWORD = "correct horse battery staple"  # noqa: S105
 CALLERS, CODELESS = 1_000, 10_000  # how many people are logged in, and how many of those whom they brought

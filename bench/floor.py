@@ -15,16 +15,16 @@ import msgspec
 
 from bench.data import STAR
 from invitree.base.settings import read_settings
-from invitree.codes import store as codes
-from invitree.codes.actions import TOPIC, CodeChanged, candidates
-from invitree.codes.api import CheckOut, CodeOut
-from invitree.codes.rules import last_day_of
-from invitree.codes.store import Code
-from invitree.events.store import Actor, Kind, insert_event
+from invitree.identity.audit.store import Actor, Kind, insert_event
 from invitree.kit.clock import Clock
-from invitree.kit.paging import LARGEST_ID
-from invitree.referrals import store as referrals
-from invitree.referrals.api import ReferralOut
+from invitree.kit.web.paging import LARGEST_ID
+from invitree.sharing.codes import store as codes
+from invitree.sharing.codes.actions import TOPIC, CodeChanged, candidates
+from invitree.sharing.codes.api import CheckOut, CodeOut
+from invitree.sharing.codes.rules import last_day_of
+from invitree.sharing.codes.store import Code
+from invitree.sharing.referrals import store as referrals
+from invitree.sharing.referrals.api import ReferralOut
 
 _PROGRAM, _UTC, _PAGE = 1, ZoneInfo("UTC"), 20
 _encode = msgspec.json.Encoder().encode

@@ -15,7 +15,7 @@ from bench.servers import Server, on_cores
 from bench.stage import Stage
 
 _PROBE_PAUSE_MS = 20  # few enough to see the loop without being a load themselves
-_argon2 = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)  # as invitree.kit.passwords has it
+_argon2 = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)  # as invitree.kit.secrets.passwords has it
 
 
 class Plan(Struct, frozen=True, kw_only=True):

@@ -15,8 +15,8 @@ from bench.data import Advance, Sizes, fill
 from bench.paths import Crowd, Kind
 from bench.servers import Server
 from invitree.base.settings import Settings, usable_cores
-from invitree.kit.embedded import embedded_postgres
-from invitree.kit.keys import Keyring
+from invitree.kit.postgres.embedded import embedded_postgres
+from invitree.kit.secrets.keys import Keyring
 from invitree.migrations.upgrade import upgrade
 
 _SECRET = "the secret of the benchmark and of nothing else"  # noqa: S105

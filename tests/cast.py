@@ -9,13 +9,13 @@ from typing import Any
 import httpx
 
 from invitree.base.emails import parse_email
-from invitree.closure.actions import deactivate_account, delete_account
-from invitree.events.store import OPERATOR
-from invitree.kit.origin import ClientInfo
-from invitree.kit.resources import AppContext
-from invitree.programs.store import Program, find_program_by_slug
-from invitree.sessions.actions import TokenPair, open_jwt_session, open_token_session
-from invitree.users.actions import NewUser, add_user
+from invitree.identity.audit.store import OPERATOR
+from invitree.identity.auth.actions import TokenPair, open_jwt_session, open_token_session
+from invitree.identity.programs.store import Program, find_program_by_slug
+from invitree.identity.users.actions import NewUser, add_user
+from invitree.intake.closure.actions import deactivate_account, delete_account
+from invitree.kit.client_info import ClientInfo
+from invitree.kit.context import AppContext
 
 PASSWORD = "correct horse battery staple"
 NOWHERE = ClientInfo()

@@ -11,9 +11,9 @@ from hypothesis import settings as hypothesis_settings
 
 from invitree.app import create_app, front, open_resources
 from invitree.base.settings import Settings
-from invitree.kit.edge import Edge
-from invitree.kit.embedded import embedded_postgres
-from invitree.kit.resources import AppContext
+from invitree.kit.context import AppContext
+from invitree.kit.postgres.embedded import embedded_postgres
+from invitree.kit.web.edge import Edge
 from invitree.migrations.upgrade import upgrade
 from tests.cast import Cast
 from tests.databases import broken_invariants, database

@@ -11,8 +11,8 @@ from uuid import uuid4
 import asyncpg
 
 from invitree.invariants import INVARIANTS, Broken, check
-from invitree.kit.db import Queryable
-from invitree.kit.pgtools import bundled_programs
+from invitree.kit.data.db import Queryable
+from invitree.kit.postgres.programs import bundled_programs
 
 # What text can be, for whatever carries it from one database to another.
 ODD = "a\ttab, a\nnewline, a \\. and \\N, 'quotes', \"quotes\", $$, ёж, \U0001f994"

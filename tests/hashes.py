@@ -11,7 +11,7 @@ from itertools import count
 import argon2
 from django.contrib.auth import hashers
 
-from invitree.kit.passwords import Hasher
+from invitree.kit.secrets.passwords import Hasher
 
 _salts = count(1)
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from invitree.mails.rules import encode_uid
+from invitree.identity.email.rules import encode_uid
 from tests.cast import PASSWORD, Cast, Person, in_days
 
 NEW_PASSWORD = "staple battery horse correct"

@@ -6,8 +6,8 @@ from email.message import EmailMessage
 from pathlib import Path
 from typing import NamedTuple
 
-from invitree.kit.resources import AppContext
-from invitree.mails.jobs import send_mail
+from invitree.identity.email.jobs import send_mail
+from invitree.kit.context import AppContext
 
 
 class Link(NamedTuple):

@@ -13,42 +13,42 @@ from typing import Any
 from litestar import Litestar, Router
 from litestar.types import ASGIApp
 
-from invitree import operations
 from invitree.base.settings import Settings, read_settings, usable_cores
-from invitree.closure import api as closure_api
-from invitree.codes import actions as codes
-from invitree.codes import api as codes_api
-from invitree.credentials import actions as credentials
-from invitree.credentials import api as credentials_api
-from invitree.credentials import pages as account_pages
-from invitree.express import FastPath
-from invitree.home import api as home_api
-from invitree.home import pages as home_pages
-from invitree.kit.apidocs import docs_handlers
-from invitree.kit.body import BodyRequest
-from invitree.kit.cache import Cache
+from invitree.faces.account import pages as account_pages
+from invitree.faces.home import api as home_api
+from invitree.faces.home import pages as home_pages
+from invitree.faces.operations import api as operations
+from invitree.fastpath import FastPath
+from invitree.identity.auth import actions as sessions
+from invitree.identity.auth import api as sessions_api
+from invitree.identity.programs import actions as programs
+from invitree.identity.programs.store import list_origins
+from invitree.identity.recovery import actions as credentials
+from invitree.identity.recovery import api as credentials_api
+from invitree.identity.users import api as users_api
+from invitree.intake.closure import api as closure_api
+from invitree.intake.signup import api as signup_api
 from invitree.kit.clock import Clock
-from invitree.kit.cors import Origins
-from invitree.kit.db import Database
-from invitree.kit.edge import Edge
-from invitree.kit.hidden import block_import
-from invitree.kit.keys import Keyring
-from invitree.kit.listen import Handler, Listener
-from invitree.kit.log import configure_logging
-from invitree.kit.metrics import reserve_space
-from invitree.kit.passwords import Hasher
-from invitree.kit.resources import AppContext
-from invitree.kit.tally import LocalRateLimiter
-from invitree.kit.throttle import RateLimiter
-from invitree.kit.web import BODY_LIMIT_BYTES, EXCEPTION_HANDLERS, answer_options
-from invitree.manual import MANUAL
-from invitree.programs import actions as programs
-from invitree.programs.store import list_origins
-from invitree.referrals import api as referrals_api
-from invitree.sessions import actions as sessions
-from invitree.sessions import api as sessions_api
-from invitree.signup import api as signup_api
-from invitree.users import api as users_api
+from invitree.kit.context import AppContext
+from invitree.kit.data.cache import Cache
+from invitree.kit.data.db import Database
+from invitree.kit.data.notifications import Handler, Listener
+from invitree.kit.limits.local_rate_limiter import LocalRateLimiter
+from invitree.kit.limits.rate_limiter import RateLimiter
+from invitree.kit.process.imports import block_import
+from invitree.kit.process.log import configure_logging
+from invitree.kit.process.metrics import reserve_space
+from invitree.kit.secrets.keys import Keyring
+from invitree.kit.secrets.passwords import Hasher
+from invitree.kit.web.apidocs import docs_handlers
+from invitree.kit.web.body import BodyRequest
+from invitree.kit.web.cors import Origins
+from invitree.kit.web.edge import Edge
+from invitree.kit.web.responses import BODY_LIMIT_BYTES, EXCEPTION_HANDLERS, answer_options
+from invitree.openapi import MANUAL
+from invitree.sharing.codes import actions as codes
+from invitree.sharing.codes import api as codes_api
+from invitree.sharing.referrals import api as referrals_api
 
 _ORPHAN_CHECK_S = 0.2
 _QUEUE_A_CONNECTION = 50  # the quickest of questions are asked so often in a tenth of a second

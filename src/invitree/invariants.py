@@ -6,7 +6,7 @@ from datetime import datetime
 import structlog
 from msgspec import Struct
 
-from invitree.kit.db import Database, Queryable
+from invitree.kit.data.db import Database, Queryable
 
 
 class Invariant(Struct, frozen=True):

@@ -9,7 +9,7 @@ import httpx
 import psutil
 import pytest
 
-from invitree.kit.resources import AppContext
+from invitree.kit.context import AppContext
 from tests.attacks.wire import request, send, statuses
 from tests.cast import Cast, Person, refused
 from tests.operations import BODIES, Operation, address, filled

@@ -12,7 +12,7 @@ import asyncpg
 import httpx
 import pytest
 
-from invitree.kit.embedded import embedded_postgres
+from invitree.kit.postgres.embedded import embedded_postgres
 from tests.operations import BODIES
 from tests.postbox import Link, link_in
 from tests.process import Service, service

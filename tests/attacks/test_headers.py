@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from invitree.kit.resources import AppContext
-from invitree.programs.actions import set_policy
+from invitree.identity.programs.actions import set_policy
+from invitree.kit.context import AppContext
 from tests.attacks.wire import request, send, statuses
 from tests.cast import Cast
 from tests.postbox import text_of

@@ -12,11 +12,11 @@ import asyncpg
 import psutil
 import pytest
 
-from invitree.backups import back_up, restore
 from invitree.invariants import INVARIANTS
-from invitree.kit.pgtools import bundled_programs
+from invitree.kit.postgres.programs import bundled_programs
 from invitree.migrations import HEAD
 from invitree.migrations.upgrade import upgrade
+from invitree.run.backups import back_up, restore
 from tests.backup.conftest import at
 from tests.conftest import New
 from tests.databases import contents, execute, fill, schema

@@ -6,7 +6,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from invitree.kit.connections import connect
+from invitree.kit.data.connections import connect
 from invitree.migrations import HEAD
 from tests.backup.conftest import at
 from tests.conftest import New

@@ -10,10 +10,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from invitree import backups
-from invitree.backups import BackupError, check_file
-from invitree.kit.pgtools import bundled_programs
+from invitree.kit.postgres.programs import bundled_programs
 from invitree.migrations import HEAD, LOCK
+from invitree.run import backups
+from invitree.run.backups import BackupError, check_file
 from tests.backup.conftest import at
 from tests.conftest import New
 from tests.databases import contents, execute, fill, schema

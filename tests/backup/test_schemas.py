@@ -8,10 +8,10 @@ from urllib.parse import quote
 import asyncpg
 import pytest
 
-from invitree import backups
-from invitree.backups import BackupError, back_up
-from invitree.kit.archives import renamed
+from invitree.kit.postgres.archives import renamed
 from invitree.migrations import HEAD
+from invitree.run import backups
+from invitree.run.backups import BackupError, back_up
 from tests.backup.conftest import at
 from tests.conftest import New
 from tests.databases import broken_on, execute, fill

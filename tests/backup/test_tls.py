@@ -9,10 +9,10 @@ import asyncpg
 import pytest
 
 from bench.servers import free_port
-from invitree.backups import back_up
-from invitree.kit import pgtools
-from invitree.kit.connections import connect, is_encrypted
-from invitree.kit.pgtools import NoPrograms
+from invitree.kit.data.connections import connect, is_encrypted
+from invitree.kit.postgres import programs as pgtools
+from invitree.kit.postgres.programs import NoPrograms
+from invitree.run.backups import back_up
 from tests.backup.conftest import at
 from tests.conftest import New
 from tests.databases import contents, schema

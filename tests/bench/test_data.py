@@ -8,7 +8,7 @@ import pytest
 
 from bench import floor
 from bench.data import Sizes, code_of, email_of, fill, token_of
-from invitree.kit.resources import AppContext
+from invitree.kit.context import AppContext
 from tests.cast import Cast
 from tests.databases import broken_invariants
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from invitree.kit.keys import Keyring
+from invitree.kit.secrets.keys import Keyring
 from tests.conftest import SECRET
 from tests.djoser.requests import claims_in
 from tests.process import service

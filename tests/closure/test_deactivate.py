@@ -4,9 +4,9 @@ import httpx
 import pytest
 
 from invitree.base.problems import NotFound
-from invitree.closure.actions import deactivate_account, delete_account, reactivate_account
-from invitree.events.store import OPERATOR
-from invitree.kit.resources import AppContext
+from invitree.identity.audit.store import OPERATOR
+from invitree.intake.closure.actions import deactivate_account, delete_account, reactivate_account
+from invitree.kit.context import AppContext
 from tests.cast import PASSWORD, Cast, Person, refused
 from tests.credentials.steps import (
     ANOTHER,

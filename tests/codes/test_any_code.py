@@ -11,11 +11,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from invitree.base.problems import InvalidInput, MalformedJson
-from invitree.codes.actions import expiry_of_day, expiry_of_instant
-from invitree.codes.api import CodeIn
-from invitree.codes.rules import expiry_for, parse_code
-from invitree.kit.body import decode
-from invitree.programs.store import Program
+from invitree.identity.programs.store import Program
+from invitree.kit.web.body import decode
+from invitree.sharing.codes.actions import expiry_of_day, expiry_of_instant
+from invitree.sharing.codes.api import CodeIn
+from invitree.sharing.codes.rules import expiry_for, parse_code
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 ZONES = st.sampled_from(sorted(available_timezones())).map(ZoneInfo)

@@ -1,10 +1,10 @@
-"""kit/cache.py, which lookups by e-mail are answered from."""
+"""kit/data/cache.py, which lookups by e-mail are answered from."""
 
 import math
 
 import pytest
 
-from invitree.kit.cache import Cache
+from invitree.kit.data.cache import Cache
 
 NOW = 1_777_593_600.0
 SOON = NOW + 1

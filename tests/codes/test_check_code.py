@@ -3,8 +3,8 @@
 import httpx
 import pytest
 
-from invitree.codes.actions import OWNERS
-from invitree.kit.resources import AppContext
+from invitree.kit.context import AppContext
+from invitree.sharing.codes.actions import OWNERS
 from tests.cast import Cast, in_days, refused
 
 DEAD = {"valid": False}
@@ -72,7 +72,7 @@ async def test_a_code_may_be_sent_as_people_type_and_paste_it(
 async def zero_one(cast: Cast) -> str:
     """A code with what can be taken for letters."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("invitree.codes.actions.candidates", lambda _length: iter(["01ABCDEF01"]))
+        patch.setattr("invitree.sharing.codes.actions.candidates", lambda _length: iter(["01ABCDEF01"]))
         return await cast.code(await cast.member())
 
 

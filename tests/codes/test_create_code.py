@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from invitree.kit.resources import AppContext
+from invitree.kit.context import AppContext
 from tests.cast import Cast, in_days, refused
 
 PATH = "/api/referral_codes/create/"
@@ -121,7 +121,7 @@ async def test_a_code_that_is_taken_is_minted_again(
     client: httpx.AsyncClient, cast: Cast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken = await cast.code(await cast.member())
-    monkeypatch.setattr("invitree.codes.actions.candidates", lambda _length: iter([taken, taken, "FRESHNEW00"]))
+    monkeypatch.setattr("invitree.sharing.codes.actions.candidates", lambda _length: iter([taken, taken, "FRESHNEW00"]))
     assert await cast.code(await cast.member()) == "FRESHNEW00"
 
 
@@ -129,7 +129,7 @@ async def test_the_same_text_may_be_a_code_in_two_programs(
     client: httpx.AsyncClient, cast: Cast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken = await cast.code(await cast.member())
-    monkeypatch.setattr("invitree.codes.actions.candidates", lambda _length: iter([taken]))
+    monkeypatch.setattr("invitree.sharing.codes.actions.candidates", lambda _length: iter([taken]))
     assert await cast.code(await cast.stranger()) == taken
 
 

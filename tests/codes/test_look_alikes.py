@@ -9,11 +9,11 @@ import httpx
 import pytest
 
 from invitree.base.problems import InvalidInput
-from invitree.codes import store
-from invitree.codes.actions import OWNERS, TOPIC
-from invitree.kit.resources import AppContext
-from invitree.programs.actions import get_program
-from invitree.signup.actions import sign_up
+from invitree.identity.programs.actions import get_program
+from invitree.intake.signup.actions import sign_up
+from invitree.kit.context import AppContext
+from invitree.sharing.codes import store
+from invitree.sharing.codes.actions import OWNERS, TOPIC
 from tests.cast import NOWHERE, Cast, Person, new_user, refused
 from tests.races.stage import until_it_waits
 
@@ -136,7 +136,7 @@ async def test_a_new_code_does_not_read_like_one_that_the_program_has(
 ) -> None:
     await cast.delete_code(twins.one)
     read_alike, fresh = twins.of_one.translate(str.maketrans("OIL", "011")), f"FRESH{next(_numbers)}"
-    monkeypatch.setattr("invitree.codes.actions.candidates", lambda _length: iter([read_alike, fresh]))
+    monkeypatch.setattr("invitree.sharing.codes.actions.candidates", lambda _length: iter([read_alike, fresh]))
     assert await cast.code(twins.one) == fresh
 
 

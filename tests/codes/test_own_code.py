@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from invitree.kit.resources import AppContext
+from invitree.kit.context import AppContext
 from tests.cast import Cast, in_days, refused
 from tests.credentials.steps import news_withheld
 

@@ -1,4 +1,4 @@
-"""codes/rules.py: what a code looks like and how long it may live."""
+"""sharing/codes/rules.py: what a code looks like and how long it may live."""
 
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo, available_timezones
@@ -7,8 +7,17 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from invitree.codes.actions import candidates
-from invitree.codes.rules import ALPHABET, Refused, expiry_for, instant_for, is_rude, last_day_of, parse_code, spell
+from invitree.sharing.codes.actions import candidates
+from invitree.sharing.codes.rules import (
+    ALPHABET,
+    Refused,
+    expiry_for,
+    instant_for,
+    is_rude,
+    last_day_of,
+    parse_code,
+    spell,
+)
 
 YEAR = timedelta(days=366)
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import httpx
 
-from invitree.kit.resources import AppContext
-from invitree.mails.rules import encode_uid
-from invitree.programs.actions import set_policy
-from invitree.programs.store import Program, find_program_by_slug
+from invitree.identity.email.rules import encode_uid
+from invitree.identity.programs.actions import set_policy
+from invitree.identity.programs.store import Program, find_program_by_slug
+from invitree.kit.context import AppContext
 from tests.cast import PASSWORD, Cast, Person, refused
 from tests.postbox import Link, Postbox
 

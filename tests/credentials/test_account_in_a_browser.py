@@ -18,7 +18,7 @@ from playwright.async_api import Browser, Page, async_playwright
 
 from bench.servers import free_port
 from invitree.base.settings import Settings
-from invitree.kit.resources import AppContext
+from invitree.kit.context import AppContext
 from tests.cast import PASSWORD, Cast
 from tests.credentials.steps import ANOTHER, at, done, logs_in, require_activation, sign_up
 from tests.kit.test_apidocs import CHROMIUM, CHROMIUM_FLAGS

@@ -6,7 +6,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from invitree.kit.resources import AppContext
+from invitree.kit.context import AppContext
 from tests.cast import PASSWORD, Cast, Person, refused
 from tests.credentials.steps import (
     ANOTHER,

@@ -15,10 +15,10 @@ from structlog.testing import capture_logs
 
 from invitree.app import create_app, open_resources
 from invitree.base.settings import Settings
-from invitree.kit.edge import Edge
-from invitree.kit.resources import AppContext
-from invitree.mails.jobs import send_mail
-from invitree.mails.rules import decode_uid, encode_uid
+from invitree.identity.email.jobs import send_mail
+from invitree.identity.email.rules import decode_uid, encode_uid
+from invitree.kit.context import AppContext
+from invitree.kit.web.edge import Edge
 from tests.cast import PASSWORD, Cast, Person
 from tests.conftest import SECRET
 from tests.credentials.steps import ANOTHER, at, done, require_activation

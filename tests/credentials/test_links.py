@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from invitree.kit.resources import AppContext
-from invitree.mails.rules import encode_uid
+from invitree.identity.email.rules import encode_uid
+from invitree.kit.context import AppContext
 from tests.cast import PASSWORD, Cast, Person, refused
 from tests.credentials.steps import (
     ANOTHER,

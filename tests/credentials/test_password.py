@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from invitree.kit.resources import AppContext
+from invitree.kit.context import AppContext
 from tests.cast import PASSWORD, Cast, refused
 from tests.credentials.steps import (
     ANOTHER,

@@ -8,9 +8,9 @@ import httpx
 import pytest
 from msgspec import structs
 
-from invitree.credentials.actions import reset_password, resolve_link
-from invitree.kit.passwords import Hasher
-from invitree.kit.resources import AppContext
+from invitree.identity.recovery.actions import reset_password, resolve_link
+from invitree.kit.context import AppContext
+from invitree.kit.secrets.passwords import Hasher
 from tests.cast import NOWHERE, PASSWORD, Cast, Person, refused
 from tests.credentials.steps import (
     ANOTHER,

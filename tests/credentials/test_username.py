@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from invitree.kit.resources import AppContext
+from invitree.kit.context import AppContext
 from tests.cast import PASSWORD, Cast, Person, refused
 from tests.credentials.steps import (
     ANOTHER,

@@ -15,8 +15,8 @@ import httpx
 from joserfc import jwt
 from joserfc.jwk import OctKey
 
-from invitree.programs.store import find_program_by_slug
-from invitree.sessions.rules import access_claims
+from invitree.identity.auth.rules import access_claims
+from invitree.identity.programs.store import find_program_by_slug
 from tests.cast import PASSWORD, Cast, Person
 from tests.djoser.requests import Request
 from tests.djoser.site import SECRET

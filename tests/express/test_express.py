@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from invitree.app import create_app, front
-from invitree.kit.resources import AppContext
+from invitree.kit.context import AppContext
 from tests.cast import Cast, Person, in_days
 from tests.sessions.test_sessions import set_back
 
@@ -251,7 +251,7 @@ async def test_what_is_in_memory_is_answered_without_the_database(
     paths = [LOOKUP + f"{alice.email}/", CHECK + f"{code}/", "/auth/users/me/"]
     before = [(await client.get(path, headers=alice.headers)).json() for path in paths]
     for question in ("fetch", "fetchrow", "fetchval", "execute"):
-        monkeypatch.delattr(f"invitree.kit.db.Database.{question}")
+        monkeypatch.delattr(f"invitree.kit.data.db.Database.{question}")
     assert [(await client.get(path, headers=alice.headers)).json() for path in paths] == before
 
 
@@ -279,8 +279,8 @@ async def test_a_database_that_is_away_is_told_as_by_the_framework(
     async def away(*_: object) -> None:
         raise asyncpg.CannotConnectNowError("the database system is starting up")
 
-    monkeypatch.setattr("invitree.kit.db.Database.fetchrow", away)
-    monkeypatch.setattr("invitree.kit.db.Database.fetch", away)
+    monkeypatch.setattr("invitree.kit.data.db.Database.fetchrow", away)
+    monkeypatch.setattr("invitree.kit.data.db.Database.fetch", away)
     for path in (LOOKUP + "x@example.com/", CHECK + "AAAAAAAAAA/", LIST + f"{alice.id}/", "/auth/users/me/"):
         forget_everything(ctx)
         expected = told(await long_way.get(path, headers=alice.headers))

@@ -12,12 +12,12 @@ import httpx
 import pytest
 
 from invitree.app import open_resources
-from invitree.codes import actions as codes
-from invitree.codes import api as codes_api
-from invitree.kit.db import Database
-from invitree.kit.resources import AppContext
-from invitree.programs.actions import cached_program, set_policy
-from invitree.sessions.actions import cached_caller
+from invitree.identity.auth.actions import cached_caller
+from invitree.identity.programs.actions import cached_program, set_policy
+from invitree.kit.context import AppContext
+from invitree.kit.data.db import Database
+from invitree.sharing.codes import actions as codes
+from invitree.sharing.codes import api as codes_api
 from tests.cast import Cast, Person, in_days, refused
 from tests.conftest import client_for
 from tests.credentials.steps import ME, change_link, default_program, done, news_withheld

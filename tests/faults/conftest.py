@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from invitree.kit.embedded import embedded_postgres
+from invitree.kit.postgres.embedded import embedded_postgres
 from invitree.migrations.upgrade import upgrade
 from tests.kit.postmasters import kill_all, processes
 

@@ -11,7 +11,7 @@ import asyncpg
 import httpx
 import psutil
 
-from invitree.kit.embedded import embedded_postgres
+from invitree.kit.postgres.embedded import embedded_postgres
 from tests.conftest import SECRET, as_admin
 from tests.faults.journal import Journal
 from tests.faults.load import PATIENCE_S, Load

@@ -10,14 +10,14 @@ import pytest
 
 from invitree.app import open_resources
 from invitree.base.settings import Settings
-from invitree.kit import embedded
-from invitree.kit.embedded import embedded_postgres
-from invitree.kit.jobs import cap_future_times
-from invitree.kit.resources import AppContext
-from invitree.kit.tally import LocalRateLimiter
-from invitree.kit.throttle import limit
+from invitree.kit.context import AppContext
+from invitree.kit.limits.local_rate_limiter import LocalRateLimiter
+from invitree.kit.limits.rate_limiter import limit
+from invitree.kit.postgres import embedded
+from invitree.kit.postgres.embedded import embedded_postgres
+from invitree.kit.work.jobs import cap_future_times
 from invitree.migrations.upgrade import upgrade
-from invitree.worker import fix_future_times
+from invitree.run.worker import fix_future_times
 from tests.cast import PASSWORD, Cast
 from tests.conftest import SECRET, client_for
 from tests.service.mailing import ask

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 import invitree
-from invitree.kit.resources import AppContext
+from invitree.kit.context import AppContext
 from tests.cast import refused
 
 CHROME = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8"

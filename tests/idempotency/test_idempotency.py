@@ -10,11 +10,11 @@ import pytest
 from msgspec import structs
 
 from invitree.app import open_resources
-from invitree.closure.actions import delete_account
-from invitree.events.store import OPERATOR
-from invitree.idempotency import store
-from invitree.kit.resources import AppContext
-from invitree.worker import purge_expired
+from invitree.identity.audit.store import OPERATOR
+from invitree.identity.idempotency import store
+from invitree.intake.closure.actions import delete_account
+from invitree.kit.context import AppContext
+from invitree.run.worker import purge_expired
 from tests.cast import PASSWORD, Cast, in_days, refused
 from tests.conftest import client_for
 from tests.credentials.steps import (

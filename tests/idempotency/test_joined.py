@@ -4,8 +4,8 @@ from contextlib import suppress
 
 import pytest
 
-from invitree.kit.db import Queryable, Transaction
-from invitree.kit.resources import AppContext
+from invitree.kit.context import AppContext
+from invitree.kit.data.db import Queryable, Transaction
 
 INSERT = "INSERT INTO programs (slug) VALUES ($1)"
 

@@ -9,8 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
 from invitree.invariants import INVARIANTS
-from invitree.kit.resources import AppContext
-from invitree.worker import PERIODIC_TASKS, run, watch_invariants
+from invitree.kit.context import AppContext
+from invitree.run.worker import PERIODIC_TASKS, run, watch_invariants
 from tests.cast import Cast
 from tests.programs.test_operations import METRICS, client_of, without_a_database
 

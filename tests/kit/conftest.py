@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from invitree.kit.embedded import embedded_postgres
+from invitree.kit.postgres.embedded import embedded_postgres
 from tests.conftest import as_admin
 from tests.kit.lender import Lender, turn_over
 from tests.kit.postmasters import FAST, kill_all

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from invitree.kit.db import OUTAGES
-from invitree.kit.pool import Pool
+from invitree.kit.data.db import OUTAGES
+from invitree.kit.data.pool import Pool
 
 # Takes three tenths of a second more to end when it is canceled.
 STUBBORN = """

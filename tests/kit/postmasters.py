@@ -9,8 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from invitree.kit import embedded
-from invitree.kit.pgtools import bundled_programs
+from invitree.kit.postgres import embedded
+from invitree.kit.postgres.programs import bundled_programs
 from tests.waiting import await_true
 
 FAST = {"fsync": "off"}
@@ -24,7 +24,7 @@ REACHABLE = embedded._may_enter(BIN, NOBODY)
 HOLD = """
 import sys
 from pathlib import Path
-from invitree.kit.embedded import EmbeddedError, embedded_postgres
+from invitree.kit.postgres.embedded import EmbeddedError, embedded_postgres
 try:
     with embedded_postgres(Path(sys.argv[1]), settings={"fsync": "off"}) as url:
         print(url, flush=True)

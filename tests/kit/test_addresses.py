@@ -6,7 +6,7 @@ import pytest
 
 from invitree.base.addresses import AddressError, as_uri, completed, for_libpq, notes, parse_address
 from invitree.base.settings import SettingsError, read_settings
-from invitree.kit.pgtools import bundled_programs
+from invitree.kit.postgres.programs import bundled_programs
 
 # Those of the documentation of PostgreSQL 18, "Parameter Key Words", with values that libpq takes.
 _DOCUMENTED = {

@@ -21,7 +21,7 @@ from litestar.params import FromPath, JSONBody
 from litestar.testing import TestClient
 from playwright.sync_api import Page, sync_playwright
 
-from invitree.kit.apidocs import api_docs, docs_handlers
+from invitree.kit.web.apidocs import api_docs, docs_handlers
 
 PAGES = ["/docs/", "/docs/try/"]
 CHROMIUM = next(
@@ -174,7 +174,7 @@ def test_a_script_is_not_sent_again_and_not_kept_under_a_strange_version(client:
 
 
 def test_importing_the_pages_does_not_import_the_bundles_package() -> None:
-    check = "import sys, invitree.kit.apidocs; sys.exit('offapi' in sys.modules)"
+    check = "import sys, invitree.kit.web.apidocs; sys.exit('offapi' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
 
 

@@ -1,4 +1,4 @@
-"""kit/body.py: JSON and forms become structs, and every fault is told at its field."""
+"""kit/web/body.py: JSON and forms become structs, and every fault is told at its field."""
 
 from datetime import date
 from functools import partial
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from invitree.base.problems import InvalidInput, MalformedForm
-from invitree.kit.body import VERBATIM, build, decode, parse_multipart, parse_urlencoded
+from invitree.kit.web.body import VERBATIM, build, decode, parse_multipart, parse_urlencoded
 
 
 class Body(Struct):

@@ -8,9 +8,9 @@ import pytest
 from msgspec import structs
 
 from invitree.base.origins import parse_origins
-from invitree.kit.cors import Origins
-from invitree.kit.edge import Edge
-from invitree.kit.resources import AppContext
+from invitree.kit.context import AppContext
+from invitree.kit.web.cors import Origins
+from invitree.kit.web.edge import Edge
 from tests.cast import Cast
 from tests.conftest import client_for
 from tests.waiting import eventually

@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from invitree.kit.db import Database
-from invitree.kit.dbcheck import UnreachableDatabase, UnusableDatabase, check_usable
+from invitree.kit.data.checks import UnreachableDatabase, UnusableDatabase, check_usable
+from invitree.kit.data.db import Database
 from invitree.migrations.upgrade import upgrade
 from tests.conftest import New
 from tests.databases import execute

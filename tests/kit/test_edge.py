@@ -1,4 +1,4 @@
-"""kit/edge.py when more is asked than can be done."""
+"""kit/web/edge.py when more is asked than can be done."""
 
 import asyncio
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from invitree.kit.edge import Edge
+from invitree.kit.web.edge import Edge
 from tests.cast import refused
 from tests.kit.lender import turn_over
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from invitree.kit import embedded
-from invitree.kit.embedded import EmbeddedError, embedded_postgres
+from invitree.kit.postgres import embedded
+from invitree.kit.postgres.embedded import EmbeddedError, embedded_postgres
 from tests.kit.postmasters import (
     AS_NOBODY,
     BIN,

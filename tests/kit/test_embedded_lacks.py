@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from invitree.kit.embedded import EmbeddedError, embedded_postgres
+from invitree.kit.postgres.embedded import EmbeddedError, embedded_postgres
 from tests.kit.postmasters import FAST, ask, first_line, hold
 from tests.tmpfs import only_with_tmpfs, tmpfs
 

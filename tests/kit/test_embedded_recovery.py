@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from invitree.kit.embedded import embedded_postgres
+from invitree.kit.postgres.embedded import embedded_postgres
 from tests.kit.postmasters import FAST, REACHABLE, ask, first_line, hold, let_go, postmaster, processes
 from tests.waiting import await_true
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from invitree.base.problems import Unavailable
-from invitree.kit.passwords import Hasher
+from invitree.kit.secrets.passwords import Hasher
 
 FLOOD, OTHER, THIRD = "192.0.2.1", "198.51.100.1", "203.0.113.1"
 

@@ -9,7 +9,7 @@ import pytest
 from pgqueuer.adapters.persistence.queries import Queries
 from pgqueuer.domain.types import JobId
 
-from invitree.kit.jobs import enqueue, list_jobs, prune_job_log, retry_jobs
+from invitree.kit.work.jobs import enqueue, list_jobs, prune_job_log, retry_jobs
 
 PAYLOAD = {"kind": "activation", "user_id": 5}
 # What is different of any two rows.

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from invitree.kit import processes
-from invitree.kit.processes import Keeper
+from invitree.kit.process import children as processes
+from invitree.kit.process.children import Keeper
 from tests.waiting import await_true
 
 

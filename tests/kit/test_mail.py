@@ -14,12 +14,12 @@ import pytest
 from jinja2 import UndefinedError
 from msgspec import structs
 
-import invitree.mails
+import invitree.identity.email
 from invitree.base.settings import Settings
-from invitree.kit.mail import Content, Letter, deliver, message_id, render
-from invitree.kit.smtp import Undeliverable, Undelivered
+from invitree.kit.email.messages import Content, Letter, deliver, message_id, render
+from invitree.kit.email.smtp import Undeliverable, Undelivered
 
-FOLDER = Path(invitree.mails.__path__[0]) / "letters"
+FOLDER = Path(invitree.identity.email.__path__[0]) / "letters"
 LINKED = ("activation", "password_reset", "username_reset", "email_change")
 NOTICES = ("password_changed", "email_changed", "session_stolen")
 LIVES = {"activation": "24", "email_change": "24", "password_reset": "30", "username_reset": "30"}
@@ -237,7 +237,7 @@ def test_a_message_id_belongs_to_one_job_of_one_installation() -> None:
 
 def test_web_processes_load_nothing_of_mail_and_jobs() -> None:
     script = """
-import sys, invitree.server
+import sys, invitree.run.serve
 from invitree.app import create_app
 from invitree.base.settings import Settings
 create_app(Settings())
@@ -246,5 +246,5 @@ print(*sys.modules)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     loaded = {name.split(".")[0] for name in done.stdout.split()} | set(done.stdout.split())
     assert loaded.isdisjoint(
-        {"aiosmtplib", "jinja2", "pgqueuer", "pydantic", "invitree.kit.mail", "invitree.kit.queue"}
+        {"aiosmtplib", "jinja2", "pgqueuer", "pydantic", "invitree.kit.email.messages", "invitree.kit.work.queue"}
     )

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from invitree.base.settings import Settings
-from invitree.kit.resources import AppContext
+from invitree.kit.context import AppContext
 from tests.cast import Cast, in_days, refused
 from tests.conftest import SECRET
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from invitree.kit.output import Output
+from invitree.kit.process.output import Output
 from tests.tmpfs import only_with_tmpfs, tmpfs
 
 
@@ -88,7 +88,7 @@ def test_on_a_full_disk_lines_are_dropped_until_there_is_room(tmp_path: Path, dr
 
 CLOSED = """
 import os, sys, warnings
-from invitree.kit.output import open_what_is_closed, shield_output
+from invitree.kit.process.output import open_what_is_closed, shield_output
 open_what_is_closed()
 shield_output()
 with open(sys.argv[1], "w") as file:

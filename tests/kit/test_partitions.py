@@ -1,4 +1,4 @@
-"""kit/partitions.py: the months of the audit log."""
+"""kit/data/partitions.py: the months of the audit log."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -7,8 +7,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from invitree.kit.db import Database
-from invitree.kit.partitions import keep_months
+from invitree.kit.data.db import Database
+from invitree.kit.data.partitions import keep_months
 from invitree.migrations import HEAD
 from tests.databases import broken_invariants, database, fill
 

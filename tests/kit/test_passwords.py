@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from invitree.kit.db import Queryable
-from invitree.kit.django_hashes import SCHEMES
-from invitree.kit.passwords import Hasher, Match, is_verifiable
-from invitree.kit.resources import AppContext
-from invitree.users.store import find_login_candidate_by_email, replace_hash
+from invitree.identity.users.store import find_login_candidate_by_email, replace_hash
+from invitree.kit.context import AppContext
+from invitree.kit.data.db import Queryable
+from invitree.kit.secrets.django_hashes import SCHEMES
+from invitree.kit.secrets.passwords import Hasher, Match, is_verifiable
 from tests.cast import PASSWORD, Cast, Person
 from tests.hashes import busy, by_django, pbkdf2, phc
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from invitree.kit import pgtools
-from invitree.kit.pgtools import NoPrograms, bundled_programs, client_programs, error_line, reaching
+from invitree.kit.postgres import programs as pgtools
+from invitree.kit.postgres.programs import NoPrograms, bundled_programs, client_programs, error_line, reaching
 
 
 def install(folder: Path, version: str, *names: str) -> Path:

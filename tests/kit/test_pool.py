@@ -1,4 +1,4 @@
-"""kit/pool.py: never too many, never to two at once, and nothing is left of what was given up."""
+"""kit/data/pool.py: never too many, never to two at once, and nothing is left of what was given up."""
 
 import asyncio
 from contextlib import suppress
@@ -6,8 +6,8 @@ from contextlib import suppress
 import asyncpg
 import pytest
 
-from invitree.kit import pool as pools
-from invitree.kit.db import Database
+from invitree.kit.data import pool as pools
+from invitree.kit.data.db import Database
 from tests.kit.lender import PID, STUBBORN, Lender, turn_over
 from tests.waiting import eventually
 

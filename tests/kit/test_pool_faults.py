@@ -1,4 +1,4 @@
-"""kit/pool.py where borrowers, connections and the database go away, and where the process stops."""
+"""kit/data/pool.py where borrowers, connections and the database go away, and where the process stops."""
 
 import asyncio
 import os
@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from invitree.kit import pool as pools
-from invitree.kit.db import OUTAGES, Database
-from invitree.kit.embedded import embedded_postgres
+from invitree.kit.data import pool as pools
+from invitree.kit.data.db import OUTAGES, Database
+from invitree.kit.postgres.embedded import embedded_postgres
 from tests.kit.lender import PID, STUBBORN, Lender, refused_as_an_outage, turn_over
 from tests.kit.postmasters import FAST
 from tests.waiting import eventually

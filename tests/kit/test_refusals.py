@@ -2,7 +2,7 @@
 
 import pytest
 
-from invitree.kit.refusals import is_addressees
+from invitree.kit.email.refusals import is_addressees
 
 # Of the servers that are most met. Addresses are in it, since they can have any words.
 THE_ADDRESSEES = [

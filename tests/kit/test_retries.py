@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator
 import pytest
 from structlog.testing import capture_logs
 
-from invitree.kit import cors, listen
 from invitree.kit.clock import Clock
-from invitree.kit.cors import Origins
-from invitree.kit.listen import Listener
+from invitree.kit.data import notifications as listen
+from invitree.kit.data.notifications import Listener
+from invitree.kit.web import cors
+from invitree.kit.web.cors import Origins
 from tests.waiting import eventually
 
 

@@ -2,7 +2,7 @@
 
 from structlog.testing import capture_logs
 
-from invitree.kit.trouble import Trouble
+from invitree.kit.process.retries import Trouble
 
 
 class Watch:

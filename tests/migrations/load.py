@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any
 
-from invitree.kit.db import Database
+from invitree.kit.data.db import Database
 
 Act = Callable[[int], Awaitable[Any]]
 _PROGRAM = "SELECT id FROM programs WHERE slug = 'default'"

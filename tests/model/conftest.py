@@ -15,13 +15,13 @@ from msgspec import structs
 
 from invitree.app import open_resources
 from invitree.base.settings import Settings
+from invitree.identity.programs.actions import create_program, set_policy
+from invitree.identity.programs.store import Program
 from invitree.invariants import Broken
-from invitree.kit import passwords
 from invitree.kit.clock import Clock
-from invitree.kit.resources import AppContext
+from invitree.kit.context import AppContext
+from invitree.kit.secrets import passwords
 from invitree.migrations.upgrade import upgrade
-from invitree.programs.actions import create_program, set_policy
-from invitree.programs.store import Program
 from tests.cast import Cast, Person
 from tests.conftest import SECRET, client_for
 from tests.databases import broken_invariants, database

@@ -12,8 +12,8 @@ from itertools import combinations
 
 import httpx
 
-from invitree.kit.resources import AppContext
-from invitree.programs.store import find_program_by_slug
+from invitree.identity.programs.store import find_program_by_slug
+from invitree.kit.context import AppContext
 from tests.cast import Cast
 
 SAMPLES = 500

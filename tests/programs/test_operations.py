@@ -7,9 +7,9 @@ import pytest
 from msgspec import structs
 
 from invitree.app import create_app
-from invitree.kit.db import Database
-from invitree.kit.edge import Edge
-from invitree.kit.resources import AppContext
+from invitree.kit.context import AppContext
+from invitree.kit.data.db import Database
+from invitree.kit.web.edge import Edge
 from tests.cast import Cast, refused
 
 METRICS = "/metrics"
@@ -188,7 +188,7 @@ async def test_what_breaks_on_our_side_is_a_500_without_a_trace_of_why(
         raise RuntimeError("secret reason")
 
     alice = await cast.member()
-    monkeypatch.setattr("invitree.codes.store.find_own_code", broken)
+    monkeypatch.setattr("invitree.sharing.codes.store.find_own_code", broken)
     answer = await client.get("/api/referral_codes/", headers=alice.headers)
     refused(answer, 500, "internal")
     assert "secret reason" not in answer.text

@@ -3,8 +3,8 @@
 import httpx
 
 from invitree.app import open_resources
-from invitree.kit.resources import AppContext
-from invitree.programs.actions import set_policy
+from invitree.identity.programs.actions import set_policy
+from invitree.kit.context import AppContext
 from tests.cast import Cast
 from tests.conftest import client_for
 from tests.programs.test_policy import within_a_second

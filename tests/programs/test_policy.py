@@ -10,10 +10,10 @@ from zoneinfo import ZoneInfo
 import httpx
 import pytest
 
-from invitree.kit.resources import AppContext
-from invitree.programs.actions import BadPolicy, create_program, set_policy
-from invitree.programs.rules import policy_error
-from invitree.programs.store import Program, find_program
+from invitree.identity.programs.actions import BadPolicy, create_program, set_policy
+from invitree.identity.programs.rules import policy_error
+from invitree.identity.programs.store import Program, find_program
+from invitree.kit.context import AppContext
 from tests.cast import Cast, Person, in_days, refused
 
 CREATE = "/api/referral_codes/create/"

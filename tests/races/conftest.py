@@ -9,8 +9,9 @@ from argon2 import PasswordHasher
 from msgspec import structs
 
 from invitree.base.settings import Settings
-from invitree.kit import passwords, pool
-from invitree.kit.resources import AppContext
+from invitree.kit.context import AppContext
+from invitree.kit.data import pool
+from invitree.kit.secrets import passwords
 from tests.races.stage import AtOnce, ready
 
 RACERS = 64

@@ -10,8 +10,8 @@ import asyncpg
 
 from invitree.app import open_resources
 from invitree.base.settings import Settings
-from invitree.kit.db import Queryable
-from invitree.kit.resources import AppContext
+from invitree.kit.context import AppContext
+from invitree.kit.data.db import Queryable
 from tests.cast import Cast
 from tests.conftest import client_for
 from tests.postbox import Postbox

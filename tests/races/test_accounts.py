@@ -9,10 +9,10 @@ import pytest
 
 from invitree.base.emails import parse_email
 from invitree.base.problems import InvalidInput
-from invitree.kit.resources import AppContext
-from invitree.programs.actions import get_program
-from invitree.signup.actions import sign_up
-from invitree.users.actions import NewUser
+from invitree.identity.programs.actions import get_program
+from invitree.identity.users.actions import NewUser
+from invitree.intake.signup.actions import sign_up
+from invitree.kit.context import AppContext
 from tests.cast import NOWHERE, PASSWORD, Cast, Person, new_user
 from tests.races.stage import AtOnce
 

@@ -7,12 +7,12 @@ import httpx
 import pytest
 
 from invitree.base.problems import InvalidInput
-from invitree.codes.actions import delete_code
-from invitree.events.store import OPERATOR
-from invitree.kit.resources import AppContext
-from invitree.programs.actions import get_program
-from invitree.signup.actions import sign_up
-from invitree.users.actions import NewUser
+from invitree.identity.audit.store import OPERATOR
+from invitree.identity.programs.actions import get_program
+from invitree.identity.users.actions import NewUser
+from invitree.intake.signup.actions import sign_up
+from invitree.kit.context import AppContext
+from invitree.sharing.codes.actions import delete_code
 from tests.cast import NOWHERE, Cast, Person, in_days, new_user
 from tests.races.stage import AtOnce
 

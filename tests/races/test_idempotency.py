@@ -5,7 +5,7 @@ from collections import Counter
 import httpx
 import pytest
 
-from invitree.kit.resources import AppContext
+from invitree.kit.context import AppContext
 from tests.cast import PASSWORD, Cast, in_days, new_user, refused
 from tests.races.stage import AtOnce
 

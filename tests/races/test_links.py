@@ -7,9 +7,9 @@ import httpx
 import pytest
 
 from invitree.base.problems import InvalidInput
-from invitree.kit.resources import AppContext
-from invitree.programs.actions import get_program
-from invitree.signup.actions import sign_up
+from invitree.identity.programs.actions import get_program
+from invitree.intake.signup.actions import sign_up
+from invitree.kit.context import AppContext
 from tests.cast import NOWHERE, PASSWORD, Cast, new_user
 from tests.postbox import Postbox
 from tests.races.stage import AtOnce

@@ -5,12 +5,12 @@ import asyncio
 import pytest
 
 from invitree.base.problems import InvalidInput
-from invitree.codes import store
-from invitree.codes.actions import delete_code
-from invitree.events.store import OPERATOR
-from invitree.kit.resources import AppContext
-from invitree.programs.actions import get_program
-from invitree.signup.actions import sign_up
+from invitree.identity.audit.store import OPERATOR
+from invitree.identity.programs.actions import get_program
+from invitree.intake.signup.actions import sign_up
+from invitree.kit.context import AppContext
+from invitree.sharing.codes import store
+from invitree.sharing.codes.actions import delete_code
 from tests.cast import NOWHERE, Cast, Person, new_user
 from tests.races.stage import until_it_waits
 

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from invitree.base.emails import masked
-from invitree.kit.resources import AppContext
+from invitree.kit.context import AppContext
 from tests.cast import Cast, Person, in_days, refused
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from invitree.kit.resources import AppContext
-from invitree.programs.store import Program, find_program_by_slug
-from invitree.seed.actions import Report, import_seed
-from invitree.seed.store import read_seed
+from invitree.identity.programs.store import Program, find_program_by_slug
+from invitree.imports.django.actions import Report, import_seed
+from invitree.imports.django.store import read_seed
+from invitree.kit.context import AppContext
 from tests.seed.django import Django
 
 _numbers = count(1)

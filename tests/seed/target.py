@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from invitree.kit.resources import AppContext
-from invitree.programs.store import Program
-from invitree.seed.actions import Report
-from invitree.seed.rules import Reason
+from invitree.identity.programs.store import Program
+from invitree.imports.django.actions import Report
+from invitree.imports.django.rules import Reason
+from invitree.kit.context import AppContext
 from tests.databases import broken_on
 
 

@@ -6,11 +6,11 @@ from itertools import pairwise
 import httpx
 import pytest
 
-from invitree.kit.resources import AppContext
-from invitree.programs.store import Program
-from invitree.seed import actions
-from invitree.seed.actions import KindCount
-from invitree.seed.rules import Reason
+from invitree.identity.programs.store import Program
+from invitree.imports.django import actions
+from invitree.imports.django.actions import KindCount
+from invitree.imports.django.rules import Reason
+from invitree.kit.context import AppContext
 from tests.cast import Cast, in_days
 from tests.seed.conftest import Import
 from tests.seed.django import PASSWORD, Django, key_of

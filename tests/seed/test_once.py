@@ -8,13 +8,13 @@ import httpx
 import pytest
 
 from invitree.base.emails import parse_email
-from invitree.closure.actions import delete_account
-from invitree.events.store import OPERATOR
-from invitree.kit.resources import AppContext
-from invitree.programs.store import Program, find_program_by_slug
-from invitree.seed import actions
-from invitree.seed.actions import KindCount
-from invitree.seed.rules import Reason
+from invitree.identity.audit.store import OPERATOR
+from invitree.identity.programs.store import Program, find_program_by_slug
+from invitree.imports.django import actions
+from invitree.imports.django.actions import KindCount
+from invitree.imports.django.rules import Reason
+from invitree.intake.closure.actions import delete_account
+from invitree.kit.context import AppContext
 from tests.cast import Cast, in_days
 from tests.seed.conftest import Import
 from tests.seed.django import Django, key_of

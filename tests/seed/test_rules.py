@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from invitree.codes.rules import last_day_of
-from invitree.seed.rules import OldCode, OldReferral, OldToken, OldUser, Reason, Seed, end_of, moment_of, plan
+from invitree.imports.django.rules import OldCode, OldReferral, OldToken, OldUser, Reason, Seed, end_of, moment_of, plan
+from invitree.sharing.codes.rules import last_day_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 
 from invitree.base.settings import Settings
-from invitree.kit.jobs import enqueue
-from invitree.kit.mail import Letter, deliver, message_id
-from invitree.kit.resources import AppContext
-from invitree.worker import run as run_worker
+from invitree.kit.context import AppContext
+from invitree.kit.email.messages import Letter, deliver, message_id
+from invitree.kit.work.jobs import enqueue
+from invitree.run.worker import run as run_worker
 
 SOON = (0.05,) * 12
 

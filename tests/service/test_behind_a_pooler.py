@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from bench.servers import free_port
-from invitree.kit.dbcheck import UnusableDatabase, check_usable
+from invitree.kit.data.checks import UnusableDatabase, check_usable
 from tests.conftest import New
 from tests.databases import execute
 from tests.kit.postmasters import socket_dir

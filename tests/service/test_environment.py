@@ -73,7 +73,7 @@ def test_a_variable_of_ones_own_database_that_cannot_be_obeyed_is_one_line(
 _AS_NOBODY = """
 import asyncio, os, sys
 import asyncpg.connect_utils, encodings.idna, ssl
-from invitree.kit.connections import connect
+from invitree.kit.data.connections import connect
 os.setgid(65534)
 os.setuid(65534)
 try:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from invitree.base.settings import Settings
-from invitree.kit.resources import AppContext
-from invitree.worker import run as run_worker
+from invitree.kit.context import AppContext
+from invitree.run.worker import run as run_worker
 from tests.process import run
 from tests.service.mailing import ask, in_status, reasons, statuses, working
 from tests.service.postoffice import PostOffice

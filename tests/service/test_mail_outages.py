@@ -121,8 +121,8 @@ def _heard(capsys: pytest.CaptureFixture[str], said: list[str]) -> str:
 SCRIPT = """
 import asyncio, os, signal
 from invitree.base.settings import read_settings
-from invitree.kit.log import configure_logging
-from invitree.worker import run
+from invitree.kit.process.log import configure_logging
+from invitree.run.worker import run
 from tests.service.mailing import JOBS, SOON
 
 async def main():

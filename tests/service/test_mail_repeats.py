@@ -10,9 +10,9 @@ import structlog
 from msgspec import structs
 
 from invitree.base.settings import Settings
-from invitree.kit.jobs import Backlog, backlog, retry_jobs
-from invitree.kit.queue import DELAYS_S
-from invitree.kit.resources import AppContext
+from invitree.kit.context import AppContext
+from invitree.kit.work.jobs import Backlog, backlog, retry_jobs
+from invitree.kit.work.queue import DELAYS_S
 from tests.programs.test_operations import METRICS, client_of
 from tests.service import mailing as steps
 from tests.service.mailing import ask, in_status, make_stale, reasons, working

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from invitree.kit.embedded import embedded_postgres
+from invitree.kit.postgres.embedded import embedded_postgres
 from tests.process import service
 from tests.waiting import await_true
 

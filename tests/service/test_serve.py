@@ -13,7 +13,7 @@ from granian.constants import Interfaces
 from granian.server import Server
 
 from bench.servers import free_port
-from invitree.server import LastingInterrupt
+from invitree.run.serve import LastingInterrupt
 from tests.kit.postmasters import kill_all, processes
 from tests.process import Service, run, service
 from tests.waiting import await_true

@@ -7,8 +7,8 @@ import pytest
 from msgspec import structs
 
 from invitree.base.settings import Settings
-from invitree.kit.mail import Letter, deliver
-from invitree.kit.smtp import Undeliverable, Undelivered
+from invitree.kit.email.messages import Letter, deliver
+from invitree.kit.email.smtp import Undeliverable, Undelivered
 from tests.service.postoffice import PostOffice, certify
 from tests.waiting import eventually
 

@@ -13,8 +13,8 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import OctKey
 
-from invitree.kit.keys import _derive
-from invitree.kit.resources import AppContext
+from invitree.kit.context import AppContext
+from invitree.kit.secrets.keys import _derive
 from tests.cast import Cast, Person, refused
 from tests.conftest import SECRET
 
@@ -191,7 +191,7 @@ async def test_a_token_without_a_claim_gets_the_one_401(
 
 
 async def test_the_second_secret_still_opens_and_the_first_signs() -> None:
-    from invitree.kit.keys import Keyring
+    from invitree.kit.secrets.keys import Keyring
 
     old, both = Keyring([SECRET]), Keyring(["n" * 32, SECRET])
     assert both.verify(old.sign({"sub": "1"})) == {"sub": "1"}

@@ -3,9 +3,9 @@
 import httpx
 import pytest
 
-from invitree.kit.resources import AppContext
-from invitree.mails.actions import send_link
-from invitree.worker import purge_expired
+from invitree.identity.email.actions import send_link
+from invitree.kit.context import AppContext
+from invitree.run.worker import purge_expired
 from tests.cast import Cast, Person, refused
 from tests.postbox import Postbox
 

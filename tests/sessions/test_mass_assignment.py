@@ -10,10 +10,10 @@ from litestar.routes import HTTPRoute
 from invitree.app import create_app
 from invitree.base.problems import InvalidInput
 from invitree.base.settings import Settings
-from invitree.kit.body import build
-from invitree.kit.resources import AppContext
-from invitree.signup.api import SignUpIn
-from invitree.signup.rules import misnamed_code_errors
+from invitree.intake.signup.api import SignUpIn
+from invitree.intake.signup.rules import misnamed_code_errors
+from invitree.kit.context import AppContext
+from invitree.kit.web.body import build
 
 SAMPLES = {"email": "a@example.com", "uid": "MQ", "id": 1, "expiration_date": "2030-01-01"}
 

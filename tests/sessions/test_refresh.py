@@ -4,8 +4,8 @@ import httpx
 import msgspec
 import pytest
 
-from invitree.kit.resources import AppContext
-from invitree.sessions.actions import TokenPair
+from invitree.identity.auth.actions import TokenPair
+from invitree.kit.context import AppContext
 from tests.cast import Cast, Person, refused
 
 REFRESH, VERIFY, ME = "/auth/jwt/refresh/", "/auth/jwt/verify/", "/auth/users/me/"

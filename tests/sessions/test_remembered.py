@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from invitree.app import open_resources
-from invitree.kit.resources import AppContext
-from invitree.sessions.actions import TOPIC
+from invitree.identity.auth.actions import TOPIC
+from invitree.kit.context import AppContext
 from tests.cast import PASSWORD, Cast, Person, in_days, refused
 from tests.conftest import client_for
 from tests.credentials.steps import ANOTHER, ME, REFRESH, at, bearer, change_link, done, link_for, news_withheld

@@ -1,4 +1,4 @@
-"""sessions/rules.py and kit/web.language_of: what needs no database to be decided."""
+"""identity/auth/rules.py and kit/web.language_of: what needs no database to be decided."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from invitree.base.tokens import format_token, program_id_of_token
-from invitree.kit.web import language_of
-from invitree.sessions.rules import REUSE_GRACE, RefreshDecision, access_claims, decide_refresh, read_access_claims
+from invitree.identity.auth.rules import REUSE_GRACE, RefreshDecision, access_claims, decide_refresh, read_access_claims
+from invitree.kit.web.responses import language_of
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 INSTANT = timedelta(microseconds=1)

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from invitree.kit.resources import AppContext
-from invitree.sessions.actions import evict_sessions, open_token_session
+from invitree.identity.auth.actions import evict_sessions, open_token_session
+from invitree.kit.context import AppContext
 from tests.cast import NOWHERE, PASSWORD, Cast, Person, refused
 from tests.credentials.steps import bearer, done, events_of, opens, refreshes
 

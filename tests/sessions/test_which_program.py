@@ -9,9 +9,9 @@ from msgspec import structs
 
 from invitree.app import create_app, open_resources
 from invitree.base.settings import Settings
-from invitree.kit.edge import Edge
-from invitree.kit.resources import AppContext
-from invitree.programs.actions import set_policy
+from invitree.identity.programs.actions import set_policy
+from invitree.kit.context import AppContext
+from invitree.kit.web.edge import Edge
 from tests.cast import PASSWORD, Cast, Person, refused
 from tests.conftest import SECRET
 from tests.credentials.steps import opens, sign_up

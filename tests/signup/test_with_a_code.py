@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from invitree.kit.resources import AppContext
+from invitree.kit.context import AppContext
 from tests.cast import PASSWORD, Cast, refused
 
 PATH = "/auth/users/"
@@ -42,7 +42,7 @@ async def test_a_code_serves_many(client: httpx.AsyncClient, cast: Cast) -> None
 async def test_a_code_may_be_typed_as_people_type(
     client: httpx.AsyncClient, cast: Cast, ctx: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("invitree.codes.actions.candidates", lambda _length: iter(["01ABCDEF01"]))
+    monkeypatch.setattr("invitree.sharing.codes.actions.candidates", lambda _length: iter(["01ABCDEF01"]))
     alice = await cast.member()
     await cast.code(alice)
     for number, typed in enumerate(["01ABCDEF01", "oiabcdefol", " \u201eOLabc\u2013DEF0i\u201c.\n"]):

@@ -9,12 +9,12 @@ from litestar.connection import ASGIConnection
 
 from invitree.base.emails import parse_email
 from invitree.base.problems import TooManyRequests
-from invitree.events.store import OPERATOR
-from invitree.idempotency.store import Answer
-from invitree.kit.keys import Keyring
-from invitree.kit.tally import LocalRateLimiter
-from invitree.kit.throttle import RateLimiter, limit
-from invitree.seed import rules as seed
+from invitree.identity.audit.store import OPERATOR
+from invitree.identity.idempotency.store import Answer
+from invitree.imports.django import rules as seed
+from invitree.kit.limits.local_rate_limiter import LocalRateLimiter
+from invitree.kit.limits.rate_limiter import RateLimiter, limit
+from invitree.kit.secrets.keys import Keyring
 from tests.structure.crowd import ANN, BUSY, HOME, PEOPLE
 
 Arguments = Mapping[str, Any]
@@ -82,39 +82,39 @@ ROWS: Mapping[str, Arguments] = {
     "programs.list_program_ids": {},
     "programs.lock_program": {},
     "programs.update_program": _POLICY,
-    "events.occurred_within_hour": {"user_id": BUSY, "kind": "refresh_token.reused"},
-    "events.insert_event": {"kind": "code.created"},
-    "events.has_logged_in_from": {"user_id": BUSY, "ip_prefix": "203.0.113.0/24"},
-    "events.list_events": {"user_id": BUSY},
-    "mails.start_expiry": {},
-    "mails.delete_expired_tokens": {},
-    "mails.delete_unused_tokens": {},
-    "mails.find_recipient": {},
-    "mails.find_recipient_by_email": {},
-    "mails.find_token": {"kind": "activation"},
-    "mails.erase_person": {},
-    "mails.insert_token": {"kind": "activation", "new_email": None},
-    "mails.use_token": {"token_id": ANN},
+    "audit.occurred_within_hour": {"user_id": BUSY, "kind": "refresh_token.reused"},
+    "audit.insert_event": {"kind": "code.created"},
+    "audit.has_logged_in_from": {"user_id": BUSY, "ip_prefix": "203.0.113.0/24"},
+    "audit.list_events": {"user_id": BUSY},
+    "email.start_expiry": {},
+    "email.delete_expired_tokens": {},
+    "email.delete_unused_tokens": {},
+    "email.find_recipient": {},
+    "email.find_recipient_by_email": {},
+    "email.find_token": {"kind": "activation"},
+    "email.erase_person": {},
+    "email.insert_token": {"kind": "activation", "new_email": None},
+    "email.use_token": {"token_id": ANN},
     "idempotency.delete_answers_about": {},
     "idempotency.delete_old_answers": {"most": 50},
     "idempotency.find_answer": {},
     "idempotency.insert_answer": {"key_hash": _hash(-1), "answer": Answer(_hash(1), 201, b"{}")},
     "idempotency.lock_key": {},
-    "sessions.delete_ended_sessions": {"most": 50},
-    "sessions.delete_family": {},
-    "sessions.delete_session": {},
-    "sessions.delete_sessions": {},
-    "sessions.find_caller_by_session": {},
-    "sessions.find_caller_by_token": {},
-    "sessions.find_refresh_token": {},
-    "sessions.insert_refresh_token": {"session_id": BUSY, "parent_id": None},
-    "sessions.insert_session": {"device": "", "password_hash": "!"},
-    "sessions.list_sessions": {"user_id": BUSY, "after": None},
-    "sessions.has_more_sessions": {"user_id": BUSY, "most": 100},
-    "sessions.delete_idlest_sessions": {"user_id": BUSY, "most": 100},
-    "sessions.lock_family": {},
-    "sessions.touch_session": {},
-    "sessions.use_refresh_token": {},
+    "auth.delete_ended_sessions": {"most": 50},
+    "auth.delete_family": {},
+    "auth.delete_session": {},
+    "auth.delete_sessions": {},
+    "auth.find_caller_by_session": {},
+    "auth.find_caller_by_token": {},
+    "auth.find_refresh_token": {},
+    "auth.insert_refresh_token": {"session_id": BUSY, "parent_id": None},
+    "auth.insert_session": {"device": "", "password_hash": "!"},
+    "auth.list_sessions": {"user_id": BUSY, "after": None},
+    "auth.has_more_sessions": {"user_id": BUSY, "most": 100},
+    "auth.delete_idlest_sessions": {"user_id": BUSY, "most": 100},
+    "auth.lock_family": {},
+    "auth.touch_session": {},
+    "auth.use_refresh_token": {},
     "users.activate": {},
     "users.deactivate": {},
     "users.find_login_candidate": {},
@@ -153,14 +153,14 @@ ROWS: Mapping[str, Arguments] = {
     "referrals.insert_referral": {"referrer_id": ANN, "referee_id": BUSY},
     "referrals.is_member": {},
     "referrals.list_referrals": {"referrer_id": BUSY},
-    "seed.find_imported": {"old_ids": list(_BATCH)},
-    "seed.find_taken_emails": {"email_keys": [f"user{n}@example.com" for n in _BATCH]},
-    "seed.insert_codes": {"codes": [(4, _CODE)]},
-    "seed.insert_referrals": {"referrals": [(ANN, BUSY, _NOW)]},
-    "seed.insert_sessions": {"tokens": [(ANN, _hash(10**9), _NOW)]},
-    "seed.respell_codes": {"codes": [(n, _CODE) for n in _BATCH]},
-    "seed.insert_users": {"users": [_COME]},
-    "seed.lock_import": {},
+    "django.find_imported": {"old_ids": list(_BATCH)},
+    "django.find_taken_emails": {"email_keys": [f"user{n}@example.com" for n in _BATCH]},
+    "django.insert_codes": {"codes": [(4, _CODE)]},
+    "django.insert_referrals": {"referrals": [(ANN, BUSY, _NOW)]},
+    "django.insert_sessions": {"tokens": [(ANN, _hash(10**9), _NOW)]},
+    "django.respell_codes": {"codes": [(n, _CODE) for n in _BATCH]},
+    "django.insert_users": {"users": [_COME]},
+    "django.lock_import": {},
     "jobs.cap_future_times": {"longest_delay": _HOUR},
     "jobs.delete_given_up_jobs": {"older_than": timedelta(days=400)},
     "jobs.backlog": {},
@@ -169,7 +169,7 @@ ROWS: Mapping[str, Arguments] = {
     "jobs.has_worker": {},
     "jobs.list_jobs": {"failed": False},
     "jobs.retry_jobs": {"ids": list(range(20, 100, 20))},
-    "listen.notify": {"topic": "codes", "news": None},
+    "notifications.notify": {"topic": "codes", "news": None},
 }
 
 
@@ -195,9 +195,9 @@ async def _add_up(db: Any) -> None:
 
 # What limits ask, the refusal too.
 COUNTING: Mapping[str, Callable[[Any], Awaitable[None]]] = {
-    "throttle.charge": _charge,
-    "throttle.clear": lambda db: _throttle(db).clear(_REQUEST, HOME, _LIMITS[0]),
-    "throttle.forget": lambda db: _throttle(db).forget(HOME),
-    "throttle.refund": lambda db: _throttle(db).refund(HOME, *_LIMITS),
-    "tally.add_up": _add_up,
+    "rate_limiter.charge": _charge,
+    "rate_limiter.clear": lambda db: _throttle(db).clear(_REQUEST, HOME, _LIMITS[0]),
+    "rate_limiter.forget": lambda db: _throttle(db).forget(HOME),
+    "rate_limiter.refund": lambda db: _throttle(db).refund(HOME, *_LIMITS),
+    "local_rate_limiter.add_up": _add_up,
 }

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from invitree.kit.resources import AppContext
+from invitree.kit.context import AppContext
 
 PAGE = Path(__file__).parents[2] / "docs/limits.md"
 # What the service itself, or its operator, writes.

@@ -13,9 +13,10 @@ import asyncpg
 import msgspec
 import pytest
 
-from invitree.kit import jobs, listen
-from invitree.kit.tally import LocalRateLimiter
-from invitree.kit.throttle import RateLimiter
+from invitree.kit.data import notifications as listen
+from invitree.kit.limits.local_rate_limiter import LocalRateLimiter
+from invitree.kit.limits.rate_limiter import RateLimiter
+from invitree.kit.work import jobs
 from tests.structure.crowd import fill
 from tests.structure.questions import COUNTING, ROWS, USUAL
 from tests.structure.test_house import store_functions
@@ -27,12 +28,12 @@ STEADY = {"programs", "alembic_version", "pgqueuer_schedules", "pg_database", "p
 """Tables that do not grow with use."""
 
 LINEAR: Mapping[tuple[str, str], str] = {
-    ("events.occurred_within_hour", "audit"): "one user's history, looked through once a theft",
+    ("audit.occurred_within_hour", "audit"): "one user's history, looked through once a theft",
     (
-        "mails.delete_expired_tokens",
+        "email.delete_expired_tokens",
         "one_time_tokens",
     ): "the worker's: what was sent in a month, for it deletes the rest",
-    ("mails.erase_person", "pgqueuer"): "letters that wait or were given up; only the payload says whose they are",
+    ("email.erase_person", "pgqueuer"): "letters that wait or were given up; only the payload says whose they are",
     ("jobs.backlog", "pgqueuer"): "a scrape of the metrics: counts what waits",
     ("jobs.list_jobs", "pgqueuer"): "the operator's: lists every job",
     ("jobs.list_jobs", "pgqueuer_log"): "the operator's: lists every job",
@@ -59,7 +60,7 @@ def _functions() -> Mapping[str, Any]:
 
 FUNCTIONS = _functions()
 LIMITS = {
-    f"throttle.{name}" for name, _ in inspect.getmembers(RateLimiter, inspect.iscoroutinefunction) if name[0] != "_"
+    f"rate_limiter.{name}" for name, _ in inspect.getmembers(RateLimiter, inspect.iscoroutinefunction) if name[0] != "_"
 }
 
 
@@ -169,7 +170,7 @@ async def explained(db: Any) -> Mapping[str, Explaining]:
 
 def test_everything_that_asks_the_database_has_a_row() -> None:
     assert set(ROWS) == set(FUNCTIONS)
-    assert set(COUNTING) == {*LIMITS, "tally.add_up"}
+    assert set(COUNTING) == {*LIMITS, "local_rate_limiter.add_up"}
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -7,7 +7,7 @@ from msgspec import structs
 
 from invitree.app import open_resources
 from invitree.base.settings import Settings
-from invitree.kit.resources import AppContext
+from invitree.kit.context import AppContext
 
 LIMITS = {
     "limit_login": "5/5m",

@@ -10,10 +10,10 @@ import asyncpg
 import pytest
 
 from invitree.base.problems import TooManyRequests
-from invitree.kit.db import Database
-from invitree.kit.resources import AppContext
-from invitree.kit.tally import LocalRateLimiter
-from invitree.kit.throttle import Limit, limit
+from invitree.kit.context import AppContext
+from invitree.kit.data.db import Database
+from invitree.kit.limits.local_rate_limiter import LocalRateLimiter
+from invitree.kit.limits.rate_limiter import Limit, limit
 
 _numbers = count(1)
 

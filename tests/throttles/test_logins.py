@@ -7,7 +7,7 @@ from ipaddress import ip_address
 import httpx
 import pytest
 
-from invitree.kit.resources import AppContext
+from invitree.kit.context import AppContext
 from tests.cast import PASSWORD, Cast, Person, refused
 from tests.throttles.conftest import LIMITS
 

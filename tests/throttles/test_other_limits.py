@@ -12,8 +12,8 @@ from msgspec import structs
 from invitree.app import open_resources
 from invitree.base.problems import TooManyRequests
 from invitree.base.settings import Settings
-from invitree.kit.resources import AppContext
-from invitree.kit.throttle import RateLimiter, limit
+from invitree.kit.context import AppContext
+from invitree.kit.limits.rate_limiter import RateLimiter, limit
 from tests.cast import PASSWORD, Cast, in_days, refused
 from tests.throttles.conftest import LIMITS
 

@@ -1,13 +1,13 @@
-"""kit/tally.py: limits that are counted in memory, and added up in the database."""
+"""kit/limits/local_rate_limiter.py: limits that are counted in memory, and added up in the database."""
 
 import asyncio
 from typing import Any
 
 import pytest
 
-from invitree.kit.resources import AppContext
-from invitree.kit.tally import LocalRateLimiter
-from invitree.kit.throttle import limit
+from invitree.kit.context import AppContext
+from invitree.kit.limits.local_rate_limiter import LocalRateLimiter
+from invitree.kit.limits.rate_limiter import limit
 from tests.throttles.processes import Process, ahead, held, is_about, new, waits_for_a_lock
 
 

@@ -1,4 +1,4 @@
-"""kit/tally.py while the database is away, and however many different keys there are."""
+"""kit/limits/local_rate_limiter.py while the database is away, and however many different keys there are."""
 
 import asyncio
 from typing import Any
@@ -7,9 +7,9 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from invitree.kit import tally as tallies
-from invitree.kit.db import OUTAGES, Database
-from invitree.kit.resources import AppContext
+from invitree.kit.context import AppContext
+from invitree.kit.data.db import OUTAGES, Database
+from invitree.kit.limits import local_rate_limiter as tallies
 from tests.throttles.processes import Process, ahead, is_about, new
 
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from invitree.app import open_resources
-from invitree.kit.resources import AppContext
+from invitree.kit.context import AppContext
 from tests.cast import Cast, Person, refused
 from tests.conftest import client_for
 from tests.throttles.conftest import LIMITS

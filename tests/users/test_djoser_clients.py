@@ -9,8 +9,8 @@ import httpx
 import pytest
 from msgspec import structs
 
-from invitree.kit.passwords import Hasher
-from invitree.kit.resources import AppContext
+from invitree.kit.context import AppContext
+from invitree.kit.secrets.passwords import Hasher
 from tests.cast import PASSWORD, Cast, in_days, refused
 from tests.conftest import client_for
 

@@ -7,10 +7,10 @@ import asyncpg
 import httpx
 import pytest
 
-from invitree.closure.actions import deactivate_account, reactivate_account
-from invitree.events.store import OPERATOR
-from invitree.kit.resources import AppContext
-from invitree.programs.actions import set_policy
+from invitree.identity.audit.store import OPERATOR
+from invitree.identity.programs.actions import set_policy
+from invitree.intake.closure.actions import deactivate_account, reactivate_account
+from invitree.kit.context import AppContext
 from tests.cast import PASSWORD, Cast, Person, in_days, refused
 from tests.credentials.steps import (
     ANOTHER,

@@ -1,4 +1,4 @@
-"""users/rules.py and kit/passwords.py: usernames and passwords."""
+"""identity/users/rules.py and kit/secrets/passwords.py: usernames and passwords."""
 
 import asyncio
 import time
@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from invitree.kit.passwords import Hasher, Match
-from invitree.users.rules import clean_password, clean_username, password_errors
+from invitree.identity.users.rules import clean_password, clean_username, password_errors
+from invitree.kit.secrets.passwords import Hasher, Match
 
 SHORT = "This password is too short. It must contain at least 8 characters."
 LONG = "This password is too long. It must contain at most 1024 characters."

@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from invitree.kit.resources import AppContext
-from invitree.programs.store import find_program
+from invitree.identity.programs.store import find_program
+from invitree.kit.context import AppContext
 from tests.cast import PASSWORD, Cast, Person, refused
 from tests.credentials.steps import (
     BAD_NAME,

@@ -13,14 +13,14 @@ import invitree
 from invitree.base.settings import SettingsError
 from invitree.cli import accounts, letters, policy, running, saving, seeding
 from invitree.cli.common import CommandError
-from invitree.kit.db import OUTAGES
-from invitree.kit.dbcheck import UnusableDatabase
-from invitree.kit.embedded import EmbeddedError
-from invitree.kit.output import open_what_is_closed
-from invitree.kit.pgtools import NoPrograms
-from invitree.kit.processes import end_in_order
+from invitree.kit.data.checks import UnusableDatabase
+from invitree.kit.data.db import OUTAGES
+from invitree.kit.postgres.embedded import EmbeddedError
+from invitree.kit.postgres.programs import NoPrograms
+from invitree.kit.process.children import end_in_order
+from invitree.kit.process.output import open_what_is_closed
 from invitree.migrations.upgrade import NewerSchema, SchemaBusy
-from invitree.server import CannotServe
+from invitree.run.serve import CannotServe
 
 app = App(
     name="invitree",

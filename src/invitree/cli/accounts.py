@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 
 from invitree.base.settings import Settings
 from invitree.cli.common import CommandError, DataDir, ProgramSlug, find_program, settings_of, with_database
-from invitree.kit.db import Database
+from invitree.kit.data.db import Database
 
 user = App(name="user", help="Make users, keep them out and let them in again.")
 Email = Annotated[str, Parameter(help="E-mail address.")]
@@ -26,9 +26,9 @@ def create_user(
 ) -> None:
     """Make a user. The password is asked for, or read from standard input when that is not a terminal."""
     from invitree.base.problems import InvalidInput
-    from invitree.events.store import OPERATOR
-    from invitree.kit.passwords import Hasher
-    from invitree.users.actions import add_user, validate_new_user
+    from invitree.identity.audit.store import OPERATOR
+    from invitree.identity.users.actions import add_user, validate_new_user
+    from invitree.kit.secrets.passwords import Hasher
 
     settings = settings_of(data_dir=data_dir)
     password = _ask_password()
@@ -65,7 +65,7 @@ def create_user(
 @user.command
 def deactivate(email: Email, /, *, program_slug: ProgramSlug = "default", data_dir: DataDir = None) -> None:
     """Keep a user out. Sessions, links and the code die at once; the referrals stay."""
-    from invitree.closure.actions import deactivate_account
+    from invitree.intake.closure.actions import deactivate_account
 
     done = _close(settings_of(data_dir=data_dir), program_slug, email, deactivate_account)
     print("The user is kept out." if done else "Nothing to do: the user is kept out already.")
@@ -74,7 +74,7 @@ def deactivate(email: Email, /, *, program_slug: ProgramSlug = "default", data_d
 @user.command
 def reactivate(email: Email, /, *, program_slug: ProgramSlug = "default", data_dir: DataDir = None) -> None:
     """Let a user in again, who logs in and mints a code anew."""
-    from invitree.closure.actions import reactivate_account
+    from invitree.intake.closure.actions import reactivate_account
 
     done = _close(settings_of(data_dir=data_dir), program_slug, email, reactivate_account)
     print("The user can log in again." if done else "Nothing to do: the user is not kept out.")
@@ -82,8 +82,8 @@ def reactivate(email: Email, /, *, program_slug: ProgramSlug = "default", data_d
 
 def _close(settings: Settings, slug: str, email: str, action: Callable[..., Awaitable[bool]]) -> bool:
     from invitree.base.emails import parse_email
-    from invitree.events.store import OPERATOR
-    from invitree.users.store import find_login_candidate_by_email
+    from invitree.identity.audit.store import OPERATOR
+    from invitree.identity.users.store import find_login_candidate_by_email
 
     async def work(opened: Database) -> bool:
         found, address = await find_program(opened, slug), parse_email(email)

@@ -9,8 +9,8 @@ from typing import Annotated, Any, TypeVar
 from cyclopts import Parameter
 
 from invitree.base.settings import Settings, read_settings
-from invitree.kit.db import Database
-from invitree.server import database, migrate
+from invitree.kit.data.db import Database
+from invitree.run.serve import database, migrate
 
 R = TypeVar("R")
 Slug = Annotated[str, Parameter(help="The program.")]
@@ -53,7 +53,7 @@ def with_database(settings: Settings, work: Callable[[Database], Awaitable[R]]) 
 
 async def find_program(opened: Database, slug: str) -> Any:
     """Return the program of this name. Raises Refusal."""
-    from invitree.programs.store import find_program_by_slug
+    from invitree.identity.programs.store import find_program_by_slug
 
     found = await find_program_by_slug(opened, slug=slug)
     if found is None:

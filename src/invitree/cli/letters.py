@@ -11,10 +11,10 @@ from cyclopts import App, Parameter
 
 from invitree.base.settings import Settings
 from invitree.cli.common import CommandError, DataDir, settings_of, with_database
-from invitree.kit.db import Database
+from invitree.kit.data.db import Database
 
 if TYPE_CHECKING:
-    from invitree.kit.smtp import Step
+    from invitree.kit.email.smtp import Step
 
 mail = App(name="mail", help="Look after letters that wait or were given up, and try whether mail can be sent.")
 
@@ -55,8 +55,8 @@ def list_mail(
     data_dir: DataDir = None,
 ) -> None:
     """List the letters that wait or were given up."""
-    from invitree.kit.jobs import list_jobs
-    from invitree.mails.actions import JOB
+    from invitree.identity.email.actions import JOB
+    from invitree.kit.work.jobs import list_jobs
 
     jobs = with_database(settings_of(data_dir=data_dir), lambda opened: list_jobs(opened, job=JOB, failed=failed))
     letters = [_described(job) for job in jobs]
@@ -97,8 +97,8 @@ def retry_mail(
     data_dir: DataDir = None,
 ) -> None:
     """Have letters that were given up tried again, as often as a new one."""
-    from invitree.kit.jobs import list_jobs, retry_jobs
-    from invitree.mails.actions import JOB
+    from invitree.identity.email.actions import JOB
+    from invitree.kit.work.jobs import list_jobs, retry_jobs
 
     if every == bool(ids):
         raise CommandError("name letters that were given up, or all of them by --all; see invitree mail list --failed")
@@ -119,7 +119,7 @@ def retry_mail(
 @mail.command(name="test")
 def try_mail(address: Annotated[str, Parameter(help="Where to send it.")], /, *, data_dir: DataDir = None) -> None:
     """Send one letter now, step by step. Asks no database; the service may run or not."""
-    from invitree.kit.smtp import Undeliverable, Undelivered
+    from invitree.kit.email.smtp import Undeliverable, Undelivered
 
     settings = settings_of(data_dir=data_dir)
     begun: list[str] = []
@@ -141,7 +141,7 @@ def try_mail(address: Annotated[str, Parameter(help="Where to send it.")], /, *,
 
 
 async def _send_one(settings: Settings, address: str, begin: "Callable[[Step], None]") -> None:
-    from invitree.kit.mail import Letter, deliver
+    from invitree.kit.email.messages import Letter, deliver
 
     text = "This is a test: mail can be sent."
     letter = Letter(

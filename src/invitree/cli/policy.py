@@ -6,7 +6,7 @@ import msgspec
 from cyclopts import App, Parameter
 
 from invitree.cli.common import CommandError, DataDir, Slug, find_program, given, settings_of, with_database
-from invitree.kit.db import Database
+from invitree.kit.data.db import Database
 
 program = App(name="program", help="Make programs, show and set their policy.")
 
@@ -14,7 +14,7 @@ program = App(name="program", help="Make programs, show and set their policy.")
 @program.command(name="create")
 def create_program(slug: Slug, /, *, data_dir: DataDir = None) -> None:
     """Make a program: a tenant with users, codes and a policy of its own."""
-    from invitree.programs.actions import BadPolicy, create_program
+    from invitree.identity.programs.actions import BadPolicy, create_program
 
     async def create(opened: Database) -> Any:
         try:
@@ -55,7 +55,7 @@ def set_program(
     data_dir: DataDir = None,
 ) -> None:
     """Change a program's policy; running services follow at once."""
-    from invitree.programs.actions import BadPolicy, set_policy
+    from invitree.identity.programs.actions import BadPolicy, set_policy
 
     changes = given(
         time_zone=time_zone,

@@ -7,14 +7,14 @@ from typing import Annotated
 import msgspec
 from cyclopts import App, Parameter
 
-from invitree import server
 from invitree.base.addresses import as_uri
 from invitree.base.settings import Settings
 from invitree.cli.common import DataDir, settings_of, with_database
-from invitree.kit.db import Database
-from invitree.kit.dbcheck import UnreachableDatabase, check_usable
-from invitree.kit.metrics import reserve_space
-from invitree.kit.output import shield_output
+from invitree.kit.data.checks import UnreachableDatabase, check_usable
+from invitree.kit.data.db import Database
+from invitree.kit.process.metrics import reserve_space
+from invitree.kit.process.output import shield_output
+from invitree.run import serve as server
 
 _WORKER_FILES = 128  # ten letters under way, the database's connections, and what the process itself has open
 
@@ -38,7 +38,7 @@ def worker(*, parent: Annotated[int | None, Parameter(show=False)] = None, data_
     """Do jobs and send mail until Ctrl-C. `serve` does it too, unless told otherwise. There can be several workers."""
     shield_output()
     reserve_space()
-    from invitree.worker import work
+    from invitree.run.worker import work
 
     server.files_allowed(_WORKER_FILES, wanted=4 * _WORKER_FILES, why="by a worker")
     settings = server.with_secret(settings_of(data_dir=data_dir))

@@ -6,12 +6,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from invitree import server
 from invitree.base.settings import Settings
 from invitree.cli.common import CommandError, DataDir, settings_of, with_database
 from invitree.cli.running import check_all
-from invitree.kit.db import Database
-from invitree.kit.partitions import keep_months
+from invitree.kit.data.db import Database
+from invitree.kit.data.partitions import keep_months
+from invitree.run import serve as server
 
 
 def backup(
@@ -22,8 +22,8 @@ def backup(
     data_dir: DataDir = None,
 ) -> None:
     """Write the whole database, as it is at one moment, into a file. The service may go on running."""
-    from invitree.backups import BackupError, back_up
     from invitree.cli.progress import progress
+    from invitree.run.backups import BackupError, back_up
 
     settings = settings_of(data_dir=data_dir)
     if not settings.database_url and not Path(settings.data_dir, "postgres").exists():
@@ -45,8 +45,8 @@ def restore(
     data_dir: DataDir = None,
 ) -> int:
     """Put a backup into an empty database, with the service stopped, and check what must always hold."""
-    from invitree import backups
     from invitree.cli.progress import progress
+    from invitree.run import backups
 
     settings, file = settings_of(data_dir=data_dir), file.resolve()
     try:

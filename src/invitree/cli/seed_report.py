@@ -7,8 +7,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from invitree.seed.actions import Report
-from invitree.seed.rules import Kind, Reason, SkippedRow
+from invitree.imports.django.actions import Report
+from invitree.imports.django.rules import Kind, Reason, SkippedRow
 
 _MOST_SHOWN = 20
 

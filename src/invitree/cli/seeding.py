@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from invitree.cli.common import CommandError, DataDir, find_program, settings_of, with_database
-from invitree.kit.db import Database
-from invitree.server import with_secret
+from invitree.kit.data.db import Database
+from invitree.run.serve import with_secret
 
 importing = App(name="import", help="Carry data over from other services.")
 
@@ -27,9 +27,9 @@ def import_from_seed(
     """Carry users, passwords, codes, tokens and referrals over from the Django service. Safe to repeat."""
     from invitree.cli.progress import progress
     from invitree.cli.seed_report import show, write
-    from invitree.kit.keys import Keyring
-    from invitree.seed.actions import import_seed
-    from invitree.seed.store import Unreadable, read_seed
+    from invitree.imports.django.actions import import_seed
+    from invitree.imports.django.store import Unreadable, read_seed
+    from invitree.kit.secrets.keys import Keyring
 
     try:
         seed = read_seed(file)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 
 class Clock:
-    """Tells the database's time; `kit.listen` sets it several times a second."""
+    """Tells the database's time; `kit.data.notifications` sets it several times a second."""
 
     def __init__(self) -> None:
         self._ahead_s = 0.0

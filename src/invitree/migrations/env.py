@@ -8,7 +8,7 @@ from alembic import context
 from sqlalchemy import Connection, pool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from invitree.kit.connections import connect
+from invitree.kit.data.connections import connect
 from invitree.migrations import LOCK, SESSION, upgrade
 
 _TICK_S = 0.2

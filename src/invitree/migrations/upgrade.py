@@ -7,8 +7,8 @@ from pathlib import Path
 
 import asyncpg
 
-from invitree.kit.connections import connect
-from invitree.kit.db import Queryable
+from invitree.kit.data.connections import connect
+from invitree.kit.data.db import Queryable
 from invitree.migrations import HEAD
 
 TURN_S = 600.0

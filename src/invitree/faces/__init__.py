@@ -1,0 +1,1 @@
+"""Faces: pages and endpoints for people and operators, without SQL."""

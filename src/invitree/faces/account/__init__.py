@@ -1,0 +1,1 @@
+"""Account pages: where links in emails lead."""

@@ -1,0 +1,1 @@
+"""Identity: programs, their users, and how users prove who they are."""

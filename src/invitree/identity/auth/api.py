@@ -1,0 +1,265 @@
+"""Who is calling, for every route; and the routes that continue and end a session."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
+from typing import Annotated, Any, TypedDict
+
+from litestar import Request, Response, delete, get, post
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+from litestar.openapi.spec import Operation
+from litestar.params import JSONBody, PathParameter, QueryParameter
+from litestar.types import Guard
+from msgspec import Meta, Struct, structs
+
+from invitree.base.problems import InvalidInput, NotFound, TokenNotValid, TooManyRequests, Unauthenticated
+from invitree.identity.audit.store import Actor, ActorKind
+from invitree.identity.auth import actions, store
+from invitree.identity.auth.actions import TokenPair
+from invitree.identity.auth.store import Caller
+from invitree.identity.programs.actions import get_program, get_program_by_slug, get_program_of_host
+from invitree.identity.programs.store import Program
+from invitree.kit.client_info import client_info
+from invitree.kit.context import app_context
+from invitree.kit.web.body import takes
+from invitree.kit.web.paging import LINK, AfterIfAny, Limit, is_plain_id, next_page, refuse_other_paging
+from invitree.kit.web.responses import BODY, DocumentedOperation, answers
+
+Connection = ASGIConnection[Any, Any, Any, Any]
+SECURITY: list[dict[str, list[str]]] = [{"Token": []}, {"Bearer": []}, {"JWT": []}]
+
+
+async def require_user(connection: Connection, _handler: BaseRouteHandler) -> None:
+    """Guard: let only those through who say who they are. Raises Unauthenticated."""
+    await optional_user(connection, _handler)
+    if connection.scope["user"] is None:
+        raise Unauthenticated
+
+
+async def optional_user(connection: Connection, _handler: BaseRouteHandler) -> None:
+    """Guard: let everybody through, but nobody whose credentials are wrong.
+
+    Credentials of a scheme that is not ours (`Basic`, of a proxy in front) are nobody's. Raises Unauthenticated, or
+    TokenNotValid for an access token, on which clients of simplejwt refresh.
+    """
+    connection.scope["user"] = None
+    authorization = connection.headers.get("authorization", "")
+    scheme = authorization.strip().partition(" ")[0].lower()
+    if scheme not in actions.SCHEMES:
+        return
+    ctx = app_context(connection)
+    caller = actions.cached_caller(ctx, authorization) if connection.scope.get("method") == "GET" else None
+    if caller is None:
+        caller = await actions.find_caller(ctx, authorization, home=partial(program_of, connection))
+    if caller is None:
+        raise Unauthenticated if scheme == "token" else TokenNotValid(members=_AS_SIMPLEJWT)
+    if caller.is_outdated:
+        ip_prefix = client_info(connection).ip_prefix
+        await actions.touch_session(ctx, caller, authorization=authorization, ip_prefix=ip_prefix)
+    connection.scope["user"] = caller
+
+
+# What simplejwt says of an access token beside `code`.
+_AS_SIMPLEJWT = {
+    "messages": [{"token_class": "AccessToken", "token_type": "access", "message": "Token is invalid or expired"}]
+}
+
+
+class Access(TypedDict):
+    """Who may use a route, as Litestar and the OpenAPI document want it."""
+
+    guards: list[Guard]
+    security: list[dict[str, list[str]]]
+    operation_class: type[Operation]
+
+
+# What a route says about who may use it: `@get("/", **SIGNED_IN)`.
+SIGNED_IN = Access(guards=[require_user], security=SECURITY, operation_class=DocumentedOperation)
+PUBLIC = Access(guards=[optional_user], security=[{}, *SECURITY], operation_class=DocumentedOperation)
+# Where an `Authorization` header is not looked at: a stale one must not keep anybody from logging in.
+UNGUARDED = Access(guards=[], security=[{}], operation_class=DocumentedOperation)
+
+
+def caller_of(request: Request[Any, Any, Any]) -> Caller:
+    """Return who is calling a route of MEMBERS."""
+    caller: Caller = request.scope["user"]
+    return caller
+
+
+def actor_of(request: Request[Any, Any, Any], *, user_id: int) -> Actor:
+    """Return who acts on this user's account in a route of MEMBERS, for the record."""
+    caller = caller_of(request)
+    actor: ActorKind = "self" if caller.user_id == user_id else "staff"
+    return Actor(actor=actor, actor_id=caller.user_id, ip_prefix=client_info(request).ip_prefix)
+
+
+async def program_of(connection: Connection) -> Program:
+    """Return the program that a request means: its caller's, else the one that `X-Program` names, else the one that
+    claims the host, else the default one. Raises UnknownProgram.
+    """
+    ctx, caller = app_context(connection), connection.scope.get("user")
+    if caller:
+        return await get_program(ctx, caller.program_id)
+    if slug := connection.headers.get("x-program"):
+        return await get_program_by_slug(ctx, slug)
+    return await get_program_of_host(ctx, connection.headers.get("host", ""))
+
+
+TokenText = Annotated[
+    str, Meta(min_length=1, max_length=8192, examples=["1.j_yJQu7CUGdV6aSmlnKMI3UYUmRG3r8BcCqk0B4wwP0"])
+]
+
+
+class SessionOut(Struct):
+    """Somebody logged in on a device."""
+
+    id: int
+    device: Annotated[str, Meta(description="The User-Agent that logged in.", examples=["Mozilla/5.0 (X11; Linux)"])]
+    ip_prefix: Annotated[str, Meta(description="The network it was last seen in.", examples=["203.0.113.0/24"])]
+    created_at: datetime
+    last_seen_at: Annotated[datetime, Meta(description="To within five minutes.")]
+    is_current: Annotated[bool, Meta(description="Whether this request is made with it.")]
+
+
+class RefreshIn(Struct):
+    """A refresh token."""
+
+    refresh: TokenText
+
+
+class LogOutIn(RefreshIn, forbid_unknown_fields=True):
+    """The refresh token of a session to end."""
+
+
+class VerifyIn(Struct):
+    """An access or a refresh token."""
+
+    token: TokenText
+
+
+class Nothing(Struct):
+    """An empty object."""
+
+
+@post(
+    "/token/logout",
+    status_code=204,
+    summary="Log out",
+    response_description="The session has ended.",
+    tags=["Sessions"],
+    responses=answers(InvalidInput, Unauthenticated),
+    **SIGNED_IN,
+)
+async def log_out(
+    request: Request[Any, Any, Any],
+    all: Annotated[bool, QueryParameter(description="End every session of this user.")] = False,  # noqa: A002
+) -> None:
+    """End the session that this request is made with; with `?all=true`, every session of this user on any device."""
+    ctx, caller = app_context(request), caller_of(request)
+    actor = actor_of(request, user_id=caller.user_id)
+    only = None if all else caller.session_id
+    await actions.end_sessions(ctx, program_id=caller.program_id, user_id=caller.user_id, only=only, actor=actor)
+
+
+@get(
+    "/token/sessions",
+    summary="Your sessions",
+    response_description="A page of where you are logged in, the latest used first.",
+    tags=["Sessions"],
+    responses=answers(InvalidInput, Unauthenticated),
+    response_headers=[LINK],
+    **SIGNED_IN,
+)
+async def list_sessions(
+    request: Request[Any, Any, Any], limit: Limit = 100, after: AfterIfAny = None
+) -> Response[Sequence[SessionOut]]:
+    """Return the devices that are logged in to your account, by an opaque token or by JWTs.
+
+    There are a hundred at most: one more login ends the session that was idle longest.
+    """
+    caller = caller_of(request)
+    refuse_other_paging(request)
+    found = await store.list_sessions(
+        app_context(request).db, program_id=caller.program_id, user_id=caller.user_id, after=after, limit=limit + 1
+    )
+    page = found[:limit]
+    more = next_page(page[-1].id, limit=limit) if len(found) > limit else {}
+    shown = [SessionOut(**structs.asdict(one), is_current=one.id == caller.session_id) for one in page]
+    return Response(shown, headers=more)
+
+
+@delete(
+    "/token/sessions/{session_id:int}",
+    summary="End a session",
+    response_description="The session has ended.",
+    tags=["Sessions"],
+    responses=answers(NotFound, Unauthenticated),
+    **SIGNED_IN,
+)
+async def end_session(
+    request: Request[Any, Any, Any],
+    session_id: Annotated[int, PathParameter(description="A session's id.", schema_extra={"minimum": 1})],
+) -> None:
+    """Log a device of yours out: its tokens are dead when this answers."""
+    caller = caller_of(request)
+    if not is_plain_id(session_id, request):
+        raise NotFound
+    actor = actor_of(request, user_id=caller.user_id)
+    await actions.end_sessions(
+        app_context(request), program_id=caller.program_id, user_id=caller.user_id, only=session_id, actor=actor
+    )
+
+
+@post(
+    "/jwt/refresh",
+    status_code=200,
+    **takes(RefreshIn),
+    summary="Refresh",
+    response_description="The next pair.",
+    tags=["Sessions"],
+    responses=answers(TokenNotValid, TooManyRequests, *BODY),
+    **UNGUARDED,
+)
+async def refresh(request: Request[Any, Any, Any], data: JSONBody[RefreshIn]) -> TokenPair:
+    """Exchange a refresh token for a new pair.
+
+    A refresh token is used once. Presenting it again within 20 seconds, while its successor is unused, gives the same
+    successor, so a lost answer can be asked for again; later, it means that somebody else has it, and the whole session
+    ends.
+    """
+    return await actions.refresh(app_context(request), data.refresh, origin=client_info(request), scope=request.scope)
+
+
+@post(
+    "/jwt/verify",
+    status_code=200,
+    **takes(VerifyIn),
+    summary="Verify a token",
+    response_description="The token is good.",
+    tags=["Sessions"],
+    responses=answers(TokenNotValid, *BODY),
+    **UNGUARDED,
+)
+async def verify(request: Request[Any, Any, Any], data: JSONBody[VerifyIn]) -> Nothing:
+    """Say whether an access token or an unused refresh token is good."""
+    await actions.verify(app_context(request), data.token)
+    return Nothing()
+
+
+@post(
+    "/jwt/logout",
+    status_code=204,
+    **takes(LogOutIn),
+    summary="Log out with a refresh token",
+    response_description="The session has ended.",
+    tags=["Sessions"],
+    responses=answers(*BODY),
+    **UNGUARDED,
+)
+async def log_out_family(request: Request[Any, Any, Any], data: JSONBody[LogOutIn]) -> None:
+    """End the session of a refresh token, access tokens included. Safe to repeat: an unknown token is no error."""
+    await actions.revoke_family(app_context(request), data.refresh, origin=client_info(request))
+
+
+HANDLERS = [log_out, list_sessions, end_session, refresh, verify, log_out_family]

@@ -1,0 +1,399 @@
+"""The routes of accounts and of logging in."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+from litestar import Request, Response, get, patch, post, put
+from litestar.params import JSONBody, PathParameter
+from msgspec import UNSET, Meta, Struct, UnsetType, structs
+from msgspec.json import encode
+
+from invitree.base.emails import parse_email
+from invitree.base.problems import (
+    NON_FIELD,
+    InvalidCredentials,
+    InvalidInput,
+    NoActiveAccount,
+    NotFound,
+    Text,
+    TooManyRequests,
+    Unauthenticated,
+    Unavailable,
+    UnknownProgram,
+)
+from invitree.identity.audit.store import Actor, ActorKind, insert_event, list_events
+from invitree.identity.auth.actions import TokenPair, evict_sessions, open_jwt_session, open_token_session
+from invitree.identity.auth.api import SIGNED_IN, UNGUARDED, actor_of, caller_of, program_of
+from invitree.identity.auth.store import Caller
+from invitree.identity.users import store
+from invitree.identity.users.actions import Login, VerifiedPassword, check_password, is_familiar_network, rename
+from invitree.identity.users.rules import INVALID_PASSWORD
+from invitree.identity.users.store import User
+from invitree.kit.client_info import client_info
+from invitree.kit.context import app_context
+from invitree.kit.limits.rate_limiter import Limit as Budget
+from invitree.kit.limits.rate_limiter import limit as budget
+from invitree.kit.web.body import REQUIRED, VERBATIM, json_body, takes
+from invitree.kit.web.paging import (
+    LARGEST_ID,
+    LINK,
+    After,
+    AfterIfAny,
+    Limit,
+    is_plain_id,
+    next_page,
+    refuse_other_paging,
+)
+from invitree.kit.web.responses import BODY, answers
+
+_SET_EMAIL = Text(
+    "Change the address with POST /auth/users/set_email/.", "Адрес меняется запросом POST /auth/users/set_email/."
+)
+_READ_ONLY = Text("This cannot be changed.", "Это поле нельзя изменить.")
+UserId = Annotated[int, PathParameter(description="A user's id.", schema_extra={"minimum": 1})]
+
+
+class UserOut(Struct):
+    """A user, as the user sees it."""
+
+    email: Annotated[str, Meta(examples=["alice@example.com"])]
+    id: Annotated[int, Meta(examples=[42])]
+    username: Annotated[str, Meta(examples=["alice"])]
+
+
+class UserIn(Struct):
+    """What of an account can be written here; `email` and `id` may come along as they are, for clients put back all."""
+
+    username: Annotated[str, Meta(min_length=1, max_length=150, examples=["alice"])] | UnsetType = UNSET
+    email: Annotated[str, Meta(description="As it is; `set_email` changes it.")] | UnsetType = UNSET
+    id: Annotated[int, Meta(description="As it is.")] | UnsetType = UNSET
+
+
+class EventOut(Struct):
+    """Something that happened to an account."""
+
+    id: int
+    kind: Annotated[str, Meta(description="What happened.", examples=["login.failed"])]
+    actor: Annotated[ActorKind, Meta(description="Who did it. `unknown`: somebody who did not prove to be the user.")]
+    ip_prefix: Annotated[str, Meta(description="From which network.", examples=["203.0.113.0/24"])]
+    created_at: datetime
+
+
+class LoginIn(Struct):
+    """Who you are (`email`, `username`, or both of one account) and the password that proves it."""
+
+    email: Annotated[str, Meta(min_length=1, examples=["alice@example.com"])] | UnsetType = UNSET
+    username: Annotated[str, Meta(min_length=1, examples=["alice"])] | UnsetType = UNSET
+    password: Annotated[str, Meta(min_length=1, examples=["correct horse battery"]), VERBATIM] | UnsetType = UNSET
+
+
+_LoginBody = Annotated[
+    LoginIn,
+    json_body(
+        by_email={"email": "alice@example.com", "password": "correct horse battery"},
+        by_username={"username": "alice", "password": "correct horse battery"},
+    ),
+]
+
+
+class AuthTokenOut(Struct):
+    """The token for `Authorization: Token …`."""
+
+    auth_token: Annotated[str, Meta(examples=["1.kYx0Ffq3tD1s4bVvRrUXm2vZQ9a7c8n6E5wH0jLpTgI"])]
+
+
+@get(
+    "/users",
+    summary="Users you may see",
+    response_description="Yourself; for staff, a page of all, by id.",
+    tags=["Users"],
+    responses=answers(InvalidInput, Unauthenticated),
+    response_headers=[LINK],
+    **SIGNED_IN,
+)
+async def list_users(
+    request: Request[Any, Any, Any], limit: Limit = 100, after: AfterIfAny = None
+) -> Response[Sequence[UserOut]]:
+    """Return a plain array: yourself, or, for staff, the users of the program page by page."""
+    caller = caller_of(request)
+    refuse_other_paging(request)
+    if not caller.is_staff:
+        return Response([UserOut(email=caller.email, id=caller.user_id, username=caller.username)])
+    found = await store.list_users(
+        app_context(request).db, program_id=caller.program_id, after=after or 0, limit=limit + 1
+    )
+    page = found[:limit]
+    more = next_page(page[-1].id, limit=limit) if len(found) > limit else {}
+    return Response([_shown(user) for user in page], headers=more)
+
+
+async def me(request: Request[Any, Any, Any]) -> UserOut:
+    """Return the account that this request is made with."""
+    caller = caller_of(request)
+    return UserOut(email=caller.email, id=caller.user_id, username=caller.username)
+
+
+def me_at_once(caller: Caller) -> bytes:
+    """Return the answer of `me`."""
+    return encode(UserOut(email=caller.email, id=caller.user_id, username=caller.username))
+
+
+async def get_user(request: Request[Any, Any, Any], user_id: UserId) -> UserOut:
+    """Return an account: your own, or for staff any of the program. Another user's is a 404."""
+    may_see(request, user_id)
+    return _shown(await _find(request, user_id))
+
+
+async def _find(request: Request[Any, Any, Any], user_id: int) -> User:
+    user = await store.find_user(app_context(request).db, program_id=caller_of(request).program_id, user_id=user_id)
+    if user is None:
+        raise NotFound
+    return user
+
+
+async def write_me(request: Request[Any, Any, Any], data: JSONBody[UserIn]) -> UserOut:
+    """Write your account: another username. What is not given stays as it is."""
+    return await _write(request, caller_of(request).user_id, data)
+
+
+async def write_user(request: Request[Any, Any, Any], user_id: UserId, data: JSONBody[UserIn]) -> UserOut:
+    """Write an account, your own or for staff any of the program: another username. What is not given stays."""
+    may_see(request, user_id)
+    return await _write(request, user_id, data)
+
+
+async def _write(request: Request[Any, Any, Any], user_id: int, data: UserIn) -> UserOut:
+    user = await _find(request, user_id)
+    complaints: dict[str, Sequence[Text]] = {}
+    if data.email is not UNSET and not same_address(data.email, user.email):
+        complaints["email"] = [_SET_EMAIL]
+    if data.id is not UNSET and data.id != user_id:
+        complaints["id"] = [_READ_ONLY]
+    if complaints:
+        raise InvalidInput(complaints)
+    if data.username is UNSET or data.username == user.username:
+        return _shown(user)
+    return await _rename(request, user_id, data.username)
+
+
+def same_address(one: str, other: str) -> bool:
+    """Return whether two texts are one address, however it is spelled."""
+    first, second = parse_email(one), parse_email(other)
+    return one == other or (first is not None and second is not None and first.key == second.key)
+
+
+def may_see(request: Request[Any, Any, Any], user_id: int) -> None:
+    """Let the user and staff through. Raises NotFound for everybody else: who exists is not their business."""
+    if not caller_of(request).sees_all_of(user_id) or not is_plain_id(user_id, request):
+        raise NotFound
+
+
+async def _rename(request: Request[Any, Any, Any], user_id: int, username: str) -> UserOut:
+    user = await rename(
+        app_context(request).db,
+        program_id=caller_of(request).program_id,
+        user_id=user_id,
+        username=username,
+        field="username",
+        actor=actor_of(request, user_id=user_id),
+    )
+    return _shown(user)
+
+
+def _shown(user: User) -> UserOut:
+    return UserOut(email=user.email, id=user.id, username=user.username)
+
+
+@get(
+    "/users/me/events",
+    summary="What happened to your account",
+    response_description="A page of events, newest first.",
+    tags=["Users"],
+    responses=answers(InvalidInput, Unauthenticated),
+    response_headers=[LINK],
+    **SIGNED_IN,
+)
+async def own_events(
+    request: Request[Any, Any, Any], limit: Limit = 20, after: After = LARGEST_ID
+) -> Response[Sequence[EventOut]]:
+    """Return logins and failed ones, changes of password, address and name, codes made and deleted: by whom, where."""
+    caller = caller_of(request)
+    refuse_other_paging(request)
+    found = await list_events(
+        app_context(request).db,
+        program_id=caller.program_id,
+        user_id=caller.user_id,
+        before=after,
+        limit=limit + 1,
+    )
+    page = found[:limit]
+    more = next_page(page[-1].id, limit=limit) if len(found) > limit else {}
+    return Response([EventOut(**structs.asdict(event)) for event in page], headers=more)
+
+
+@post(
+    "/token/login",
+    status_code=200,
+    **takes(LoginIn),
+    summary="Log in for a session token",
+    response_description="The token of the new session.",
+    tags=["Sessions"],
+    responses=answers(InvalidCredentials, TooManyRequests, UnknownProgram, *BODY),
+    **UNGUARDED,
+)
+async def log_in(request: Request[Any, Any, Any], data: _LoginBody) -> AuthTokenOut:
+    """Begin a session on this device and return its token, for `Authorization: Token …`.
+
+    The token lives until it is logged out. A wrong password, an unknown or inactive user and an empty body get the same
+    answer in the same time. An `Authorization` header is not looked at: a stale one must not lock anybody out.
+    """
+    ctx, verified = app_context(request), await _log_in(request, data)
+    if verified is not None:
+        token = await open_token_session(ctx.db, ctx, **structs.asdict(verified), origin=client_info(request))
+        if token is not None:
+            await evict_sessions(ctx, program_id=verified.program_id, user_id=verified.user_id)
+            return AuthTokenOut(token)
+    raise InvalidCredentials({NON_FIELD: [InvalidCredentials.message]})
+
+
+@post(
+    "/jwt/create",
+    status_code=200,
+    **takes(LoginIn),
+    summary="Log in for JWTs",
+    response_description="The first pair of the new session.",
+    tags=["Sessions"],
+    responses=answers(NoActiveAccount, TooManyRequests, UnknownProgram, *BODY),
+    **UNGUARDED,
+)
+async def create_jwt(request: Request[Any, Any, Any], data: _LoginBody) -> TokenPair:
+    """Begin a session and return an access token (5 minutes) and a refresh token (30 days, used once)."""
+    missing = {"email": not (data.email or data.username), "password": not data.password}
+    if any(missing.values()):
+        # Not a 401, which clients take for a session that has ended.
+        raise InvalidInput({name: [REQUIRED] for name, is_missing in missing.items() if is_missing})
+    ctx, verified = app_context(request), await _log_in(request, data)
+    if verified is not None:
+        async with ctx.db.transaction() as tx:
+            pair = await open_jwt_session(tx, ctx, **structs.asdict(verified), origin=client_info(request))
+        if pair is not None:
+            await evict_sessions(ctx, program_id=verified.program_id, user_id=verified.user_id)
+            return pair
+    raise NoActiveAccount
+
+
+async def _log_in(request: Request[Any, Any, Any], data: LoginIn) -> VerifiedPassword | None:
+    program, login = await program_of(request), Login(email=data.email or None, username=data.username or None)
+    return await _prove(request, program.id, login, data.password or "")
+
+
+async def prove_password(request: Request[Any, Any, Any], password: str) -> VerifiedPassword:
+    """Let through whoever knows the password of the account that this request is made with.
+
+    Raises InvalidInput on `current_password`, and TooManyRequests: a stolen token must not help to guess. What others
+    fail at with the account's name does not count here, nor what a thief does in another session.
+    """
+    caller, ctx = caller_of(request), app_context(request)
+    own = budget("password", ctx.settings.limit_login, str(caller.user_id), str(caller.session_id))
+    await ctx.throttle.charge(request, caller.program_id, own)
+    login = Login(user_id=caller.user_id, email=caller.email)
+    verified = await _try(request, caller.program_id, login, password, own)
+    if verified is None:
+        raise InvalidInput({"current_password": [INVALID_PASSWORD]})
+    return verified
+
+
+async def _prove(
+    request: Request[Any, Any, Any], program_id: int, login: Login, password: str
+) -> VerifiedPassword | None:
+    """Try a password, counting the attempt before it is made, and as a failure not at all where it succeeds."""
+    ctx, origin, name = app_context(request), client_info(request), login.name
+    ctx.tally.count(
+        request.scope,
+        program_id,
+        budget("logins", ctx.settings.limit_logins, origin.network, name),
+        budget("logins_by_ip", ctx.settings.limit_logins_by_ip, origin.network),
+    )
+    charged = await charge(
+        request,
+        program_id,
+        login,
+        budget("login", ctx.settings.limit_login, origin.network, name),
+        budget("login_by_ip", ctx.settings.limit_login_by_ip, origin.network),
+        anywhere=budget("login_by_name", ctx.settings.limit_login_by_name, name),
+    )
+    return await _try(request, program_id, login, password, *charged)
+
+
+async def charge(
+    request: Request[Any, Any, Any], program_id: int, login: Login, *own: Budget, anywhere: Budget
+) -> Sequence[Budget]:
+    """Count something that concerns an account: `own` limits are of who asks, `anywhere` of all who do.
+
+    A network from which somebody has logged in to the account before has an `anywhere` of its own, so that strangers
+    cannot use it up for the owner. Return what was charged. Raises TooManyRequests.
+    """
+    ctx, ip_prefix = app_context(request), client_info(request).ip_prefix
+    try:
+        await ctx.throttle.charge(request, program_id, *own, anywhere)
+    except TooManyRequests:
+        if not await is_familiar_network(ctx.db, program_id=program_id, login=login, ip_prefix=ip_prefix):
+            raise
+    else:
+        return [*own, anywhere]
+    familiar = Budget(scope=f"{anywhere.scope}_here", key=f"{anywhere.key}\n{ip_prefix}", rate=anywhere.rate)
+    await ctx.throttle.charge(request, program_id, *own, familiar)
+    return [*own, familiar]
+
+
+async def _try(
+    request: Request[Any, Any, Any], program_id: int, login: Login, password: str, first: Budget, *others: Budget
+) -> VerifiedPassword | None:
+    ctx, origin = app_context(request), client_info(request)
+    try:
+        attempt = await check_password(ctx, program_id=program_id, login=login, password=password, lane=origin.lane)
+    except Unavailable:
+        await ctx.throttle.refund(program_id, first, *others)
+        raise
+    if isinstance(attempt, VerifiedPassword):
+        # Whoever has a plus variant of somebody's address must not clear what they failed at with that one.
+        if login.is_plain:
+            await ctx.throttle.clear(request, program_id, first, *others)
+        else:
+            await ctx.throttle.refund(program_id, first, *others)
+        return attempt
+    actor = Actor(actor="unknown", ip_prefix=origin.ip_prefix)
+    await insert_event(ctx.db, program_id=program_id, kind="login.failed", user_id=attempt.user_id, actor=actor)
+    return None
+
+
+_USER = "/users/{user_id:int}"
+_READ: dict[str, Any] = {
+    **SIGNED_IN,
+    "response_description": "The account.",
+    "tags": ["Users"],
+    "responses": answers(NotFound, Unauthenticated),
+}
+_WRITE: dict[str, Any] = {
+    **takes(UserIn),
+    **SIGNED_IN,
+    "response_description": "The account as it is now.",
+    "tags": ["Users"],
+    "responses": answers(NotFound, Unauthenticated, *BODY),
+}
+
+get_me = get("/users/me", summary="Who am I", **_READ)(me)
+
+HANDLERS = [
+    list_users,
+    get_me,
+    put("/users/me", operation_id="AuthUsersMePutMe", summary="Write your account", **_WRITE)(write_me),
+    patch("/users/me", operation_id="AuthUsersMePatchMe", summary="Write parts of your account", **_WRITE)(write_me),
+    own_events,
+    get(_USER, summary="A user", **_READ)(get_user),
+    put(_USER, operation_id="AuthUsersUserIdPutUser", summary="Write a user", **_WRITE)(write_user),
+    patch(_USER, operation_id="AuthUsersUserIdPatchUser", summary="Write parts of a user", **_WRITE)(write_user),
+    log_in,
+    create_jwt,
+]

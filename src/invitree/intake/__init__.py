@@ -1,0 +1,1 @@
+"""Intake: how people come and go, each in one transaction."""

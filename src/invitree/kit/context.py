@@ -1,0 +1,37 @@
+"""What a running process has open, in one frozen object."""
+
+from typing import Any
+
+from litestar.connection import ASGIConnection
+from msgspec import Struct
+
+from invitree.base.settings import Settings
+from invitree.kit.clock import Clock
+from invitree.kit.data.cache import Cache
+from invitree.kit.data.db import Database
+from invitree.kit.limits.local_rate_limiter import LocalRateLimiter
+from invitree.kit.limits.rate_limiter import RateLimiter
+from invitree.kit.secrets.keys import Keyring
+from invitree.kit.secrets.passwords import Hasher
+from invitree.kit.web.cors import Origins
+
+
+class AppContext(Struct, frozen=True, kw_only=True):
+    """Opened by `app.py` when a process starts; tests open their own."""
+
+    settings: Settings
+    db: Database
+    clock: Clock
+    keys: Keyring
+    hasher: Hasher
+    throttle: RateLimiter
+    tally: LocalRateLimiter
+    caches: dict[str, Cache[Any, Any]]
+    origins: Origins
+
+
+def app_context(connection: ASGIConnection[Any, Any, Any, Any]) -> AppContext:
+    """Return what the process that serves this connection has open; or, of a request that is done once, its own."""
+    scope: Any = connection.scope
+    opened: AppContext = scope.get("context") or connection.app.state["context"]
+    return opened

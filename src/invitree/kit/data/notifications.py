@@ -1,0 +1,126 @@
+"""News between processes: PostgreSQL's LISTEN/NOTIFY, which speaks at the commit and in commit order."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import asyncpg
+import msgspec
+import structlog
+
+from invitree.kit.clock import Clock
+from invitree.kit.data.cache import Cache
+from invitree.kit.data.connections import connect
+from invitree.kit.data.db import OUTAGES, Transaction
+from invitree.kit.process.retries import Trouble
+
+_HEARTBEAT_S = 0.25
+_SILENCE_S = 0.5  # with the heartbeat 0.75 s, under the second within which processes must agree
+_TRUST_S = 1.0  # how long memory is shown after the last word from the database
+_LONGEST_REST_S = 1.0  # between attempts to hear again: until then every question goes to the database
+_log = structlog.get_logger()
+
+Handler = Callable[[bytes], None]
+
+
+async def notify(tx: Transaction, *, topic: str, payload: Any) -> None:
+    """Tell every process when the transaction commits; at most 8,000 bytes of JSON. This one forgets at once."""
+    encoded = msgspec.json.encode(payload)
+    tx.notifications.append((topic, encoded))
+    await tx.execute("SELECT pg_notify($1, $2)", f"invitree_{topic}", encoded.decode())
+
+
+class Listener:
+    """Hears announcements on a connection of its own, keeps the clock set, and opens the caches only while it hears.
+
+    `on_hearing` is called whenever it begins to hear: what was announced before that was missed.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: Clock,
+        caches: Mapping[str, Cache[Any, Any]],
+        handlers: Mapping[str, Handler],
+        on_hearing: Callable[[], None],
+    ) -> None:
+        self._url, self._clock, self._caches, self._hears = url, clock, caches, handlers
+        self._on_hearing = on_hearing
+        self._task: asyncio.Task[None] | None = None
+        self._trouble = Trouble("listener.lost", first_s=_HEARTBEAT_S, longest_s=_LONGEST_REST_S)
+
+    async def start(self) -> None:
+        """Begin to hear. Without a database the caches stay closed until there is one."""
+        try:
+            connection = await self._connect()
+        except (*OUTAGES, asyncpg.PostgresError):
+            connection = None
+        self._task = asyncio.create_task(self._listen(connection))
+
+    async def stop(self) -> None:
+        """Close the caches and the connection."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _listen(self, connection: "asyncpg.Connection[asyncpg.Record] | None") -> None:
+        while True:
+            rest_s = 0.0
+            try:
+                connection = connection or await self._connect()
+                self._trouble.over()
+                await self._stay(connection)
+            except Exception as error:
+                rest_s = self._trouble.failed(f"{type(error).__name__}: {error}")
+            finally:
+                for cache in self._caches.values():
+                    cache.close()
+                if connection is not None:
+                    connection.terminate()
+            connection = None
+            await asyncio.sleep(rest_s)
+
+    async def _connect(self) -> "asyncpg.Connection[asyncpg.Record]":
+        connection: asyncpg.Connection[asyncpg.Record] = await connect(
+            self._url, timeout=1, command_timeout=1, server_settings={"application_name": "invitree listener"}
+        )
+        try:
+            for topic, hear in self._hears.items():
+                await connection.add_listener(f"invitree_{topic}", _callback(hear))
+            await self._beat(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        for cache in self._caches.values():
+            cache.open()
+        self._on_hearing()
+        return connection
+
+    async def _stay(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        while True:
+            await asyncio.sleep(_HEARTBEAT_S)
+            await self._beat(connection)
+
+    async def _beat(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        asked_at = time.time()
+        self._clock.set(await connection.fetchval("SELECT clock_timestamp()", timeout=_SILENCE_S), asked_at=asked_at)
+        # Whatever was committed before the question has been heard before its answer.
+        until = self._clock.seconds() - (time.time() - asked_at) + _TRUST_S
+        for cache in self._caches.values():
+            cache.trust(until=until)
+
+
+def _callback(hear: Handler) -> Callable[[Any, int, str, object], None]:
+    def heard(connection: Any, _pid: int, channel: str, payload: object) -> None:
+        try:
+            hear(str(payload).encode())
+        except Exception:
+            # Of another version, perhaps. What changed is not known: forget everything, and listen anew.
+            _log.exception("news.unreadable", channel=channel)
+            connection.terminate()
+
+    return heard

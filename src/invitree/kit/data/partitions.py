@@ -1,0 +1,84 @@
+"""Tables that are partitioned by month, so that what is old goes with its partition and nothing has to be deleted.
+
+A partition is `<table>_YYYY_MM`, but for the first one, which has no beginning. All months are those of UTC.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from msgspec import Struct
+
+from invitree.kit.data.db import Transaction
+
+_MONTHS_AHEAD = 3
+"""A service whose worker does not run for longer than this can no longer write."""
+
+
+class _Partition(Struct, frozen=True):
+    name: str
+    ends: datetime
+
+
+async def keep_months(tx: Transaction, *, table: str, older_than: timedelta) -> Sequence[str]:
+    """Add the partitions of the months to come, and drop those that ended longer ago than `older_than`.
+
+    Returns the names of what was dropped. Raises asyncpg.LockNotAvailableError where the table is in use for long: this
+    may as well be done later. What is added cannot be changed, not even by its owner.
+    """
+    await tx.execute("SET LOCAL lock_timeout = '300ms'")  # whoever comes after it waits too
+    await tx.execute("SET LOCAL timezone = 'UTC'")
+    partitions = await _partitions(tx, table)
+    for row in await _missing(tx, since=partitions[-1].ends):
+        name = f"{table}_{row['month']:%Y_%m}"
+        # Attached, and not made as a partition: that would keep readers and writers out.
+        await tx.execute(
+            f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES)"
+        )
+        bounds = f"FROM ('{row['month']}') TO ('{row['ends']}')"
+        await tx.execute(f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES {bounds}")
+    for name in await _unprotected(tx, table):
+        await tx.execute(f"REVOKE UPDATE, DELETE, TRUNCATE ON {name} FROM CURRENT_USER")
+    now = await tx.fetchval("SELECT now()")
+    old = [partition.name for partition in partitions if now - partition.ends > older_than]
+    for name in old:
+        await tx.execute(f"DROP TABLE {name}")
+    return old
+
+
+async def _partitions(tx: Transaction, table: str) -> list[_Partition]:
+    rows = await tx.fetch(
+        r"""
+        SELECT c.oid::regclass::text AS name,
+            substring(pg_get_expr(c.relpartbound, c.oid) FROM 'TO \(''([^'']+)''\)')::timestamptz AS ends
+        FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+        WHERE i.inhparent = $1::text::regclass ORDER BY ends
+        """,
+        table,
+    )
+    return [_Partition(**row) for row in rows]
+
+
+async def _missing(tx: Transaction, *, since: datetime) -> list[Any]:
+    found: list[Any] = await tx.fetch(
+        """
+        SELECT month, month + interval '1 month' AS ends
+        FROM generate_series($1, now() + make_interval(months => $2), interval '1 month') month
+        """,
+        since,
+        _MONTHS_AHEAD,
+    )
+    return found
+
+
+async def _unprotected(tx: Transaction, table: str) -> list[str]:
+    """Return which of a table and its partitions have no privileges set: new ones, and those that were restored."""
+    rows = await tx.fetch(
+        """
+        SELECT c.oid::regclass::text AS name FROM pg_class c
+        WHERE c.relacl IS NULL AND (c.oid = $1::text::regclass
+            OR c.oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = $1::text::regclass))
+        """,
+        table,
+    )
+    return [row["name"] for row in rows]

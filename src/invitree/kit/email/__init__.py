@@ -1,0 +1,1 @@
+"""Email: messages, and their way to a mail server."""

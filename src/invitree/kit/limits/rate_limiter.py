@@ -1,0 +1,190 @@
+"""How often something may be done, counted in the database and so exactly, whatever process is asked.
+
+Each count is one moment, that at which it is clear again; every use moves it on by the rate's period divided by its
+times (the generic cell rate algorithm, ITU-T I.371).
+"""
+
+import math
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import cache
+from typing import Any
+
+from litestar.connection import ASGIConnection
+from msgspec import Struct
+
+from invitree.base.problems import TooManyRequests
+from invitree.base.rates import Rate, parse_rate
+from invitree.kit.data.db import Database
+from invitree.kit.secrets.keys import Keyring
+
+# No count is further ahead than its span, but for one that was written by a clock that was itself ahead; such a one
+# tells nothing, and would keep everybody out until that time. (A second: two clocks that are as good as the same.)
+_CLEAR_AT = """
+    CASE
+        WHEN t.clear_at > clock_timestamp() + ($5::interval[])[array_position($2, EXCLUDED.scope)] + interval '1 second'
+        THEN clock_timestamp() ELSE greatest(t.clear_at, clock_timestamp())
+    END
+"""
+
+
+class Limit(Struct, frozen=True, kw_only=True):
+    """A rate, what it is called, and whose uses are counted together. The key is stored as a keyed hash."""
+
+    scope: str
+    key: str
+    rate: Rate
+
+    @property
+    def step_s(self) -> float:
+        """What one use adds, in seconds."""
+        return self.rate.period_s / self.rate.times
+
+    @property
+    def step(self) -> timedelta:
+        """What one use adds."""
+        return timedelta(seconds=self.step_s)
+
+    @property
+    def span(self) -> timedelta:
+        """How far ahead of the clock a count may be."""
+        return timedelta(seconds=self.rate.period_s)
+
+
+def limit(scope: str, rate: str, *key: str) -> Limit:
+    """Return the limit of this name, at a rate such as `10/5m`, for these parts of a key together."""
+    return Limit(scope=scope, key="\n".join(key), rate=parse_rate(rate))
+
+
+class RateLimiter:
+    """Charges limits. `on=False` lets everything through."""
+
+    def __init__(self, db: Database, keys: Keyring, *, on: bool) -> None:
+        self._db, self._keys, self._on = db, keys, on
+
+    async def charge(
+        self, connection: ASGIConnection[Any, Any, Any, Any], program_id: int, first: Limit, *others: Limit
+    ) -> None:
+        """Count one use of every limit. Raises TooManyRequests, and then none is counted.
+
+        The answer tells how much is left of `first`, which should be the caller's own: how often others did something
+        is not the caller's business.
+        """
+        if not self._on:
+            return
+        limits = [first, *others]
+        ahead = await self._charge(program_id, limits)
+        if len(ahead) == len(limits):
+            add_ratelimit_headers(connection.scope, first, ahead_s=ahead[first.scope].total_seconds())
+            return
+        await self.refund(program_id, *(passed for passed in limits if passed.scope in ahead))
+        refused = [one for one in limits if one.scope not in ahead]
+        waits = await self._waits(program_id, refused)
+        if first in refused:
+            add_ratelimit_headers(connection.scope, first, ahead_s=first.rate.period_s)
+        raise TooManyRequests(retry_after_s=max(1, math.ceil(max(wait.total_seconds() for wait in waits))))
+
+    async def refund(self, program_id: int, *limits: Limit) -> None:
+        """Take one use of each limit back."""
+        if self._on and limits:
+            await self._take_back(program_id, limits, [one.step for one in limits])
+
+    async def clear(
+        self, connection: ASGIConnection[Any, Any, Any, Any], program_id: int, limit: Limit, *others: Limit
+    ) -> None:
+        """Forget every use of a limit, and tell so; take one use of each of the others back."""
+        if self._on:
+            add_ratelimit_headers(connection.scope, limit, ahead_s=0)
+            # No count is further ahead than its span.
+            await self._take_back(program_id, [limit, *others], [limit.span, *(one.step for one in others)])
+
+    async def _take_back(self, program_id: int, limits: Sequence[Limit], spans: Sequence[timedelta]) -> None:
+        await self._db.execute(
+            """
+            WITH held AS (
+                -- In the order in which `_charge` takes them, so that the two never wait for each other.
+                SELECT t.scope, t.key, asked.span
+                FROM throttles t
+                JOIN unnest($2::text[], $3::bytea[], $4::interval[]) AS asked (scope, key, span) USING (scope, key)
+                WHERE t.program_id = $1
+                ORDER BY t.scope, t.key
+                FOR UPDATE OF t
+            )
+            UPDATE throttles t SET clear_at = t.clear_at - held.span
+            FROM held WHERE t.program_id = $1 AND t.scope = held.scope AND t.key = held.key
+            """,
+            program_id,
+            *self._columns(limits)[:2],
+            spans,
+        )
+
+    async def forget(self, program_id: int) -> None:
+        """Delete the counts that are clear, but for those that are being moved on just now."""
+        # Waiting for one while holding others would make two wait for each other, for the order here is another one.
+        # now(), which does not change from row to row: no index is searched for what is before clock_timestamp().
+        await self._db.execute(
+            """
+            DELETE FROM throttles WHERE program_id = $1 AND (scope, key) IN (
+                SELECT scope, key FROM throttles WHERE program_id = $1 AND clear_at < now() FOR UPDATE SKIP LOCKED
+            )
+            """,
+            program_id,
+        )
+
+    async def _charge(self, program_id: int, limits: Sequence[Limit]) -> dict[str, timedelta]:
+        """Move each count on where its rate allows it; return how far ahead those now are, by scope.
+
+        In the order of the rows' keys, so that no two of these wait for each other.
+        """
+        rows = await self._db.fetch(
+            f"""
+            INSERT INTO throttles AS t (program_id, scope, key, clear_at)
+            SELECT $1, asked.scope, asked.key, clock_timestamp() + asked.step
+            FROM unnest($2::text[], $3::bytea[], $4::interval[]) AS asked (scope, key, step)
+            ORDER BY asked.scope, asked.key
+            ON CONFLICT (program_id, scope, key) DO UPDATE
+            SET clear_at = {_CLEAR_AT} + ($4::interval[])[array_position($2, EXCLUDED.scope)]
+            WHERE {_CLEAR_AT} + ($4::interval[])[array_position($2, EXCLUDED.scope)]
+                  <= clock_timestamp() + ($5::interval[])[array_position($2, EXCLUDED.scope)]
+            RETURNING t.scope, t.clear_at - clock_timestamp() AS ahead
+            """,  # noqa: S608  nobody's text
+            program_id,
+            *self._columns(limits),
+        )
+        return {row["scope"]: row["ahead"] for row in rows}
+
+    async def _waits(self, program_id: int, limits: Sequence[Limit]) -> Sequence[timedelta]:
+        rows = await self._db.fetch(
+            """
+            SELECT t.clear_at + asked.step - asked.span - clock_timestamp() AS wait
+            FROM unnest($2::text[], $3::bytea[], $4::interval[], $5::interval[]) AS asked (scope, key, step, span)
+            JOIN throttles t ON t.program_id = $1 AND t.scope = asked.scope AND t.key = asked.key
+            """,
+            program_id,
+            *self._columns(limits),
+        )
+        return [row["wait"] for row in rows] or [timedelta()]
+
+    def _columns(self, limits: Sequence[Limit]) -> tuple[list[str], list[bytes], list[timedelta], list[timedelta]]:
+        return (
+            [one.scope for one in limits],
+            [self._keys.fingerprint(one.key) for one in limits],
+            [one.step for one in limits],
+            [one.span for one in limits],
+        )
+
+
+def add_ratelimit_headers(scope: Any, limit: Limit, *, ahead_s: float) -> None:
+    """Have the answer to an ASGI request say how much is left (draft-ietf-httpapi-ratelimit-headers-10)."""
+    # Times are whole microseconds in the database: what is a hair under a whole use is that use.
+    left = math.floor((limit.rate.period_s - ahead_s) / limit.step_s + 1e-3)
+    reset_s = max(0, math.ceil(ahead_s))
+    scope["ratelimit"] = [
+        (b"ratelimit-policy", _policy(limit.scope, limit.rate)),
+        (b"ratelimit", f'"{limit.scope}";r={max(0, left)};t={reset_s}'.encode()),
+    ]
+
+
+@cache
+def _policy(scope: str, rate: Rate) -> bytes:
+    return f'"{scope}";q={rate.times};w={rate.period_s}'.encode()

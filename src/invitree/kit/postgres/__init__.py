@@ -1,0 +1,1 @@
+"""Running PostgreSQL and its programs."""

@@ -1,0 +1,1 @@
+"""HTTP: bodies, answers, pages, and what every request passes first."""

@@ -1,0 +1,133 @@
+"""The outermost layer of the service: names each request, counts it, forbids storing the answer, and refuses what is
+too much.
+
+Plain ASGI around the framework, so that it costs microseconds and nothing escapes it.
+"""
+
+import random
+import re
+import time
+from collections.abc import Callable, Collection
+from functools import cache
+from typing import Any
+
+import structlog
+from litestar.types import ASGIApp, Receive, Scope, Send
+from prometheus_client import Histogram
+
+from invitree.base.problems import Unavailable
+from invitree.kit.process.log import trace_id
+from invitree.kit.web.cors import answer_preflight, is_preflight, readable
+from invitree.kit.web.responses import render_problem
+
+_SECONDS = Histogram(
+    "invitree_request_seconds",
+    "Time from a request's head to its answer's end.",
+    ["method", "route", "status"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+_NAME = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_DEFAULTS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+_DEFAULT_NAMES = frozenset(name for name, _ in _DEFAULTS)
+_ALWAYS = frozenset({"/healthz", "/readyz", "/metrics"})  # what those ask who run the service
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_log = structlog.get_logger()
+
+
+class Edge:
+    """Wraps an ASGI app; `access_log` adds a line a request.
+
+    `is_full` says whether that many requests in hand are enough: others are refused at once then, before they cost
+    those in hand much. `origins` says which other origins' pages may read the answers.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        access_log: bool,
+        is_full: Callable[[int], bool] = lambda _in_hand: False,
+        origins: Callable[[], Collection[bytes]] = tuple,
+    ) -> None:
+        self._app = app
+        self._access_log = access_log
+        self._is_full = is_full
+        self._origins = origins
+        self._in_hand = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if str(scope["type"]) != "http":
+            await self._app(scope, receive, send)
+            return
+        request: Any = scope
+        request["trace_id"] = trace = _trace_id(request["headers"])
+        trace_id.set(trace)
+        method = request["method"] if request["method"] in _METHODS else "other"
+        if method == "HEAD":
+            request["method"] = "GET"  # the same answer, of which the server sends the head alone (RFC 9110, 9.3.2)
+        origins = self._origins()
+        status = 500
+        began = time.perf_counter()
+
+        async def send_named(message: Any) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                told = request.get("ratelimit", ())
+                headers = [*message["headers"], *_headers(message["headers"], trace), *told]
+                message["headers"] = readable(headers, request, origins) if origins else headers
+            await send(message)
+
+        async def receive_slowly() -> Any:
+            self._in_hand -= 1  # a client that is waited for keeps nobody out
+            try:
+                return await receive()
+            finally:
+                self._in_hand += 1
+
+        is_too_much = self._is_full(self._in_hand) and request["path"].rstrip("/") not in _ALWAYS
+        self._in_hand += 1
+        try:
+            if origins and is_preflight(request):
+                await answer_preflight(scope, receive, send_named)
+            else:
+                await (_refuse if is_too_much else self._app)(scope, receive_slowly, send_named)
+        finally:
+            self._in_hand -= 1
+            seconds = time.perf_counter() - began
+            route = request.get("path_template") or "none"
+            _histogram(method, route, status).observe(seconds)
+            if self._access_log:
+                # The route and not the path, which may hold somebody's e-mail address.
+                _log.info("request", method=method, route=route, status=status, ms=round(seconds * 1e3, 2))
+
+
+async def _refuse(scope: Scope, _receive: Receive, send: Send) -> None:
+    """Answer as cheaply as can be, and without a line in the log: there may be thousands a second."""
+    told, body = render_problem(Unavailable(), scope)
+    told["Content-Length"] = str(len(body))
+    headers = [(name.lower().encode(), value.encode()) for name, value in told.items()]
+    start: Any = {"type": "http.response.start", "status": Unavailable.status, "headers": headers}
+    await send(start)
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+@cache
+def _histogram(method: str, route: str, status: int) -> Any:
+    return _SECONDS.labels(method, route, status)
+
+
+def _trace_id(headers: list[tuple[bytes, bytes]]) -> str:
+    for name, value in headers:
+        if name == b"x-request-id" and _NAME.fullmatch(value):
+            return value.decode()
+    return f"{random.getrandbits(64):016x}"  # a name, not a secret
+
+
+def _headers(present: list[tuple[bytes, bytes]], trace: str) -> list[tuple[bytes, bytes]]:
+    added = [(b"x-request-id", trace.encode()), *_DEFAULTS]
+    for name, _ in present:
+        if name in _DEFAULT_NAMES:
+            added = [one for one in added if one[0] != name]
+    return added

@@ -1,0 +1,1 @@
+"""How processes live: serve, worker, backups."""

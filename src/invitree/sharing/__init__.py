@@ -1,0 +1,1 @@
+"""Sharing: referral codes, and who was referred by whom."""

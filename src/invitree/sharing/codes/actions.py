@@ -1,0 +1,212 @@
+"""Minting, replacing and revoking a code, and the lookup that most requests are."""
+
+import secrets
+from collections.abc import Iterator
+from datetime import date, datetime
+
+import asyncpg
+import msgspec
+from msgspec import Struct
+
+from invitree.base.emails import parse_email
+from invitree.base.problems import CodeActive, CodeNotFound, EmailNotConfirmed, InvalidInput, Text, Unauthenticated
+from invitree.identity.audit.store import Actor, Kind, insert_event
+from invitree.identity.programs.store import Program
+from invitree.kit.context import AppContext
+from invitree.kit.data.cache import Cache, Ticket
+from invitree.kit.data.db import Queryable, Transaction
+from invitree.kit.data.notifications import notify
+from invitree.sharing.codes import store
+from invitree.sharing.codes.rules import ALPHABET, Refused, expiry_for, instant_for, is_rude, spell
+from invitree.sharing.codes.store import Code, Owner
+
+TOPIC = "codes"
+OWNERS = "owners of codes"  # a memory of its own, which hears of nothing
+LATER_THAN_TODAY = Text("It must be later than today.", "Дата должна быть позже сегодняшней.")
+IN_THE_FUTURE = Text("It must be in the future.", "Время должно быть в будущем.")
+
+
+class CodeChanged(Struct, frozen=True, array_like=True):
+    """What every process hears when a user's live code is another, or none: since the event with the id `at`."""
+
+    program_id: int
+    email_key: str
+    code: Code | None
+    at: int
+
+
+class CachedCode(Struct):
+    """A live code in memory, and the answer to a lookup of it once somebody has asked."""
+
+    code: Code
+    shown: tuple[Program, bytes] | None = None
+
+
+Codes = Cache[tuple[int, str], CachedCode]
+"""By program and key of the owner's address."""
+
+
+def _cache(ctx: AppContext) -> Codes:
+    return ctx.caches[TOPIC]
+
+
+def expiry_of_day(last_day: date, *, program: Program, now: datetime) -> datetime:
+    """Return when a code good through a day dies. Raises InvalidInput on `expiration_date`."""
+    answer = expiry_for(last_day, now=now, zone=program.zone, longest=program.longest_code_life)
+    return _accepted("expiration_date", answer, LATER_THAN_TODAY, program)
+
+
+def expiry_of_instant(expires_at: datetime, *, program: Program, now: datetime) -> datetime:
+    """Return when a code good until an instant dies. Raises InvalidInput on `expires_at`."""
+    answer = instant_for(expires_at, now=now, longest=program.longest_code_life)
+    return _accepted("expires_at", answer, IN_THE_FUTURE, program)
+
+
+def _accepted(field: str, answer: datetime | Refused, too_early: Text, program: Program) -> datetime:
+    if isinstance(answer, datetime):
+        return answer
+    days = program.longest_code_life_days
+    too_far = Text(f"A code lives {days} days at most.", f"Код живёт не дольше {days} дней.")
+    raise InvalidInput({field: [too_early if answer is Refused.NOT_IN_THE_FUTURE else too_far]})
+
+
+async def create_code(
+    ctx: AppContext, *, program: Program, user_id: int, expires_at: datetime, replace: bool, actor: Actor
+) -> Code:
+    """Mint the live code of a user. Raises CodeActive where there is one, unless it is to be replaced.
+
+    Raises EmailNotConfirmed where the program asks for confirmed addresses and the user's is not: whoever signs up with
+    somebody else's address gets no code in that name.
+    """
+    async with ctx.db.transaction() as tx:
+        owner = await _lock(tx, program.id, user_id)
+        if program.activation == "required" and not owner.is_confirmed:
+            raise EmailNotConfirmed
+        replaced = replace and await store.revoke(tx, program_id=program.id, user_id=user_id)
+        await store.revoke_expired(tx, program_id=program.id, user_id=user_id)
+        code = await _insert(tx, program, user_id, expires_at)
+        kind: Kind = "code.replaced" if replaced else "code.created"
+        at = await insert_event(tx, program_id=program.id, kind=kind, user_id=user_id, actor=actor)
+        await notify(tx, topic=TOPIC, payload=CodeChanged(program.id, owner.email_key, code, at))
+    return code
+
+
+async def delete_code(ctx: AppContext, *, program_id: int, user_id: int, actor: Actor) -> None:
+    """Revoke the live code of a user, for everybody from the commit on. Raises CodeNotFound."""
+    async with ctx.db.transaction() as tx:
+        owner = await _lock(tx, program_id, user_id)
+        if not await store.revoke(tx, program_id=program_id, user_id=user_id):
+            raise CodeNotFound
+        at = await insert_event(tx, program_id=program_id, kind="code.deleted", user_id=user_id, actor=actor)
+        await notify(tx, topic=TOPIC, payload=CodeChanged(program_id, owner.email_key, None, at))
+
+
+async def revoke_with_account(tx: Transaction, *, program_id: int, user_id: int, email_key: str, at: int) -> None:
+    """Revoke the code of a user whose account, locked in this transaction, was closed by the event with the id `at`."""
+    await store.revoke(tx, program_id=program_id, user_id=user_id)
+    await notify(tx, topic=TOPIC, payload=CodeChanged(program_id, email_key, None, at))
+
+
+async def notify_code_gone(tx: Transaction, *, program_id: int, email_key: str) -> None:
+    """Have every process forget what it knows of a user's live code, and ask again."""
+    await notify(tx, topic=TOPIC, payload=CodeChanged(program_id, email_key, None, at=0))
+
+
+def cached_code(ctx: AppContext, *, program_id: int, email_key: str) -> CachedCode | None:
+    """Return the live code under a key if it is in memory."""
+    return _cache(ctx).get((program_id, email_key), now=ctx.clock.seconds())
+
+
+def cached_code_by_text(ctx: AppContext, *, program_id: int, text: str) -> CachedCode | None:
+    """Return the live code that is spelled so if it is in memory."""
+    email_key = _owners(ctx).get((program_id, text), now=0)
+    live = cached_code(ctx, program_id=program_id, email_key=email_key) if email_key else None
+    return live if live and live.code.code == text else None
+
+
+async def get_active_code(ctx: AppContext, *, program_id: int, email: str) -> Code:
+    """Return the live code of the person with this address. Raises CodeNotFound, whatever the reason."""
+    address = parse_email(email)
+    if address is None:
+        raise CodeNotFound
+    if live := cached_code(ctx, program_id=program_id, email_key=address.key):
+        return live.code
+    ticket = _cache(ctx).ticket()
+    code = await store.find_active_code(ctx.db, program_id=program_id, email_key=address.key)
+    if code is None:
+        raise CodeNotFound
+    _remember(ctx, program_id, address.key, code, ticket)
+    return code
+
+
+async def find_active_code_by_text(ctx: AppContext, *, program_id: int, text: str) -> Code | None:
+    """Return the live code that is meant by a spelling. Memory knows codes by their own spelling alone."""
+    if live := cached_code_by_text(ctx, program_id=program_id, text=text):
+        return live.code
+    ticket = _cache(ctx).ticket()
+    owned = await store.find_active_code_by_text(ctx.db, program_id=program_id, code=text)
+    if owned is None:
+        return None
+    # Whose a code is never changes. Whether it is alive is asked of the one memory that hears of changes.
+    _owners(ctx).fill((program_id, owned.code.code), owned.email_key, ticket=_owners(ctx).ticket())
+    _remember(ctx, program_id, owned.email_key, owned.code, ticket)
+    return owned.code
+
+
+def _owners(ctx: AppContext) -> Cache[tuple[int, str], str]:
+    return ctx.caches[OWNERS]
+
+
+def _remember(ctx: AppContext, program_id: int, email_key: str, code: Code, ticket: Ticket) -> None:
+    expires_at = code.expires_at.timestamp()
+    _cache(ctx).fill((program_id, email_key), CachedCode(code), ticket=ticket, expires_at=expires_at)
+
+
+def apply_notification(cache: Codes, payload: bytes) -> None:
+    """Take over what a commit, of this or another process, made of a user's live code."""
+    change = msgspec.json.decode(payload, type=CodeChanged)
+    key = (change.program_id, change.email_key)
+    if change.code is None:
+        cache.change(key, at=change.at)
+    else:
+        cache.replace(key, CachedCode(change.code), expires_at=change.code.expires_at.timestamp(), at=change.at)
+
+
+def invalidate(cache: Codes, payload: bytes) -> None:
+    """Forget what a commit of this process has ended. What it made is not put in its place: it may be ended by now."""
+    change = msgspec.json.decode(payload, type=CodeChanged)
+    cache.change((change.program_id, change.email_key), at=change.at)
+
+
+def invalidate_address(cache: Codes, payload: bytes) -> None:
+    """Forget what was found under an address that its user has no longer."""
+    program_id, email_key, at = msgspec.json.decode(payload, type=tuple[int, str, int])
+    cache.change((program_id, email_key), at=at)
+
+
+async def _lock(tx: Queryable, program_id: int, user_id: int) -> Owner:
+    owner = await store.lock_owner(tx, program_id=program_id, user_id=user_id)
+    if owner is None:
+        raise Unauthenticated  # deactivated since the request began
+    return owner
+
+
+async def _insert(tx: Queryable, program: Program, user_id: int, expires_at: datetime) -> Code:
+    for text in candidates(program.code_length):
+        try:
+            code = await store.insert_code(tx, program_id=program.id, user_id=user_id, code=text, expires_at=expires_at)
+        except asyncpg.UniqueViolationError as error:
+            if error.constraint_name == "codes_one_live":
+                raise CodeActive from None
+            raise
+        if code is not None:
+            return code
+    raise AssertionError("candidates never end")
+
+
+def candidates(length: int) -> Iterator[str]:
+    """Yield random codes for ever, none of them rude."""
+    while True:
+        code = spell(secrets.randbelow(len(ALPHABET)) for _ in range(length))
+        if not is_rude(code):
+            yield code
