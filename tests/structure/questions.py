@@ -50,13 +50,14 @@ USUAL: Arguments = {
     "ip_prefix": "",
     "created_at": _NOW,
     "expires_at": _NOW + _HOUR,
+    "ttl": _HOUR,
     "life": _HOUR,
     "before": 2**53,
     "after": 0,
     "limit": 21,
     "source": "seed",
     "job": "send_mail",
-    "by": OPERATOR,
+    "actor": OPERATOR,
 }
 _POLICY = {
     "time_zone": "UTC",
@@ -169,7 +170,7 @@ ROWS: Mapping[str, Arguments] = {
     "jobs.has_worker": {},
     "jobs.list_jobs": {"failed": False},
     "jobs.retry_jobs": {"ids": list(range(20, 100, 20))},
-    "notifications.notify": {"topic": "codes", "news": None},
+    "notifications.notify": {"topic": "codes", "payload": None},
 }
 
 
@@ -199,5 +200,5 @@ COUNTING: Mapping[str, Callable[[Any], Awaitable[None]]] = {
     "rate_limiter.clear": lambda db: _throttle(db).clear(_REQUEST, HOME, _LIMITS[0]),
     "rate_limiter.forget": lambda db: _throttle(db).forget(HOME),
     "rate_limiter.refund": lambda db: _throttle(db).refund(HOME, *_LIMITS),
-    "local_rate_limiter.add_up": _add_up,
+    "local_rate_limiter.sync": _add_up,
 }

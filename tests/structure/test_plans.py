@@ -170,7 +170,7 @@ async def explained(db: Any) -> Mapping[str, Explaining]:
 
 def test_everything_that_asks_the_database_has_a_row() -> None:
     assert set(ROWS) == set(FUNCTIONS)
-    assert set(COUNTING) == {*LIMITS, "local_rate_limiter.add_up"}
+    assert set(COUNTING) == {*LIMITS, "local_rate_limiter.sync"}
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
