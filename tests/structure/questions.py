@@ -51,7 +51,6 @@ USUAL: Arguments = {
     "created_at": _NOW,
     "expires_at": _NOW + _HOUR,
     "ttl": _HOUR,
-    "life": _HOUR,
     "before": 2**53,
     "after": 0,
     "limit": 21,

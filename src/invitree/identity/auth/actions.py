@@ -118,7 +118,7 @@ async def open_jwt_session(
         session_id=session_id,
         parent_id=None,
         token_hash=ctx.keys.hash(refresh),
-        life=REFRESH_TTL,
+        ttl=REFRESH_TTL,
     )
     return _pair(ctx, program_id, Family(session_id=session_id, user_id=user_id), _Refresh(refresh, expires_at))
 
@@ -256,7 +256,7 @@ async def _follow(
             session_id=family.session_id,
             parent_id=found.id,
             token_hash=keys.hash(successors[0]),
-            life=REFRESH_TTL,
+            ttl=REFRESH_TTL,
         )
         return _Refresh(successors[0], expires_at)
     if turn is RefreshDecision.STOLEN:

@@ -329,6 +329,6 @@ async def insert_refresh_token(
         session_id,
         parent_id,
         token_hash,
-        life,
+        ttl,
     )
     return expires_at
