@@ -87,7 +87,7 @@ ROWS: Mapping[str, Arguments] = {
     "audit.has_logged_in_from": {"user_id": BUSY, "ip_prefix": "203.0.113.0/24"},
     "audit.list_events": {"user_id": BUSY},
     "email.start_expiry": {},
-    "email.delete_expired_tokens": {},
+    "email.delete_expired_tokens": {"most": 50},
     "email.delete_unused_tokens": {},
     "email.find_recipient": {},
     "email.find_recipient_by_email": {},

@@ -159,9 +159,9 @@ def _callers(ctx: AppContext) -> Cache[str, Caller]:
     return ctx.caches[TOPIC]
 
 
-def invalidate(cache: Cache[str, Caller], payload: bytes) -> None:
+def invalidate(ctx: AppContext, payload: bytes) -> None:
     """Forget whom a commit, of this or another process, has changed or logged out."""
-    cache.change(msgspec.json.decode(payload, type=tuple[int, int]))
+    _callers(ctx).change(msgspec.json.decode(payload, type=tuple[int, int]))
 
 
 async def notify_user_changed(tx: Transaction, *, program_id: int, user_id: int) -> None:
