@@ -63,4 +63,4 @@ async def test_a_new_room_needs_one_line(settings: Settings, monkeypatch: pytest
         alice = await Cast(client, ctx).member()
         await Cast(client, ctx).delete(alice)
         await worker.purge_expired(ctx)
-    assert happened == ["taken", f"erased {alice.id}", "purged"]
+    assert set(happened) == {"taken", f"erased {alice.id}", "purged"}  # in every program
