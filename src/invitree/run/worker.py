@@ -115,12 +115,12 @@ async def run(
     jobs: Mapping[str, JobHandler],
     *,
     stop: asyncio.Event,
-    chores: Sequence[tuple[float, PeriodicTask]] = PERIODIC_TASKS,
+    periodic: Sequence[tuple[float, PeriodicTask]] = PERIODIC_TASKS,
     delays_s: Sequence[float] = DELAYS_S,
 ) -> None:
-    """Do jobs and chores until `stop` is set; jobs under way then have ten seconds to end."""
+    """Do jobs and periodic tasks until `stop` is set; jobs under way then have ten seconds to end."""
     async with open_resources(structs.replace(settings, pool_size=AT_ONCE)) as ctx:
-        under_way = [asyncio.create_task(_repeat(ctx, every_s, chore)) for every_s, chore in chores]
+        under_way = [asyncio.create_task(_repeat(ctx, every_s, task)) for every_s, task in periodic]
         try:
             bound = {name: partial(job, ctx) for name, job in jobs.items()}
             await consume(settings.database_url, bound, stop=stop, delays_s=delays_s)
@@ -130,24 +130,24 @@ async def run(
             await asyncio.gather(*under_way, return_exceptions=True)
 
 
-async def _repeat(ctx: AppContext, every_s: float, chore: PeriodicTask) -> None:
+async def _repeat(ctx: AppContext, every_s: float, task: PeriodicTask) -> None:
     while True:
         # Not all at the same moment, and soon after a start: a worker that is started anew every day does them too.
         await asyncio.sleep(min(every_s, 60.0) * random.uniform(0.5, 1.0))  # noqa: S311
         try:
-            await _run_exclusively(ctx, chore)
+            await _run_exclusively(ctx, task)
         except (*OUTAGES, asyncpg.PostgresError) as error:
-            _log.warning("chore.failed", what=chore.__name__, error=type(error).__name__)
+            _log.warning("chore.failed", what=task.__name__, error=type(error).__name__)
         except Exception:
-            _log.exception("chore.crashed", what=chore.__name__)
+            _log.exception("chore.crashed", what=task.__name__)
         await asyncio.sleep(every_s)
 
 
-async def _run_exclusively(ctx: AppContext, chore: PeriodicTask) -> None:
-    """Do a chore unless another worker is just doing it."""
+async def _run_exclusively(ctx: AppContext, task: PeriodicTask) -> None:
+    """Run a task unless another worker is running it."""
     async with ctx.db.transaction() as db:
         # It waits here while other connections work.
         await db.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
-        name = f"invitree does: {chore.__module__}.{chore.__qualname__}"
+        name = f"invitree does: {task.__module__}.{task.__qualname__}"
         if await db.fetchval("SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))", name):
-            await chore(ctx)
+            await task(ctx)
