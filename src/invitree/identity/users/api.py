@@ -190,14 +190,11 @@ def may_see(request: Request[Any, Any, Any], user_id: int) -> None:
 
 
 async def _rename(request: Request[Any, Any, Any], user_id: int, username: str) -> UserOut:
-    user = await rename(
-        app_context(request).db,
-        program_id=caller_of(request).program_id,
-        user_id=user_id,
-        username=username,
-        field="username",
-        actor=actor_of(request, user_id=user_id),
-    )
+    program_id, actor = caller_of(request).program_id, actor_of(request, user_id=user_id)
+    async with app_context(request).db.transaction() as tx:
+        user = await rename(
+            tx, program_id=program_id, user_id=user_id, username=username, field="username", actor=actor
+        )
     return _shown(user)
 
 

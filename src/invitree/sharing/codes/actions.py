@@ -71,23 +71,22 @@ def _accepted(field: str, answer: datetime | Refused, too_early: Text, program: 
 
 
 async def create_code(
-    ctx: AppContext, *, program: Program, user_id: int, expires_at: datetime, replace: bool, actor: Actor
+    tx: Transaction, *, program: Program, user_id: int, expires_at: datetime, replace: bool, actor: Actor
 ) -> Code:
     """Mint the live code of a user. Raises CodeActive where there is one, unless it is to be replaced.
 
     Raises EmailNotConfirmed where the program asks for confirmed addresses and the user's is not: whoever signs up with
     somebody else's address gets no code in that name.
     """
-    async with ctx.db.transaction() as tx:
-        owner = await _lock(tx, program.id, user_id)
-        if program.activation == "required" and not owner.is_confirmed:
-            raise EmailNotConfirmed
-        replaced = replace and await store.revoke(tx, program_id=program.id, user_id=user_id)
-        await store.revoke_expired(tx, program_id=program.id, user_id=user_id)
-        code = await _insert(tx, program, user_id, expires_at)
-        kind: Kind = "code.replaced" if replaced else "code.created"
-        at = await insert_event(tx, program_id=program.id, kind=kind, user_id=user_id, actor=actor)
-        await notify(tx, topic=TOPIC, payload=CodeChanged(program.id, owner.email_key, code, at))
+    owner = await _lock(tx, program.id, user_id)
+    if program.activation == "required" and not owner.is_confirmed:
+        raise EmailNotConfirmed
+    replaced = replace and await store.revoke(tx, program_id=program.id, user_id=user_id)
+    await store.revoke_expired(tx, program_id=program.id, user_id=user_id)
+    code = await _insert(tx, program, user_id, expires_at)
+    kind: Kind = "code.replaced" if replaced else "code.created"
+    at = await insert_event(tx, program_id=program.id, kind=kind, user_id=user_id, actor=actor)
+    await notify(tx, topic=TOPIC, payload=CodeChanged(program.id, owner.email_key, code, at))
     return code
 
 

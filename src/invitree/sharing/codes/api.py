@@ -22,7 +22,7 @@ from invitree.base.problems import (
 )
 from invitree.identity.auth.api import PUBLIC, SIGNED_IN, actor_of, caller_of, program_of
 from invitree.identity.auth.store import Caller
-from invitree.identity.idempotency.api import REPEATABLE, once
+from invitree.identity.idempotency.api import REPEATABLE, IdempotencyKey, once, request_transaction
 from invitree.identity.programs.store import Program
 from invitree.kit.client_info import network_of_scope
 from invitree.kit.context import AppContext, app_context
@@ -81,20 +81,19 @@ async def create_code(
         ),
     ],
     replace: Annotated[bool, QueryParameter(description="Replace the live code, which is dead from then on.")] = False,
+    idempotency_key: IdempotencyKey = None,
 ) -> CodeOut:
     """Mint your code. You have one live code at most; an expired or deleted one never stands in the way."""
     ctx, program, user_id = app_context(request), await program_of(request), caller_of(request).user_id
     expires_at = _expiry(data, program=program, now=ctx.clock.now())
     ctx.tally.count(request.scope, program.id, limit("create", ctx.settings.limit_create, str(user_id)))
-    code = await actions.create_code(
-        ctx,
-        program=program,
-        user_id=user_id,
-        expires_at=expires_at,
-        replace=replace,
-        actor=actor_of(request, user_id=user_id),
-    )
-    return _shown(code, program)
+    actor = actor_of(request, user_id=user_id)
+    async with request_transaction(request, data, idempotency_key) as tx:
+        code = await actions.create_code(
+            tx, program=program, user_id=user_id, expires_at=expires_at, replace=replace, actor=actor
+        )
+        tx.answer = shown = _shown(code, program)
+    return shown
 
 
 def _expiry(data: CodeIn, *, program: Program, now: datetime) -> datetime:
