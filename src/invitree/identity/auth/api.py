@@ -21,7 +21,7 @@ from invitree.identity.auth.store import Caller
 from invitree.identity.programs.actions import get_program, get_program_by_slug, get_program_of_host
 from invitree.identity.programs.store import Program
 from invitree.kit.client_info import client_info
-from invitree.kit.context import app_context
+from invitree.kit.context import AppContext, app_context
 from invitree.kit.web.body import takes
 from invitree.kit.web.paging import LINK, AfterIfAny, Limit, is_plain_id, next_page, refuse_other_paging
 from invitree.kit.web.responses import BODY, DocumentedOperation, answers
@@ -79,6 +79,24 @@ SIGNED_IN = Access(guards=[require_user], security=SECURITY, operation_class=Doc
 PUBLIC = Access(guards=[optional_user], security=[{}, *SECURITY], operation_class=DocumentedOperation)
 # Where an `Authorization` header is not looked at: a stale one must not keep anybody from logging in.
 UNGUARDED = Access(guards=[], security=[{}], operation_class=DocumentedOperation)
+
+
+FROM_MEMORY = "from_memory"
+"""The key of `opt` by which a GET route is served past the framework (`fastpath.py`).
+
+Under it is the function that answers a `FastRequest` from memory, or None; it returns None where it cannot.
+"""
+
+
+class FastRequest(Struct, frozen=True):
+    """A request whose caller and program are in memory. `caller` is somebody where the route asks for one."""
+
+    ctx: AppContext
+    scope: Any
+    caller: Any
+    program: Program
+    argument: str
+    """What the path ends with."""
 
 
 def caller_of(request: Request[Any, Any, Any]) -> Caller:

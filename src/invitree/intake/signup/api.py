@@ -118,7 +118,7 @@ async def register(
         user = await sign_up(
             tx, ctx.keys, program=program, new_user=new_user, referral_code=data.referral_code, origin=origin
         )
-        tx.answer = shown = UserOut(email=user.email, id=user.id, username=user.username)
+        tx.answer = shown = UserOut.of(user)
     return shown
 
 
