@@ -20,7 +20,7 @@ from msgspec.json import encode
 
 from invitree.base.problems import TooManyRequests
 from invitree.identity.auth.actions import cached_caller
-from invitree.identity.auth.api import FROM_MEMORY, FastRequest, require_user
+from invitree.identity.auth.guards import FROM_MEMORY, FastRequest, require_user
 from invitree.identity.auth.store import Caller
 from invitree.identity.programs.actions import cached_program
 from invitree.identity.programs.rules import host_of

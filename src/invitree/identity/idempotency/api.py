@@ -13,7 +13,7 @@ from litestar.params import HeaderParameter
 from msgspec import Struct
 
 from invitree.base.problems import IdempotencyKeyInUse, IdempotencyKeyReused, Problem
-from invitree.identity.auth.api import program_of
+from invitree.identity.auth.guards import program_of
 from invitree.identity.idempotency import store
 from invitree.identity.idempotency.store import Answer
 from invitree.kit.context import app_context

@@ -17,7 +17,7 @@ from invitree.base.problems import (
     UnknownProgram,
 )
 from invitree.base.tokens import program_id_of_token as program_in
-from invitree.identity.auth.api import PUBLIC, SIGNED_IN, actor_of, caller_of, program_of
+from invitree.identity.auth.guards import PUBLIC, SIGNED_IN, actor_of, caller_of, program_of
 from invitree.identity.auth.store import Caller
 from invitree.identity.email.actions import ResetKind, send_link_to_address
 from invitree.identity.email.rules import LinkKind, decode_uid

@@ -23,7 +23,15 @@ from invitree.base.problems import (
 )
 from invitree.identity.audit.store import Actor, ActorKind, insert_event, list_events
 from invitree.identity.auth.actions import TokenPair, evict_sessions, open_jwt_session, open_token_session
-from invitree.identity.auth.api import FROM_MEMORY, SIGNED_IN, UNGUARDED, FastRequest, actor_of, caller_of, program_of
+from invitree.identity.auth.guards import (
+    FROM_MEMORY,
+    SIGNED_IN,
+    UNGUARDED,
+    FastRequest,
+    actor_of,
+    caller_of,
+    program_of,
+)
 from invitree.identity.auth.store import Caller
 from invitree.identity.users import store
 from invitree.identity.users.actions import Login, VerifiedPassword, check_password, is_familiar_network, rename

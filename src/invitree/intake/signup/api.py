@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 
 from invitree.base.emails import parse_email
 from invitree.base.problems import NON_FIELD, Fields, InvalidInput, TooManyRequests, Unauthenticated, UnknownProgram
-from invitree.identity.auth.api import PUBLIC, program_of
+from invitree.identity.auth.guards import PUBLIC, program_of
 from invitree.identity.idempotency.api import REPEATABLE, IdempotencyKey, once, request_transaction
 from invitree.identity.users.actions import validate_new_user
 from invitree.identity.users.api import UserOut

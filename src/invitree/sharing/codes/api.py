@@ -19,7 +19,7 @@ from invitree.base.problems import (
     Unauthenticated,
     UnknownProgram,
 )
-from invitree.identity.auth.api import FROM_MEMORY, PUBLIC, SIGNED_IN, FastRequest, actor_of, caller_of, program_of
+from invitree.identity.auth.guards import FROM_MEMORY, PUBLIC, SIGNED_IN, FastRequest, actor_of, caller_of, program_of
 from invitree.identity.auth.store import Caller
 from invitree.identity.idempotency.api import REPEATABLE, IdempotencyKey, once, request_transaction
 from invitree.identity.programs.store import Program

@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 
 from invitree.base.emails import masked
 from invitree.base.problems import InvalidInput, NotFound, Unauthenticated
-from invitree.identity.auth.api import FROM_MEMORY, SIGNED_IN, caller_of, program_of
+from invitree.identity.auth.guards import FROM_MEMORY, SIGNED_IN, caller_of, program_of
 from invitree.kit.context import app_context
 from invitree.kit.web.paging import LARGEST_ID, LINK, After, Limit, is_plain_id, next_page, refuse_other_paging
 from invitree.kit.web.responses import answers
