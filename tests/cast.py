@@ -13,7 +13,9 @@ from invitree.identity.audit.store import OPERATOR
 from invitree.identity.auth.actions import TokenPair, open_jwt_session, open_token_session
 from invitree.identity.programs.store import Program, find_program_by_slug
 from invitree.identity.users.actions import NewUser, add_user
+from invitree.identity.users.store import User
 from invitree.intake.closure.actions import deactivate_account, delete_account
+from invitree.intake.signup import actions as signup
 from invitree.kit.client_info import ClientInfo
 from invitree.kit.context import AppContext
 
@@ -51,6 +53,14 @@ def refused(answer: httpx.Response, status: int, code: str, **fields: list[str])
     assert answer.headers["cache-control"] == "no-store"
     assert ("www-authenticate" in answer.headers) == (status == 401)
     return body
+
+
+async def sign_up(ctx: AppContext, *, program: Program, new_user: NewUser, referral_code: str | None) -> User:
+    """Sign somebody up in a transaction of their own."""
+    async with ctx.db.transaction() as tx:
+        return await signup.sign_up(
+            tx, ctx.keys, program=program, new_user=new_user, referral_code=referral_code, origin=NOWHERE
+        )
 
 
 def new_user() -> NewUser:

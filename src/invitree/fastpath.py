@@ -1,90 +1,81 @@
 """A short way to what is asked most, past the framework.
 
-What is in memory is answered at once. For the rest the route's own guard and function are called, as the framework
-would call them: that takes it longer than the database needs for its answer. Whatever is out of the ordinary is
-passed on, and an answer is to the byte the one that the framework gives.
+Routes take part by `opt={FROM_MEMORY: …}`. What is in memory is answered at once. For the rest the route's own guard
+and function are called, as the framework would call them: that takes it longer than the database needs for its answer.
+Whatever is out of the ordinary is passed on, and an answer is to the byte the one that the framework gives.
 """
 
+import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from litestar import Litestar, Request, Response
 from litestar.handlers import HTTPRouteHandler
+from litestar.routes import HTTPRoute
 from litestar.types import Receive, Scope, Send
 from msgspec import Struct
 from msgspec.json import encode
 
 from invitree.base.problems import TooManyRequests
 from invitree.identity.auth.actions import cached_caller
+from invitree.identity.auth.guards import FROM_MEMORY, FastRequest, require_user
 from invitree.identity.auth.store import Caller
 from invitree.identity.programs.actions import cached_program
 from invitree.identity.programs.rules import host_of
-from invitree.identity.users.api import get_me, me_at_once
-from invitree.kit.context import AppContext
 from invitree.kit.web.responses import problem_response
-from invitree.sharing.codes.api import check_code, check_code_at_once, code_by_email, code_by_email_at_once
-from invitree.sharing.referrals.api import list_referrals
 
 _HOST = re.compile(r"[a-z0-9.-]*(?::[0-9]{1,5})?")
-_ID = re.compile(r"[1-9][0-9]{0,14}")
+_ARGUMENTS = {
+    int: re.compile(r"[1-9][0-9]{0,14}"),
+    str: re.compile(r"[^/]*"),
+    Path: re.compile(r".*", re.DOTALL),
+}
 _PAGE = re.compile(r"(?:limit=(?P<limit>[1-9][0-9]?|100))?(?:(?:^|&)after=(?P<after>[1-9][0-9]{0,14}))?")
-
-AtOnce = Callable[[AppContext, Any, Caller | None, str, str], bytes | None]
-"""Answers an ASGI request from memory, of whoever asks and this host, for what the path names; None where it cannot."""
 
 
 class FastRoute(Struct, frozen=True, kw_only=True):
-    """A short way to a route. `arguments` are what the framework would take from the path's end and the query."""
+    """A route that is served past the framework. Its path ends with one parameter at most."""
 
-    route: str
+    path: str
+    prefix: str
     handler: HTTPRouteHandler
-    arguments: Callable[[str, str], dict[str, Any] | None]
-    at_once: AtOnce = lambda *_: None
+    from_memory: Callable[[FastRequest], Struct | None] | None
+    is_public: bool
+    is_paged: bool
+    parameter: str
+    kind: type
 
-    @property
-    def prefix(self) -> str:
-        """What the paths begin with."""
-        return self.route.partition("{")[0]
+    @classmethod
+    def of(cls, route: HTTPRoute, handler: HTTPRouteHandler) -> "FastRoute":
+        """Return the short way to a route."""
+        parameter = next(iter(route.path_parameters.values()), None)
+        return cls(
+            path=route.path,
+            prefix=route.path.partition("{")[0],
+            handler=handler,
+            from_memory=handler.opt[FROM_MEMORY],
+            is_public=require_user not in (handler.guards or ()),
+            is_paged="after" in inspect.signature(handler.fn).parameters,
+            parameter=parameter.name if parameter else "",
+            kind=parameter.type if parameter else str,
+        )
+
+    def arguments(self, argument: str, query: str) -> dict[str, Any] | None:
+        """Return what the framework would take from the path's end and the query; None where it must look itself."""
+        page = _PAGE.fullmatch(query) if self.is_paged else None
+        if (self.is_paged and page is None) or not _ARGUMENTS[self.kind].fullmatch(argument):
+            return None
+        given: dict[str, Any] = {self.parameter: int(argument) if self.kind is int else argument} if argument else {}
+        return given | {name: int(value) for name, value in (page.groupdict() if page else {}).items() if value}
 
 
-def _code_by_email(ctx: AppContext, scope: Any, caller: Caller | None, _host: str, email: str) -> bytes | None:
-    program = cached_program(ctx, caller.program_id) if caller else None
-    return code_by_email_at_once(ctx, scope, caller, program, email) if caller and program else None
-
-
-def _check_code(ctx: AppContext, scope: Any, caller: Caller | None, host: str, code: str) -> bytes | None:
-    program = cached_program(ctx, caller.program_id if caller else ("host", host_of(host)))
-    return check_code_at_once(ctx, scope, program, code) if program else None
-
-
-def _me(_here: AppContext, _scope: Any, caller: Caller | None, _host: str, named: str) -> bytes | None:
-    return me_at_once(caller) if caller and not named else None
-
-
-def _page(named: str, query: str) -> dict[str, Any] | None:
-    page = _PAGE.fullmatch(query)
-    if page is None or not _ID.fullmatch(named):
-        return None
-    return {"referrer_id": int(named), **{name: int(value) for name, value in page.groupdict().items() if value}}
-
-
-FAST_ROUTES = (
-    FastRoute(
-        route="/api/referral_codes/get/{email:path}",
-        handler=code_by_email,
-        arguments=lambda email, _: {"email": email} if email else None,
-        at_once=_code_by_email,
-    ),
-    FastRoute(
-        route="/api/referral_codes/check/{code:str}",
-        handler=check_code,
-        arguments=lambda code, _: {"code": code} if code and "/" not in code else None,
-        at_once=_check_code,
-    ),
-    FastRoute(route="/api/users/{referrer_id:int}", handler=list_referrals, arguments=_page),
-    FastRoute(route="/auth/users/me", handler=get_me, arguments=lambda named, _: None if named else {}, at_once=_me),
-)
+def fast_routes(app: Litestar) -> Iterator[FastRoute]:
+    """Yield the short way to each route that has one."""
+    for route in app.routes:
+        if isinstance(route, HTTPRoute):
+            yield from (FastRoute.of(route, one) for one in route.route_handlers if FROM_MEMORY in one.opt)
 
 
 class FastPath:
@@ -92,23 +83,26 @@ class FastPath:
 
     def __init__(self, app: Litestar) -> None:
         self._app = app
-        self._ways = [(route.prefix, route) for route in FAST_ROUTES]
+        self._ways = [(route.prefix, route) for route in fast_routes(app)]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         request: Any = scope
         route = self._find(request) if request["type"] == "http" and request["method"] == "GET" else None
         headers = _headers(request) if route else None
-        if route is None or headers is None:
+        argument = request["path"][len(route.prefix) :].rstrip("/") if route else ""
+        if route is None or headers is None or bool(argument) != bool(route.parameter):
             await self._app(scope, receive, send)
             return
-        (authorization, host), named = headers, request["path"][len(route.prefix) :].rstrip("/")
+        authorization, host = headers
         caller = cached_caller(self._app.state["context"], authorization) if authorization else None
-        body = self._answer(route, request, caller, host, named) if caller or not authorization else None
-        if body is not None:
-            request["path_template"] = route.route
-            await _send(send, body, [])
-        elif (arguments := route.arguments(named, request["query_string"].decode("latin-1"))) is not None:
+        answer = None
+        if route.from_memory and (caller or (route.is_public and not authorization)):
+            answer = self._from_memory(route.from_memory, request, caller, host, argument)
+        if answer is not None:
+            request["path_template"] = route.path
+            await _send(send, encode(answer), [])
+        elif (arguments := route.arguments(argument, request["query_string"].decode("latin-1"))) is not None:
             await self._call_handler(route, caller, arguments, request, receive, send)
         else:
             await self._app(scope, receive, send)
@@ -120,9 +114,18 @@ class FastPath:
                 return route
         return None
 
-    def _answer(self, route: FastRoute, scope: Any, caller: Caller | None, host: str, named: str) -> bytes | None:
+    def _from_memory(
+        self,
+        find: Callable[[FastRequest], Struct | None],
+        scope: Any,
+        caller: Caller | None,
+        host: str,
+        argument: str,
+    ) -> Struct | None:
+        ctx = self._app.state["context"]
+        program = cached_program(ctx, caller.program_id if caller else ("host", host_of(host)))
         try:
-            return route.at_once(self._app.state["context"], scope, caller, host, named)
+            return find(FastRequest(ctx, scope, caller, program, argument)) if program else None
         except TooManyRequests:
             return None  # the route will say so
 
@@ -135,7 +138,7 @@ class FastPath:
         receive: Receive,
         send: Send,
     ) -> None:
-        scope["path_template"], scope["litestar_app"], scope["user"] = route.route, self._app, caller
+        scope["path_template"], scope["litestar_app"], scope["user"] = route.path, self._app, caller
         request: Request[Any, Any, Any] = Request(scope, receive, send)
         try:
             if caller is None:  # else the guard would remember them too, and let them through

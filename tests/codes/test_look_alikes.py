@@ -10,11 +10,10 @@ import pytest
 
 from invitree.base.problems import InvalidInput
 from invitree.identity.programs.actions import get_program
-from invitree.intake.signup.actions import sign_up
 from invitree.kit.context import AppContext
 from invitree.sharing.codes import store
 from invitree.sharing.codes.actions import OWNERS, TOPIC
-from tests.cast import NOWHERE, Cast, Person, new_user, refused
+from tests.cast import Cast, Person, new_user, refused, sign_up
 from tests.races.stage import until_it_waits
 
 _numbers = count(1)
@@ -147,9 +146,7 @@ async def test_a_sign_up_that_waits_for_the_only_one_to_be_deleted_is_refused(
     program = await get_program(ctx, twins.one.program_id)
     async with ctx.db.transaction() as tx:
         assert await store.revoke(tx, program_id=program.id, user_id=twins.other.id)
-        waiting = asyncio.create_task(
-            sign_up(ctx, program=program, new_user=new_user(), referral_code=twins.of_nobody, origin=NOWHERE)
-        )
+        waiting = asyncio.create_task(sign_up(ctx, program=program, new_user=new_user(), referral_code=twins.of_nobody))
         await until_it_waits(ctx, waiting)
     with pytest.raises(InvalidInput):
         await waiting
@@ -161,9 +158,7 @@ async def test_a_sign_up_that_waits_for_one_of_two_to_be_deleted_gets_the_other(
     program = await get_program(ctx, twins.one.program_id)
     async with ctx.db.transaction() as tx:
         assert await store.revoke(tx, program_id=program.id, user_id=twins.one.id)
-        waiting = asyncio.create_task(
-            sign_up(ctx, program=program, new_user=new_user(), referral_code=twins.of_nobody, origin=NOWHERE)
-        )
+        waiting = asyncio.create_task(sign_up(ctx, program=program, new_user=new_user(), referral_code=twins.of_nobody))
         await until_it_waits(ctx, waiting)
     user = await waiting
     found = await ctx.db.fetchval("SELECT referrer_id FROM referrals WHERE referee_id = $1", user.id)

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
-from msgspec import structs
 
 from invitree.identity.recovery.actions import reset_password, resolve_link
 from invitree.kit.context import AppContext
@@ -274,8 +273,9 @@ class TestWhatIsUnderWay:
             answering = asyncio.ensure_future(asked(client))
             while ctx.hasher._waiting == 0:  # noqa: ASYNC110  there is no event for it
                 await asyncio.sleep(0.01)
-            elsewhere = structs.replace(ctx, hasher=other)
-            await reset_password(elsewhere, followed, password=ANOTHER, origin=NOWHERE)
+            new_hash = await other.hash(ANOTHER)
+            async with ctx.db.transaction() as tx:
+                await reset_password(tx, followed, new_hash=new_hash, origin=NOWHERE)
         other.close()
         yield await answering
 

@@ -17,7 +17,6 @@ from invitree.identity.programs.actions import cached_program, set_policy
 from invitree.kit.context import AppContext
 from invitree.kit.data.db import Database
 from invitree.sharing.codes import actions as codes
-from invitree.sharing.codes import api as codes_api
 from tests.cast import Cast, Person, in_days, refused
 from tests.conftest import client_for
 from tests.credentials.steps import ME, change_link, default_program, done, news_withheld
@@ -294,7 +293,7 @@ async def test_a_process_that_was_held_up_asks_the_database_before_it_has_heard(
     ending.join()
     time.sleep(1.1)  # as a machine that is moved to another does
     # As those are answered who asked while it was held up: before it hears anything.
-    assert codes_api.check_code_at_once(ctx, {}, program, code) is None
+    assert codes.cached_code_by_text(ctx, program_id=program.id, text=code) is None
     assert codes.cached_code(ctx, program_id=program.id, email_key=owner.email) is None
     assert cached_caller(ctx, owner.headers["Authorization"]) is None
     assert cached_program(ctx, program.id) is None

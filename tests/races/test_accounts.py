@@ -11,9 +11,8 @@ from invitree.base.emails import parse_email
 from invitree.base.problems import InvalidInput
 from invitree.identity.programs.actions import get_program
 from invitree.identity.users.actions import NewUser
-from invitree.intake.signup.actions import sign_up
 from invitree.kit.context import AppContext
-from tests.cast import NOWHERE, PASSWORD, Cast, Person, new_user
+from tests.cast import PASSWORD, Cast, Person, new_user, sign_up
 from tests.races.stage import AtOnce
 
 REFRESH = "/auth/jwt/refresh/"
@@ -37,7 +36,7 @@ async def test_one_of_64_sign_ups_with_one_address_wins(
         one = new_user()
         racer = NewUser(email=address, username=one.username, password_hash=one.password_hash)
         try:
-            await sign_up(ctx, program=program, new_user=racer, referral_code=None, origin=NOWHERE)
+            await sign_up(ctx, program=program, new_user=racer, referral_code=None)
         except InvalidInput as problem:
             return " ".join(problem.fields)
         return "won"

@@ -10,10 +10,9 @@ from invitree.base.problems import InvalidInput
 from invitree.identity.audit.store import OPERATOR
 from invitree.identity.programs.actions import get_program
 from invitree.identity.users.actions import NewUser
-from invitree.intake.signup.actions import sign_up
 from invitree.kit.context import AppContext
 from invitree.sharing.codes.actions import delete_code
-from tests.cast import NOWHERE, Cast, Person, in_days, new_user
+from tests.cast import Cast, Person, in_days, new_user, sign_up
 from tests.races.stage import AtOnce
 
 CREATE = "/api/referral_codes/create/"
@@ -73,13 +72,7 @@ async def test_a_sign_up_counts_only_if_it_came_before_the_delete(
 
     async def register(friend: NewUser) -> int | None:
         try:
-            user = await sign_up(
-                ctx,
-                program=program,
-                new_user=friend,
-                referral_code=code,
-                origin=NOWHERE,
-            )
+            user = await sign_up(ctx, program=program, new_user=friend, referral_code=code)
         except InvalidInput as problem:
             assert list(problem.fields) == ["referral_code"]  # noqa: PT017
             return None

@@ -8,9 +8,8 @@ import pytest
 
 from invitree.base.problems import InvalidInput
 from invitree.identity.programs.actions import get_program
-from invitree.intake.signup.actions import sign_up
 from invitree.kit.context import AppContext
-from tests.cast import NOWHERE, PASSWORD, Cast, new_user
+from tests.cast import PASSWORD, Cast, new_user, sign_up
 from tests.postbox import Postbox
 from tests.races.stage import AtOnce
 
@@ -93,7 +92,7 @@ async def test_a_sign_up_counts_only_if_it_came_before_its_referrer_left(
 
     async def register() -> bool:
         try:
-            await sign_up(ctx, program=program, new_user=new_user(), referral_code=code, origin=NOWHERE)
+            await sign_up(ctx, program=program, new_user=new_user(), referral_code=code)
         except InvalidInput:
             return False
         return True

@@ -7,11 +7,10 @@ import pytest
 from invitree.base.problems import InvalidInput
 from invitree.identity.audit.store import OPERATOR
 from invitree.identity.programs.actions import get_program
-from invitree.intake.signup.actions import sign_up
 from invitree.kit.context import AppContext
 from invitree.sharing.codes import store
 from invitree.sharing.codes.actions import delete_code
-from tests.cast import NOWHERE, Cast, Person, new_user
+from tests.cast import Cast, Person, new_user, sign_up
 from tests.races.stage import until_it_waits
 
 
@@ -30,15 +29,7 @@ async def test_a_sign_up_that_waits_for_a_delete_is_refused(ctx: AppContext, cas
     code = await cast.code(alice)
     async with ctx.db.transaction() as tx:
         assert await store.revoke(tx, program_id=alice.program_id, user_id=alice.id)
-        waiting = asyncio.create_task(
-            sign_up(
-                ctx,
-                program=program,
-                new_user=new_user(),
-                referral_code=code,
-                origin=NOWHERE,
-            )
-        )
+        waiting = asyncio.create_task(sign_up(ctx, program=program, new_user=new_user(), referral_code=code))
         await until_it_waits(ctx, waiting)
     with pytest.raises(InvalidInput):
         await waiting
@@ -70,15 +61,7 @@ async def test_a_code_that_dies_while_a_sign_up_waits_for_it_is_refused(ctx: App
             "SELECT id FROM codes WHERE program_id = $1 AND id = $2 FOR UPDATE", alice.program_id, code_id
         )
         # Its transaction begins while the code lives, so that now() would still call it alive after the wait.
-        waiting = asyncio.create_task(
-            sign_up(
-                ctx,
-                program=program,
-                new_user=new_user(),
-                referral_code=code,
-                origin=NOWHERE,
-            )
-        )
+        waiting = asyncio.create_task(sign_up(ctx, program=program, new_user=new_user(), referral_code=code))
         await until_it_waits(ctx, waiting)
         await tx.execute(
             "UPDATE codes SET expires_at = clock_timestamp() WHERE program_id = $1 AND id = $2",

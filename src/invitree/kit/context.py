@@ -46,7 +46,6 @@ class AppContext(Struct, frozen=True, kw_only=True):
 
 
 def app_context(connection: ASGIConnection[Any, Any, Any, Any]) -> AppContext:
-    """Return what the process that serves this connection has open; or, of a request that is done once, its own."""
-    scope: Any = connection.scope
-    opened: AppContext = scope.get("context") or connection.app.state["context"]
+    """Return what the process that serves this connection has open."""
+    opened: AppContext = connection.app.state["context"]
     return opened

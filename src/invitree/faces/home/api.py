@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 import invitree
 from invitree.faces.home.pages import front_page
-from invitree.identity.auth.api import UNGUARDED
+from invitree.identity.auth.guards import UNGUARDED
 from invitree.kit.context import app_context
 from invitree.kit.web.responses import JSON_MEDIA_TYPE, answers
 

@@ -1,110 +1,22 @@
-"""Who is calling, for every route; and the routes that continue and end a session."""
+"""The routes that continue and end a session."""
 
 from collections.abc import Sequence
 from datetime import datetime
-from functools import partial
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any
 
 from litestar import Request, Response, delete, get, post
-from litestar.connection import ASGIConnection
-from litestar.handlers import BaseRouteHandler
-from litestar.openapi.spec import Operation
 from litestar.params import JSONBody, PathParameter, QueryParameter
-from litestar.types import Guard
 from msgspec import Meta, Struct, structs
 
 from invitree.base.problems import InvalidInput, NotFound, TokenNotValid, TooManyRequests, Unauthenticated
-from invitree.identity.audit.store import Actor, ActorKind
 from invitree.identity.auth import actions, store
 from invitree.identity.auth.actions import TokenPair
-from invitree.identity.auth.store import Caller
-from invitree.identity.programs.actions import get_program, get_program_by_slug, get_program_of_host
-from invitree.identity.programs.store import Program
+from invitree.identity.auth.guards import SIGNED_IN, UNGUARDED, actor_of, caller_of
 from invitree.kit.client_info import client_info
 from invitree.kit.context import app_context
 from invitree.kit.web.body import takes
 from invitree.kit.web.paging import LINK, AfterIfAny, Limit, is_plain_id, next_page, refuse_other_paging
-from invitree.kit.web.responses import BODY, DocumentedOperation, answers
-
-Connection = ASGIConnection[Any, Any, Any, Any]
-SECURITY: list[dict[str, list[str]]] = [{"Token": []}, {"Bearer": []}, {"JWT": []}]
-
-
-async def require_user(connection: Connection, _handler: BaseRouteHandler) -> None:
-    """Guard: let only those through who say who they are. Raises Unauthenticated."""
-    await optional_user(connection, _handler)
-    if connection.scope["user"] is None:
-        raise Unauthenticated
-
-
-async def optional_user(connection: Connection, _handler: BaseRouteHandler) -> None:
-    """Guard: let everybody through, but nobody whose credentials are wrong.
-
-    Credentials of a scheme that is not ours (`Basic`, of a proxy in front) are nobody's. Raises Unauthenticated, or
-    TokenNotValid for an access token, on which clients of simplejwt refresh.
-    """
-    connection.scope["user"] = None
-    authorization = connection.headers.get("authorization", "")
-    scheme = authorization.strip().partition(" ")[0].lower()
-    if scheme not in actions.SCHEMES:
-        return
-    ctx = app_context(connection)
-    caller = actions.cached_caller(ctx, authorization) if connection.scope.get("method") == "GET" else None
-    if caller is None:
-        caller = await actions.find_caller(ctx, authorization, home=partial(program_of, connection))
-    if caller is None:
-        raise Unauthenticated if scheme == "token" else TokenNotValid(members=_AS_SIMPLEJWT)
-    if caller.is_outdated:
-        ip_prefix = client_info(connection).ip_prefix
-        await actions.touch_session(ctx, caller, authorization=authorization, ip_prefix=ip_prefix)
-    connection.scope["user"] = caller
-
-
-# What simplejwt says of an access token beside `code`.
-_AS_SIMPLEJWT = {
-    "messages": [{"token_class": "AccessToken", "token_type": "access", "message": "Token is invalid or expired"}]
-}
-
-
-class Access(TypedDict):
-    """Who may use a route, as Litestar and the OpenAPI document want it."""
-
-    guards: list[Guard]
-    security: list[dict[str, list[str]]]
-    operation_class: type[Operation]
-
-
-# What a route says about who may use it: `@get("/", **SIGNED_IN)`.
-SIGNED_IN = Access(guards=[require_user], security=SECURITY, operation_class=DocumentedOperation)
-PUBLIC = Access(guards=[optional_user], security=[{}, *SECURITY], operation_class=DocumentedOperation)
-# Where an `Authorization` header is not looked at: a stale one must not keep anybody from logging in.
-UNGUARDED = Access(guards=[], security=[{}], operation_class=DocumentedOperation)
-
-
-def caller_of(request: Request[Any, Any, Any]) -> Caller:
-    """Return who is calling a route of MEMBERS."""
-    caller: Caller = request.scope["user"]
-    return caller
-
-
-def actor_of(request: Request[Any, Any, Any], *, user_id: int) -> Actor:
-    """Return who acts on this user's account in a route of MEMBERS, for the record."""
-    caller = caller_of(request)
-    actor: ActorKind = "self" if caller.user_id == user_id else "staff"
-    return Actor(actor=actor, actor_id=caller.user_id, ip_prefix=client_info(request).ip_prefix)
-
-
-async def program_of(connection: Connection) -> Program:
-    """Return the program that a request means: its caller's, else the one that `X-Program` names, else the one that
-    claims the host, else the default one. Raises UnknownProgram.
-    """
-    ctx, caller = app_context(connection), connection.scope.get("user")
-    if caller:
-        return await get_program(ctx, caller.program_id)
-    if slug := connection.headers.get("x-program"):
-        return await get_program_by_slug(ctx, slug)
-    return await get_program_of_host(ctx, connection.headers.get("host", ""))
-
+from invitree.kit.web.responses import BODY, answers
 
 TokenText = Annotated[
     str, Meta(min_length=1, max_length=8192, examples=["1.j_yJQu7CUGdV6aSmlnKMI3UYUmRG3r8BcCqk0B4wwP0"])

@@ -1,8 +1,8 @@
 """The header `Idempotency-Key`: what a route that writes needs to be safe to ask again."""
 
-import inspect
-from collections.abc import Awaitable, Callable
-from functools import partial, wraps
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import wraps
 from hashlib import sha256
 from typing import Annotated, Any
 
@@ -10,19 +10,19 @@ import msgspec
 from litestar import Request, Response
 from litestar.enums import RequestEncodingType
 from litestar.params import HeaderParameter
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from invitree.base.problems import IdempotencyKeyInUse, IdempotencyKeyReused, Problem
-from invitree.identity.auth.api import program_of
+from invitree.identity.auth.guards import program_of
 from invitree.identity.idempotency import store
 from invitree.identity.idempotency.store import Answer
-from invitree.kit.context import AppContext, app_context
-from invitree.kit.data.db import Queryable
+from invitree.kit.context import app_context
+from invitree.kit.data.db import Queryable, Transaction
 
 # What a route that is done once may refuse with.
 REPEATABLE = (IdempotencyKeyInUse, IdempotencyKeyReused)
 
-_Header = Annotated[
+IdempotencyKey = Annotated[
     str | None,
     HeaderParameter(
         name="Idempotency-Key",
@@ -45,37 +45,52 @@ class _Asked(Struct, frozen=True):
 
 
 def once(handle: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """Do what a handler does once for an `Idempotency-Key`, and answer alike whenever it is asked again.
+    """Give the first answer again where a handler's `idempotency_key` has one.
 
-    The answer is written in the transaction of the effect: all transactions that the handler asks `resources` for are
-    one. A refusal changes nothing, so it is not kept. The route's own guard has let the caller through by then.
+    The handler does its work in a `request_transaction`, which stores the answer. Errors are not stored.
     Raises IdempotencyKeyInUse or IdempotencyKeyReused. After the IETF's draft-ietf-httpapi-idempotency-key-header.
     """
 
     @wraps(handle)
-    async def act(*, request: Request[Any, Any, Any], idempotency_key: str | None = None, **given: Any) -> Any:
+    async def act(*, request: Request[Any, Any, Any], data: Any, idempotency_key: str | None, **more: Any) -> Any:
+        async def work() -> Any:
+            return await handle(request=request, data=data, idempotency_key=idempotency_key, **more)
+
         if idempotency_key is None:
-            return await handle(request=request, **given)
-        ctx, asked = app_context(request), await _asked(request, idempotency_key, given.get("data"))
-        answer = await _find(ctx.db, asked)
+            return await work()
+        db, asked = app_context(request).db, await _asked(request, data, idempotency_key)
+        answer = await _find(db, asked)
         if answer is None:
             try:
-                answer = await _do(ctx, asked, request, partial(handle, request=request, **given))
+                return await work()
             except Problem:
-                # Perhaps because the first of two has done it since this one looked.
-                answer = await _find(ctx.db, asked)
+                # A concurrent request with this key may have finished since this one looked.
+                answer = await _find(db, asked)
                 if answer is None:
                     raise
         return Response(answer.body, status_code=answer.status, media_type="application/json")
 
-    signature = inspect.signature(handle)
-    named = inspect.Parameter("idempotency_key", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_Header)
-    act.__signature__ = signature.replace(parameters=[*signature.parameters.values(), named])  # type: ignore[attr-defined]
-    act.__annotations__ = {**handle.__annotations__, "idempotency_key": _Header}
     return act
 
 
-async def _asked(request: Request[Any, Any, Any], key: str, data: Any) -> _Asked:
+@asynccontextmanager
+async def request_transaction(
+    request: Request[Any, Any, Any], data: Any, key: str | None
+) -> AsyncIterator[Transaction]:
+    """Run the block in one transaction, which also stores `tx.answer` under the request's key, if it has one.
+
+    Raises IdempotencyKeyInUse where a concurrent request has the key, or has finished since `once` looked.
+    """
+    asked = None if key is None else await _asked(request, data, key)
+    async with app_context(request).db.transaction() as tx:
+        if asked:
+            await _lock(tx, asked)
+        yield tx
+        if asked:
+            await _keep(tx, asked, request)
+
+
+async def _asked(request: Request[Any, Any, Any], data: Any, key: str) -> _Asked:
     """Return what stands for a request. The body may hold a password, so that nothing can be read from it offline."""
     is_multipart = request.content_type[0] == RequestEncodingType.MULTI_PART
     # Each sending of the same multipart form has another boundary.
@@ -97,30 +112,19 @@ async def _find(db: Queryable, asked: _Asked) -> Answer | None:
     return answer
 
 
-async def _do(
-    ctx: AppContext, asked: _Asked, request: Request[Any, Any, Any], handle: Callable[[], Awaitable[Any]]
-) -> Answer:
-    scope: Any = request.scope
-    caller = scope["user"]
-    async with ctx.db.joined(first=partial(_take, asked)) as db:
-        scope["context"] = structs.replace(ctx, db=db)
-        result = await handle()
-        body = b"" if result is None else msgspec.json.encode(result)
-        answer = Answer(asked.fingerprints[0], request.route_handler.status_code, body)
-        async with db.transaction() as tx:
-            kept = await store.insert_answer(
-                tx,
-                program_id=asked.program_id,
-                key_hash=asked.key_hash,
-                user_id=getattr(result, "id", None) or (caller and caller.user_id),  # a new user is the answer
-                answer=answer,
-            )
-            if not kept:
-                raise IdempotencyKeyInUse
-    return answer
-
-
-async def _take(asked: _Asked, tx: Queryable) -> None:
-    """Keep others off the key from the first write on. Raises IdempotencyKeyInUse where somebody was first."""
+async def _lock(tx: Queryable, asked: _Asked) -> None:
     if not await store.lock_key(tx, program_id=asked.program_id, key_hash=asked.key_hash) or await _find(tx, asked):
+        raise IdempotencyKeyInUse
+
+
+async def _keep(tx: Transaction, asked: _Asked, request: Request[Any, Any, Any]) -> None:
+    caller, body = request.scope["user"], b"" if tx.answer is None else msgspec.json.encode(tx.answer)
+    kept = await store.insert_answer(
+        tx,
+        program_id=asked.program_id,
+        key_hash=asked.key_hash,
+        user_id=getattr(tx.answer, "id", None) or (caller and caller.user_id),  # a new user is the answer
+        answer=Answer(asked.fingerprints[0], request.route_handler.status_code, body),
+    )
+    if not kept:
         raise IdempotencyKeyInUse

@@ -18,8 +18,9 @@ from invitree.identity.users.rules import BAD_EMAIL, EMAIL_TAKEN, INVALID_PASSWO
 from invitree.identity.users.store import Account, User
 from invitree.kit.client_info import ClientInfo
 from invitree.kit.context import AppContext
-from invitree.kit.data.db import Queryable
+from invitree.kit.data.db import Queryable, Transaction
 from invitree.kit.data.notifications import notify
+from invitree.kit.secrets.keys import Keyring
 
 # Announced when a user has another address: what was found under the old one is not to be shown.
 TOPIC = "addresses"
@@ -62,19 +63,18 @@ async def _use(tx: Queryable, link: MailLink) -> Account:
     return account
 
 
-async def activate(ctx: AppContext, link: MailLink, *, origin: ClientInfo) -> None:
+async def activate(tx: Queryable, link: MailLink, *, origin: ClientInfo) -> None:
     """Confirm the address that the link was sent to. Raises StaleToken where that is done already."""
-    async with ctx.db.transaction() as tx:
-        await _use(tx, link)
-        if not await store.activate(tx, program_id=link.program_id, user_id=link.user.id):
-            raise StaleToken
-        await insert_event(
-            tx,
-            program_id=link.program_id,
-            kind="account.activated",
-            user_id=link.user.id,
-            actor=_self(link.user.id, origin),
-        )
+    await _use(tx, link)
+    if not await store.activate(tx, program_id=link.program_id, user_id=link.user.id):
+        raise StaleToken
+    await insert_event(
+        tx,
+        program_id=link.program_id,
+        kind="account.activated",
+        user_id=link.user.id,
+        actor=_self(link.user.id, origin),
+    )
 
 
 def validate_new_password(password: str, *, email: str, username: str, program: Program) -> str:
@@ -87,103 +87,96 @@ def validate_new_password(password: str, *, email: str, username: str, program: 
 
 
 async def set_password(
-    ctx: AppContext, caller: Caller, *, verified: VerifiedPassword, password: str, origin: ClientInfo
+    tx: Transaction, caller: Caller, *, verified: VerifiedPassword, new_hash: str, origin: ClientInfo
 ) -> None:
     """Change the password of somebody who has proved to know it; every other session ends.
 
     Raises InvalidInput where it was changed since.
     """
-    new_hash = await ctx.hasher.hash(password, lane=origin.lane)
     program_id, user_id = caller.program_id, caller.user_id
-    async with ctx.db.transaction() as tx:
-        await store.lock_account(tx, program_id=program_id, user_id=user_id)
-        replaced = await store.replace_hash(
-            tx, program_id=program_id, user_id=user_id, old_hash=verified.password_hash, new_hash=new_hash
-        )
-        if not replaced:
-            raise InvalidInput({"current_password": [INVALID_PASSWORD]})
-        await end_all_sessions(tx, program_id=program_id, user_id=user_id, but=caller.session_id)
-        await delete_unused_tokens(tx, program_id=program_id, user_id=user_id)
-        actor = _self(user_id, origin)
-        await insert_event(tx, program_id=program_id, kind="password.changed", user_id=user_id, actor=actor)
-        await send_notice(tx, kind="password_changed", program_id=program_id, user_id=user_id, language=origin.language)
+    await store.lock_account(tx, program_id=program_id, user_id=user_id)
+    replaced = await store.replace_hash(
+        tx, program_id=program_id, user_id=user_id, old_hash=verified.password_hash, new_hash=new_hash
+    )
+    if not replaced:
+        raise InvalidInput({"current_password": [INVALID_PASSWORD]})
+    await end_all_sessions(tx, program_id=program_id, user_id=user_id, but=caller.session_id)
+    await delete_unused_tokens(tx, program_id=program_id, user_id=user_id)
+    actor = _self(user_id, origin)
+    await insert_event(tx, program_id=program_id, kind="password.changed", user_id=user_id, actor=actor)
+    await send_notice(tx, kind="password_changed", program_id=program_id, user_id=user_id, language=origin.language)
 
 
-async def reset_password(ctx: AppContext, link: MailLink, *, password: str, origin: ClientInfo) -> None:
+async def reset_password(tx: Transaction, link: MailLink, *, new_hash: str, origin: ClientInfo) -> None:
     """Give a new password to whoever reads the account's mail, which confirms the address.
 
     Every session, link and pending change from before dies: somebody else may have made the account.
     """
-    new_hash = await ctx.hasher.hash(password, lane=origin.lane)
     program_id, user_id = link.program_id, link.user.id
-    async with ctx.db.transaction() as tx:
-        await _use(tx, link)
-        if not await store.reset_password(tx, program_id=program_id, user_id=user_id, new_hash=new_hash):
-            raise InvalidInput({"token": [INVALID_TOKEN]})
-        await end_all_sessions(tx, program_id=program_id, user_id=user_id)
-        await delete_unused_tokens(tx, program_id=program_id, user_id=user_id)
-        actor = _self(user_id, origin)
-        await insert_event(tx, program_id=program_id, kind="password.reset", user_id=user_id, actor=actor)
-        await send_notice(tx, kind="password_changed", program_id=program_id, user_id=user_id, language=origin.language)
+    await _use(tx, link)
+    if not await store.reset_password(tx, program_id=program_id, user_id=user_id, new_hash=new_hash):
+        raise InvalidInput({"token": [INVALID_TOKEN]})
+    await end_all_sessions(tx, program_id=program_id, user_id=user_id)
+    await delete_unused_tokens(tx, program_id=program_id, user_id=user_id)
+    actor = _self(user_id, origin)
+    await insert_event(tx, program_id=program_id, kind="password.reset", user_id=user_id, actor=actor)
+    await send_notice(tx, kind="password_changed", program_id=program_id, user_id=user_id, language=origin.language)
 
 
-async def reset_username(ctx: AppContext, link: MailLink, *, username: str, origin: ClientInfo) -> None:
+async def reset_username(tx: Transaction, link: MailLink, *, username: str, origin: ClientInfo) -> None:
     """Give a new name to whoever reads the account's mail. Raises InvalidInput on `new_username` or `token`."""
-    async with ctx.db.transaction() as tx:
-        await _use(tx, link)
-        try:
-            await store.update_username(tx, program_id=link.program_id, user_id=link.user.id, username=username)
-        except asyncpg.UniqueViolationError as error:
-            raise uniqueness_problem(error, email="new_username", username="new_username") from None
-        actor = _self(link.user.id, origin)
-        await insert_event(tx, program_id=link.program_id, kind="username.changed", user_id=link.user.id, actor=actor)
-        await notify_user_changed(tx, program_id=link.program_id, user_id=link.user.id)
+    await _use(tx, link)
+    try:
+        await store.update_username(tx, program_id=link.program_id, user_id=link.user.id, username=username)
+    except asyncpg.UniqueViolationError as error:
+        raise uniqueness_problem(error, email="new_username", username="new_username") from None
+    actor = _self(link.user.id, origin)
+    await insert_event(tx, program_id=link.program_id, kind="username.changed", user_id=link.user.id, actor=actor)
+    await notify_user_changed(tx, program_id=link.program_id, user_id=link.user.id)
 
 
 async def request_email_change(
-    ctx: AppContext, verified: VerifiedPassword, *, address: Email, origin: ClientInfo
+    tx: Queryable, keys: Keyring, verified: VerifiedPassword, *, address: Email, origin: ClientInfo
 ) -> None:
     """Send a link to a user's new address, which is the user's once it is followed. Raises InvalidInput."""
     program_id, user_id = verified.program_id, verified.user_id
-    async with ctx.db.transaction() as tx:
-        await lock_verified_password(tx, verified)
-        if await store.is_email_taken(tx, program_id=program_id, email_key=address.key, but=user_id):
-            raise InvalidInput({"new_email": [EMAIL_TAKEN]})
-        await send_link(
-            tx,
-            ctx.keys,
-            kind="email_change",
-            program_id=program_id,
-            user_id=user_id,
-            language=origin.language,
-            new_email=address.typed,
-        )
-        actor = _self(user_id, origin)
-        await insert_event(tx, program_id=program_id, kind="email.change_requested", user_id=user_id, actor=actor)
+    await lock_verified_password(tx, verified)
+    if await store.is_email_taken(tx, program_id=program_id, email_key=address.key, but=user_id):
+        raise InvalidInput({"new_email": [EMAIL_TAKEN]})
+    await send_link(
+        tx,
+        keys,
+        kind="email_change",
+        program_id=program_id,
+        user_id=user_id,
+        language=origin.language,
+        new_email=address.typed,
+    )
+    actor = _self(user_id, origin)
+    await insert_event(tx, program_id=program_id, kind="email.change_requested", user_id=user_id, actor=actor)
 
 
-async def change_email(ctx: AppContext, link: MailLink, *, origin: ClientInfo) -> None:
+async def change_email(tx: Transaction, link: MailLink, *, origin: ClientInfo) -> None:
     """Give a user the address that the link was sent to, and tell the old one. Raises InvalidInput on `new_email`."""
     program_id, user_id, address = link.program_id, link.user.id, _parsed(link.new_email)
-    async with ctx.db.transaction() as tx:
-        old = await _use(tx, link)
-        try:
-            await store.update_email(tx, program_id=program_id, user_id=user_id, email=address)
-        except asyncpg.UniqueViolationError as error:
-            raise uniqueness_problem(error, email="new_email", username="new_email") from None
-        await delete_unused_tokens(tx, program_id=program_id, user_id=user_id)
-        actor = _self(user_id, origin)
-        at = await insert_event(tx, program_id=program_id, kind="email.changed", user_id=user_id, actor=actor)
-        await send_notice(
-            tx,
-            kind="email_changed",
-            program_id=program_id,
-            user_id=user_id,
-            language=origin.language,
-            to=old.email,
-        )
-        await notify_user_changed(tx, program_id=program_id, user_id=user_id)
-        await notify(tx, topic=TOPIC, payload=(program_id, old.email_key, at))
+    old = await _use(tx, link)
+    try:
+        await store.update_email(tx, program_id=program_id, user_id=user_id, email=address)
+    except asyncpg.UniqueViolationError as error:
+        raise uniqueness_problem(error, email="new_email", username="new_email") from None
+    await delete_unused_tokens(tx, program_id=program_id, user_id=user_id)
+    actor = _self(user_id, origin)
+    at = await insert_event(tx, program_id=program_id, kind="email.changed", user_id=user_id, actor=actor)
+    await send_notice(
+        tx,
+        kind="email_changed",
+        program_id=program_id,
+        user_id=user_id,
+        language=origin.language,
+        to=old.email,
+    )
+    await notify_user_changed(tx, program_id=program_id, user_id=user_id)
+    await notify(tx, topic=TOPIC, payload=(program_id, old.email_key, at))
 
 
 def _parsed(new_email: str | None) -> Email:

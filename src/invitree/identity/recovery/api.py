@@ -17,11 +17,11 @@ from invitree.base.problems import (
     UnknownProgram,
 )
 from invitree.base.tokens import program_id_of_token as program_in
-from invitree.identity.auth.api import PUBLIC, SIGNED_IN, actor_of, caller_of, program_of
+from invitree.identity.auth.guards import PUBLIC, SIGNED_IN, actor_of, caller_of, program_of
 from invitree.identity.auth.store import Caller
 from invitree.identity.email.actions import ResetKind, send_link_to_address
 from invitree.identity.email.rules import LinkKind, decode_uid
-from invitree.identity.idempotency.api import REPEATABLE, once
+from invitree.identity.idempotency.api import REPEATABLE, IdempotencyKey, once, request_transaction
 from invitree.identity.programs.actions import get_program
 from invitree.identity.recovery import actions
 from invitree.identity.recovery.actions import MailLink
@@ -170,12 +170,14 @@ async def _follow(request: Request[Any, Any, Any], kind: LinkKind, uid: str, tok
     )
 
 
-async def _mail_link(request: Request[Any, Any, Any], kind: ResetKind, email: str) -> None:
+async def _mail_link(
+    request: Request[Any, Any, Any], data: EmailIn, idempotency_key: str | None, *, kind: ResetKind
+) -> None:
     """Have a link sent to whoever has an address, the same for everybody. Raises InvalidInput, TooManyRequests."""
-    ctx, program, origin = app_context(request), await program_of(request), client_info(request)
-    address = _parsed(email, field="email")
+    program, origin = await program_of(request), client_info(request)
+    address = _parsed(data.email, field="email")
     await _charge_mail(request, program.id, address)
-    async with ctx.db.transaction() as tx:
+    async with request_transaction(request, data, idempotency_key) as tx:
         await send_link_to_address(
             tx,
             email_key=address.key,
@@ -188,15 +190,20 @@ async def _mail_link(request: Request[Any, Any, Any], kind: ResetKind, email: st
 
 @post("/users/activation", **takes(ActivationIn), **_ANYONE, summary="Confirm an address")
 @once
-async def activate(request: Request[Any, Any, Any], data: JSONBody[ActivationIn]) -> None:
+async def activate(
+    request: Request[Any, Any, Any], data: JSONBody[ActivationIn], idempotency_key: IdempotencyKey = None
+) -> None:
     """Confirm the address that a link was sent to, which lets the account act. The link lives 24 hours."""
     link = await _follow(request, "activation", data.uid, data.token)
-    await actions.activate(app_context(request), link, origin=client_info(request))
+    async with request_transaction(request, data, idempotency_key) as tx:
+        await actions.activate(tx, link, origin=client_info(request))
 
 
 @post("/users/resend_activation", **takes(EmailIn), **_LIMITED, summary="Ask for another link to confirm an address")
 @once
-async def resend_activation(request: Request[Any, Any, Any], data: JSONBody[EmailIn]) -> None:
+async def resend_activation(
+    request: Request[Any, Any, Any], data: JSONBody[EmailIn], idempotency_key: IdempotencyKey = None
+) -> None:
     """Have another link sent, if there is an account with this address that is not confirmed.
 
     The answer is the same, in the same time, whoever has the address. A 400 where the program does not ask for
@@ -204,12 +211,14 @@ async def resend_activation(request: Request[Any, Any, Any], data: JSONBody[Emai
     """
     if (await program_of(request)).activation == "off":
         raise InvalidInput({NON_FIELD: [_ACTIVATION_OFF]})
-    await _mail_link(request, "activation", data.email)
+    await _mail_link(request, data, idempotency_key, kind="activation")
 
 
 @post("/users/set_password", **takes(SetPasswordIn), **_MEMBERS, summary="Change your password")
 @once
-async def set_password(request: Request[Any, Any, Any], data: JSONBody[SetPasswordIn]) -> None:
+async def set_password(
+    request: Request[Any, Any, Any], data: JSONBody[SetPasswordIn], idempotency_key: IdempotencyKey = None
+) -> None:
     """Change your password. Every other session ends, and every link that was sent to you and not followed."""
     _compare(data.new_password, data.re_new_password, PASSWORDS_DIFFER)
     caller, program = caller_of(request), await program_of(request)
@@ -218,99 +227,121 @@ async def set_password(request: Request[Any, Any, Any], data: JSONBody[SetPasswo
     )
     verified = await prove_password(request, data.current_password)
     await _charge_own_mail(request)  # the notice of it
-    await actions.set_password(
-        app_context(request), caller, verified=verified, password=password, origin=client_info(request)
-    )
+    origin = client_info(request)
+    new_hash = await app_context(request).hasher.hash(password, lane=origin.lane)
+    async with request_transaction(request, data, idempotency_key) as tx:
+        await actions.set_password(tx, caller, verified=verified, new_hash=new_hash, origin=origin)
 
 
 @post("/users/reset_password", **takes(EmailIn), **_LIMITED, summary="Forgot your password?")
 @once
-async def reset_password(request: Request[Any, Any, Any], data: JSONBody[EmailIn]) -> None:
+async def reset_password(
+    request: Request[Any, Any, Any], data: JSONBody[EmailIn], idempotency_key: IdempotencyKey = None
+) -> None:
     """Have a link to choose a new password sent to this address, if somebody has an account with it.
 
     The answer is the same, in the same time, whoever has the address. The link lives 30 minutes.
     """
-    await _mail_link(request, "password_reset", data.email)
+    await _mail_link(request, data, idempotency_key, kind="password_reset")
 
 
 @post("/users/reset_password_confirm", **takes(ResetPasswordIn), **_ANYONE, summary="Choose a new password")
 @once
-async def reset_password_confirm(request: Request[Any, Any, Any], data: JSONBody[ResetPasswordIn]) -> None:
+async def reset_password_confirm(
+    request: Request[Any, Any, Any], data: JSONBody[ResetPasswordIn], idempotency_key: IdempotencyKey = None
+) -> None:
     """Choose a new password, by a link from a mail. Every session ends, and every change not yet confirmed.
 
     The address counts as confirmed: whoever does this reads its mail.
     """
     _compare(data.new_password, data.re_new_password, PASSWORDS_DIFFER)
     link = await _follow(request, "password_reset", data.uid, data.token)
-    program = await get_program(app_context(request), link.program_id)
+    ctx, origin = app_context(request), client_info(request)
+    program = await get_program(ctx, link.program_id)
     password = actions.validate_new_password(
         data.new_password, email=link.user.email, username=link.user.username, program=program
     )
-    await actions.reset_password(app_context(request), link, password=password, origin=client_info(request))
+    new_hash = await ctx.hasher.hash(password, lane=origin.lane)
+    async with request_transaction(request, data, idempotency_key) as tx:
+        await actions.reset_password(tx, link, new_hash=new_hash, origin=origin)
 
 
 @post("/users/set_username", **takes(SetUsernameIn), **_MEMBERS, summary="Change your username")
 @once
-async def set_username(request: Request[Any, Any, Any], data: JSONBody[SetUsernameIn]) -> None:
+async def set_username(
+    request: Request[Any, Any, Any], data: JSONBody[SetUsernameIn], idempotency_key: IdempotencyKey = None
+) -> None:
     """Change your username."""
     _compare(data.new_username, data.re_new_username, _USERNAMES_DIFFER)
     verified = await prove_password(request, data.current_password)
     caller = caller_of(request)
-    await rename(
-        app_context(request).db,
-        program_id=caller.program_id,
-        user_id=caller.user_id,
-        username=data.new_username,
-        field="new_username",
-        actor=actor_of(request, user_id=caller.user_id),
-        verified=verified,
-    )
+    async with request_transaction(request, data, idempotency_key) as tx:
+        await rename(
+            tx,
+            program_id=caller.program_id,
+            user_id=caller.user_id,
+            username=data.new_username,
+            field="new_username",
+            actor=actor_of(request, user_id=caller.user_id),
+            verified=verified,
+        )
 
 
 @post("/users/reset_username", **takes(EmailIn), **_LIMITED, summary="Forgot your username?")
 @once
-async def reset_username(request: Request[Any, Any, Any], data: JSONBody[EmailIn]) -> None:
+async def reset_username(
+    request: Request[Any, Any, Any], data: JSONBody[EmailIn], idempotency_key: IdempotencyKey = None
+) -> None:
     """Have a link to choose another username sent to this address, if somebody has an account with it.
 
     The mail also says the present username. The answer is the same, in the same time, whoever has the address.
     """
-    await _mail_link(request, "username_reset", data.email)
+    await _mail_link(request, data, idempotency_key, kind="username_reset")
 
 
 @post("/users/reset_username_confirm", **takes(ResetUsernameIn), **_ANYONE, summary="Choose another username")
 @once
-async def reset_username_confirm(request: Request[Any, Any, Any], data: JSONBody[ResetUsernameIn]) -> None:
+async def reset_username_confirm(
+    request: Request[Any, Any, Any], data: JSONBody[ResetUsernameIn], idempotency_key: IdempotencyKey = None
+) -> None:
     """Choose another username, by a link from a mail."""
     _compare(data.new_username, data.re_new_username, _USERNAMES_DIFFER)
     username = clean_username(data.new_username)
     if username is None:
         raise InvalidInput({"new_username": [BAD_USERNAME]})
     link = await _follow(request, "username_reset", data.uid, data.token)
-    await actions.reset_username(app_context(request), link, username=username, origin=client_info(request))
+    async with request_transaction(request, data, idempotency_key) as tx:
+        await actions.reset_username(tx, link, username=username, origin=client_info(request))
 
 
 @post("/users/set_email", **takes(SetEmailIn), **_MEMBERS, summary="Change your address")
 @once
-async def set_email(request: Request[Any, Any, Any], data: JSONBody[SetEmailIn]) -> None:
+async def set_email(
+    request: Request[Any, Any, Any], data: JSONBody[SetEmailIn], idempotency_key: IdempotencyKey = None
+) -> None:
     """Have a link sent to your new address, which is yours once it is followed, within 24 hours.
 
     Until then nothing changes.
     """
     _compare(data.new_email, data.re_new_email, _EMAILS_DIFFER)
     verified = await prove_password(request, data.current_password)
-    address, settings = _parsed(data.new_email, field="new_email"), app_context(request).settings
-    if complaints := email_errors(address, takes_local=settings.allow_local_email):
+    address, ctx = _parsed(data.new_email, field="new_email"), app_context(request)
+    if complaints := email_errors(address, takes_local=ctx.settings.allow_local_email):
         raise InvalidInput({"new_email": complaints})
-    await _charge_own_mail(request, limit("new_address", settings.limit_mail_to_target, address.identity))
-    await actions.request_email_change(app_context(request), verified, address=address, origin=client_info(request))
+    await _charge_own_mail(request, limit("new_address", ctx.settings.limit_mail_to_target, address.identity))
+    async with request_transaction(request, data, idempotency_key) as tx:
+        await actions.request_email_change(tx, ctx.keys, verified, address=address, origin=client_info(request))
 
 
 @post("/users/set_email_confirm", **takes(ActivationIn), **_ANYONE, summary="Confirm your new address")
 @once
-async def set_email_confirm(request: Request[Any, Any, Any], data: JSONBody[ActivationIn]) -> None:
+async def set_email_confirm(
+    request: Request[Any, Any, Any], data: JSONBody[ActivationIn], idempotency_key: IdempotencyKey = None
+) -> None:
     """Take the address that a link was sent to. The one before is told by mail."""
     link = await _follow(request, "email_change", data.uid, data.token)
-    await actions.change_email(app_context(request), link, origin=client_info(request))
+    async with request_transaction(request, data, idempotency_key) as tx:
+        await actions.change_email(tx, link, origin=client_info(request))
 
 
 def _compare(value: str, again: str | None, text: Text) -> None:

@@ -27,7 +27,7 @@ from invitree.identity.users.rules import (
 )
 from invitree.identity.users.store import Credentials, LoginCandidate, User
 from invitree.kit.context import AppContext
-from invitree.kit.data.db import Database, Queryable
+from invitree.kit.data.db import Queryable, Transaction
 from invitree.kit.secrets.passwords import Hasher, Match
 
 
@@ -144,7 +144,7 @@ def uniqueness_problem(error: asyncpg.UniqueViolationError, *, email: str, usern
 
 
 async def rename(
-    db: Database,
+    tx: Transaction,
     *,
     program_id: int,
     user_id: int,
@@ -157,17 +157,16 @@ async def rename(
     name = clean_username(username)
     if name is None:
         raise InvalidInput({field: [BAD_USERNAME]})
-    async with db.transaction() as tx:
-        try:
-            user = await store.update_username(tx, program_id=program_id, user_id=user_id, username=name)
-        except asyncpg.UniqueViolationError as error:
-            raise uniqueness_problem(error, email=field, username=field) from None
-        if user is None:
-            raise NotFound
-        if verified is not None:
-            await lock_verified_password(tx, verified)  # after the stronger lock on the same row
-        await insert_event(tx, program_id=program_id, kind="username.changed", user_id=user_id, actor=actor)
-        await notify_user_changed(tx, program_id=program_id, user_id=user_id)
+    try:
+        user = await store.update_username(tx, program_id=program_id, user_id=user_id, username=name)
+    except asyncpg.UniqueViolationError as error:
+        raise uniqueness_problem(error, email=field, username=field) from None
+    if user is None:
+        raise NotFound
+    if verified is not None:
+        await lock_verified_password(tx, verified)  # after the stronger lock on the same row
+    await insert_event(tx, program_id=program_id, kind="username.changed", user_id=user_id, actor=actor)
+    await notify_user_changed(tx, program_id=program_id, user_id=user_id)
     return user
 
 

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 from litestar import Request, Response, get, patch, post, put
 from litestar.params import JSONBody, PathParameter
 from msgspec import UNSET, Meta, Struct, UnsetType, structs
-from msgspec.json import encode
 
 from invitree.base.emails import parse_email
 from invitree.base.problems import (
@@ -24,7 +23,15 @@ from invitree.base.problems import (
 )
 from invitree.identity.audit.store import Actor, ActorKind, insert_event, list_events
 from invitree.identity.auth.actions import TokenPair, evict_sessions, open_jwt_session, open_token_session
-from invitree.identity.auth.api import SIGNED_IN, UNGUARDED, actor_of, caller_of, program_of
+from invitree.identity.auth.guards import (
+    FROM_MEMORY,
+    SIGNED_IN,
+    UNGUARDED,
+    FastRequest,
+    actor_of,
+    caller_of,
+    program_of,
+)
 from invitree.identity.auth.store import Caller
 from invitree.identity.users import store
 from invitree.identity.users.actions import Login, VerifiedPassword, check_password, is_familiar_network, rename
@@ -60,6 +67,16 @@ class UserOut(Struct):
     email: Annotated[str, Meta(examples=["alice@example.com"])]
     id: Annotated[int, Meta(examples=[42])]
     username: Annotated[str, Meta(examples=["alice"])]
+
+    @classmethod
+    def of(cls, user: User) -> "UserOut":
+        """Return a user as the user sees it."""
+        return cls(email=user.email, id=user.id, username=user.username)
+
+    @classmethod
+    def of_caller(cls, caller: Caller) -> "UserOut":
+        """Return the user whom a request is made by."""
+        return cls(email=caller.email, id=caller.user_id, username=caller.username)
 
 
 class UserIn(Struct):
@@ -119,30 +136,28 @@ async def list_users(
     caller = caller_of(request)
     refuse_other_paging(request)
     if not caller.is_staff:
-        return Response([UserOut(email=caller.email, id=caller.user_id, username=caller.username)])
+        return Response([UserOut.of_caller(caller)])
     found = await store.list_users(
         app_context(request).db, program_id=caller.program_id, after=after or 0, limit=limit + 1
     )
     page = found[:limit]
     more = next_page(page[-1].id, limit=limit) if len(found) > limit else {}
-    return Response([_shown(user) for user in page], headers=more)
+    return Response([UserOut.of(user) for user in page], headers=more)
 
 
 async def me(request: Request[Any, Any, Any]) -> UserOut:
     """Return the account that this request is made with."""
-    caller = caller_of(request)
-    return UserOut(email=caller.email, id=caller.user_id, username=caller.username)
+    return UserOut.of_caller(caller_of(request))
 
 
-def me_at_once(caller: Caller) -> bytes:
-    """Return the answer of `me`."""
-    return encode(UserOut(email=caller.email, id=caller.user_id, username=caller.username))
+def _me_from_memory(asked: FastRequest) -> UserOut:
+    return UserOut.of_caller(asked.caller)
 
 
 async def get_user(request: Request[Any, Any, Any], user_id: UserId) -> UserOut:
     """Return an account: your own, or for staff any of the program. Another user's is a 404."""
     may_see(request, user_id)
-    return _shown(await _find(request, user_id))
+    return UserOut.of(await _find(request, user_id))
 
 
 async def _find(request: Request[Any, Any, Any], user_id: int) -> User:
@@ -173,7 +188,7 @@ async def _write(request: Request[Any, Any, Any], user_id: int, data: UserIn) ->
     if complaints:
         raise InvalidInput(complaints)
     if data.username is UNSET or data.username == user.username:
-        return _shown(user)
+        return UserOut.of(user)
     return await _rename(request, user_id, data.username)
 
 
@@ -190,19 +205,12 @@ def may_see(request: Request[Any, Any, Any], user_id: int) -> None:
 
 
 async def _rename(request: Request[Any, Any, Any], user_id: int, username: str) -> UserOut:
-    user = await rename(
-        app_context(request).db,
-        program_id=caller_of(request).program_id,
-        user_id=user_id,
-        username=username,
-        field="username",
-        actor=actor_of(request, user_id=user_id),
-    )
-    return _shown(user)
-
-
-def _shown(user: User) -> UserOut:
-    return UserOut(email=user.email, id=user.id, username=user.username)
+    program_id, actor = caller_of(request).program_id, actor_of(request, user_id=user_id)
+    async with app_context(request).db.transaction() as tx:
+        user = await rename(
+            tx, program_id=program_id, user_id=user_id, username=username, field="username", actor=actor
+        )
+    return UserOut.of(user)
 
 
 @get(
@@ -383,11 +391,9 @@ _WRITE: dict[str, Any] = {
     "responses": answers(NotFound, Unauthenticated, *BODY),
 }
 
-get_me = get("/users/me", summary="Who am I", **_READ)(me)
-
 HANDLERS = [
     list_users,
-    get_me,
+    get("/users/me", opt={FROM_MEMORY: _me_from_memory}, summary="Who am I", **_READ)(me),
     put("/users/me", operation_id="AuthUsersMePutMe", summary="Write your account", **_WRITE)(write_me),
     patch("/users/me", operation_id="AuthUsersMePatchMe", summary="Write parts of your account", **_WRITE)(write_me),
     own_events,

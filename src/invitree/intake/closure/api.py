@@ -7,7 +7,7 @@ from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
 from invitree.base.problems import NotFound, TooManyRequests, Unauthenticated
-from invitree.identity.auth.api import SIGNED_IN, actor_of, caller_of
+from invitree.identity.auth.guards import SIGNED_IN, actor_of, caller_of
 from invitree.identity.users.api import UserId, may_see, prove_password
 from invitree.intake.closure.actions import delete_account
 from invitree.kit.context import app_context

@@ -9,8 +9,8 @@ from invitree.identity.programs.store import Program
 from invitree.identity.users.actions import NewUser, add_user
 from invitree.identity.users.store import User
 from invitree.kit.client_info import ClientInfo
-from invitree.kit.context import AppContext
 from invitree.kit.data.db import Queryable
+from invitree.kit.secrets.keys import Keyring
 from invitree.sharing.codes.rules import parse_code
 from invitree.sharing.codes.store import LockedCode, lock_code
 from invitree.sharing.referrals.store import insert_referral
@@ -19,27 +19,26 @@ DEAD_CODE = Text("This referral code is not valid.", "Этот рефераль�
 
 
 async def sign_up(
-    ctx: AppContext, *, program: Program, new_user: NewUser, referral_code: str | None, origin: ClientInfo
+    tx: Queryable,
+    keys: Keyring,
+    *,
+    program: Program,
+    new_user: NewUser,
+    referral_code: str | None,
+    origin: ClientInfo,
 ) -> User:
     """Write a user and, with a code, who brought them; where addresses are to be confirmed, send the link for it.
 
-    Raises InvalidInput, and then nothing was written.
+    Raises InvalidInput, and then nothing may be committed.
     """
     to_be_confirmed = program.activation == "required"
     actor = Actor(actor="self", ip_prefix=origin.ip_prefix)
-    async with ctx.db.transaction() as tx:
-        user = await add_user(tx, program_id=program.id, new_user=new_user, actor=actor, is_active=not to_be_confirmed)
-        if referral_code:
-            await _attribute(tx, program_id=program.id, referee_id=user.id, referral_code=referral_code)
-        if to_be_confirmed:
-            await send_link(
-                tx,
-                ctx.keys,
-                kind="activation",
-                program_id=program.id,
-                user_id=user.id,
-                language=origin.language,
-            )
+    user = await add_user(tx, program_id=program.id, new_user=new_user, actor=actor, is_active=not to_be_confirmed)
+    if referral_code:
+        await _attribute(tx, program_id=program.id, referee_id=user.id, referral_code=referral_code)
+    if to_be_confirmed:
+        language = origin.language
+        await send_link(tx, keys, kind="activation", program_id=program.id, user_id=user.id, language=language)
     return user
 
 

@@ -8,8 +8,8 @@ from msgspec import Meta, Struct
 
 from invitree.base.emails import parse_email
 from invitree.base.problems import NON_FIELD, Fields, InvalidInput, TooManyRequests, Unauthenticated, UnknownProgram
-from invitree.identity.auth.api import PUBLIC, program_of
-from invitree.identity.idempotency.api import REPEATABLE, once
+from invitree.identity.auth.guards import PUBLIC, program_of
+from invitree.identity.idempotency.api import REPEATABLE, IdempotencyKey, once, request_transaction
 from invitree.identity.users.actions import validate_new_user
 from invitree.identity.users.api import UserOut
 from invitree.identity.users.rules import PASSWORDS_DIFFER, account_errors
@@ -85,6 +85,7 @@ async def register(
             },
         ),
     ],
+    idempotency_key: IdempotencyKey = None,
 ) -> UserOut:
     """Make a new user, with or without a referral code.
 
@@ -113,8 +114,12 @@ async def register(
         takes_local_email=ctx.settings.allow_local_email,
         lane=origin.lane,
     )
-    user = await sign_up(ctx, program=program, new_user=new_user, referral_code=data.referral_code, origin=origin)
-    return UserOut(email=user.email, id=user.id, username=user.username)
+    async with request_transaction(request, data, idempotency_key) as tx:
+        user = await sign_up(
+            tx, ctx.keys, program=program, new_user=new_user, referral_code=data.referral_code, origin=origin
+        )
+        tx.answer = shown = UserOut.of(user)
+    return shown
 
 
 HANDLERS = [register]

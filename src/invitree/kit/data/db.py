@@ -1,8 +1,8 @@
 """The database: a pool that never waits long, and transactions that are visible where they are used."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
 import asyncpg
@@ -62,7 +62,10 @@ class Queryable(Protocol):
 
 
 class Transaction:
-    """A connection inside a transaction, and the notifications that its commit sends, as (topic, payload)."""
+    """A connection inside a transaction, and the notifications that its commit sends, as (topic, payload).
+
+    `answer` is the response body of the request that it belongs to, where that is stored with it.
+    """
 
     def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         self.fetch: Callable[..., Coroutine[Any, Any, list[Any]]] = connection.fetch
@@ -70,6 +73,7 @@ class Transaction:
         self.fetchval: Callable[..., Coroutine[Any, Any, Any]] = connection.fetchval
         self.execute: Callable[..., Coroutine[Any, Any, str]] = connection.execute
         self.notifications: list[tuple[str, bytes]] = []
+        self.answer: Any = None
 
 
 class Database:
@@ -135,19 +139,6 @@ class Database:
                 if topic in self.invalidators:
                     self.invalidators[topic](payload)
 
-    @asynccontextmanager
-    async def joined(self, *, first: Callable[[Transaction], Awaitable[None]]) -> AsyncIterator["Database"]:
-        """Yield this database with all transactions joined to one, which begins with `first` and ends with the block.
-
-        A transaction that has failed fails the block.
-        """
-        async with AsyncExitStack() as stack:
-            db = _Joined(self._pool, stack, first)
-            db.invalidators = self.invalidators
-            yield db
-            if db.has_failed:
-                raise AssertionError("a transaction has failed, and what it was part of went on")
-
     async def fetch(self, query: str, *args: Any) -> list[Any]:
         """Return the rows of one statement."""
         rows: list[Any] = await self._run("fetch", query, args)
@@ -177,26 +168,6 @@ class Database:
         finally:
             # Nothing here leaves session state behind, so it is lent again as it is: RESET ALL is a round trip.
             self._pool.give(connection, fit=fit)
-
-
-class _Joined(Database):
-    def __init__(self, pool: Pool, stack: AsyncExitStack, first: Callable[[Transaction], Awaitable[None]]) -> None:
-        super().__init__(pool)
-        self._stack, self._first = stack, first
-        self._tx: Transaction | None = None
-        self.has_failed = False
-
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
-        """Run the block in the one transaction there is."""
-        try:
-            if self._tx is None:
-                self._tx = await self._stack.enter_async_context(super().transaction())
-                await self._first(self._tx)
-            yield self._tx
-        except BaseException:
-            self.has_failed = True
-            raise
 
 
 def unscoped(reason: str) -> Callable[[F], F]:

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Iterator
 from datetime import date, datetime
+from typing import Any
 
 import asyncpg
 import msgspec
@@ -36,10 +37,10 @@ class CodeChanged(Struct, frozen=True, array_like=True):
 
 
 class CachedCode(Struct):
-    """A live code in memory, and the answer to a lookup of it once somebody has asked."""
+    """A live code in memory, and the answer to a lookup of it in a program, once somebody has asked."""
 
     code: Code
-    shown: tuple[Program, bytes] | None = None
+    shown: tuple[Program, Any] | None = None
 
 
 Codes = Cache[tuple[int, str], CachedCode]
@@ -71,23 +72,22 @@ def _accepted(field: str, answer: datetime | Refused, too_early: Text, program: 
 
 
 async def create_code(
-    ctx: AppContext, *, program: Program, user_id: int, expires_at: datetime, replace: bool, actor: Actor
+    tx: Transaction, *, program: Program, user_id: int, expires_at: datetime, replace: bool, actor: Actor
 ) -> Code:
     """Mint the live code of a user. Raises CodeActive where there is one, unless it is to be replaced.
 
     Raises EmailNotConfirmed where the program asks for confirmed addresses and the user's is not: whoever signs up with
     somebody else's address gets no code in that name.
     """
-    async with ctx.db.transaction() as tx:
-        owner = await _lock(tx, program.id, user_id)
-        if program.activation == "required" and not owner.is_confirmed:
-            raise EmailNotConfirmed
-        replaced = replace and await store.revoke(tx, program_id=program.id, user_id=user_id)
-        await store.revoke_expired(tx, program_id=program.id, user_id=user_id)
-        code = await _insert(tx, program, user_id, expires_at)
-        kind: Kind = "code.replaced" if replaced else "code.created"
-        at = await insert_event(tx, program_id=program.id, kind=kind, user_id=user_id, actor=actor)
-        await notify(tx, topic=TOPIC, payload=CodeChanged(program.id, owner.email_key, code, at))
+    owner = await _lock(tx, program.id, user_id)
+    if program.activation == "required" and not owner.is_confirmed:
+        raise EmailNotConfirmed
+    replaced = replace and await store.revoke(tx, program_id=program.id, user_id=user_id)
+    await store.revoke_expired(tx, program_id=program.id, user_id=user_id)
+    code = await _insert(tx, program, user_id, expires_at)
+    kind: Kind = "code.replaced" if replaced else "code.created"
+    at = await insert_event(tx, program_id=program.id, kind=kind, user_id=user_id, actor=actor)
+    await notify(tx, topic=TOPIC, payload=CodeChanged(program.id, owner.email_key, code, at))
     return code
 
 
@@ -124,19 +124,18 @@ def cached_code_by_text(ctx: AppContext, *, program_id: int, text: str) -> Cache
     return live if live and live.code.code == text else None
 
 
-async def get_active_code(ctx: AppContext, *, program_id: int, email: str) -> Code:
+async def get_active_code(ctx: AppContext, *, program_id: int, email: str) -> CachedCode:
     """Return the live code of the person with this address. Raises CodeNotFound, whatever the reason."""
     address = parse_email(email)
     if address is None:
         raise CodeNotFound
     if live := cached_code(ctx, program_id=program_id, email_key=address.key):
-        return live.code
+        return live
     ticket = _cache(ctx).ticket()
     code = await store.find_active_code(ctx.db, program_id=program_id, email_key=address.key)
     if code is None:
         raise CodeNotFound
-    _remember(ctx, program_id, address.key, code, ticket)
-    return code
+    return _remember(ctx, program_id, address.key, code, ticket)
 
 
 async def find_active_code_by_text(ctx: AppContext, *, program_id: int, text: str) -> Code | None:
@@ -157,9 +156,10 @@ def _owners(ctx: AppContext) -> Cache[tuple[int, str], str]:
     return ctx.caches[OWNERS]
 
 
-def _remember(ctx: AppContext, program_id: int, email_key: str, code: Code, ticket: Ticket) -> None:
-    expires_at = code.expires_at.timestamp()
-    _cache(ctx).fill((program_id, email_key), CachedCode(code), ticket=ticket, expires_at=expires_at)
+def _remember(ctx: AppContext, program_id: int, email_key: str, code: Code, ticket: Ticket) -> CachedCode:
+    live = CachedCode(code)
+    _cache(ctx).fill((program_id, email_key), live, ticket=ticket, expires_at=code.expires_at.timestamp())
+    return live
 
 
 def apply_notification(ctx: AppContext, payload: bytes) -> None:

@@ -7,7 +7,6 @@ from urllib.parse import unquote
 from litestar import Request, delete, get, post
 from litestar.params import FromPath, PathParameter, QueryParameter
 from msgspec import Meta, Struct
-from msgspec.json import encode
 
 from invitree.base.problems import (
     NON_FIELD,
@@ -20,9 +19,9 @@ from invitree.base.problems import (
     Unauthenticated,
     UnknownProgram,
 )
-from invitree.identity.auth.api import PUBLIC, SIGNED_IN, actor_of, caller_of, program_of
+from invitree.identity.auth.guards import FROM_MEMORY, PUBLIC, SIGNED_IN, FastRequest, actor_of, caller_of, program_of
 from invitree.identity.auth.store import Caller
-from invitree.identity.idempotency.api import REPEATABLE, once
+from invitree.identity.idempotency.api import REPEATABLE, IdempotencyKey, once, request_transaction
 from invitree.identity.programs.store import Program
 from invitree.kit.client_info import network_of_scope
 from invitree.kit.context import AppContext, app_context
@@ -30,6 +29,7 @@ from invitree.kit.limits.rate_limiter import limit
 from invitree.kit.web.body import REQUIRED, json_body, takes
 from invitree.kit.web.responses import BODY, answers
 from invitree.sharing.codes import actions, store
+from invitree.sharing.codes.actions import CachedCode
 from invitree.sharing.codes.rules import last_day_of, parse_code
 from invitree.sharing.codes.store import Code
 
@@ -54,6 +54,12 @@ class CodeOut(Struct):
     expiration_date: Annotated[date, Meta(description="The last day it is good, in the program's time zone.")]
     expires_at: datetime
 
+    @classmethod
+    def of(cls, code: Code, program: Program) -> "CodeOut":
+        """Return a code as its program shows it."""
+        last_day = last_day_of(code.expires_at, zone=program.zone)
+        return cls(code=code.code, expiration_date=last_day, expires_at=code.expires_at)
+
 
 class CheckOut(Struct, omit_defaults=True):
     """Whether a code can be used, and until when."""
@@ -61,13 +67,10 @@ class CheckOut(Struct, omit_defaults=True):
     valid: bool
     expires_at: Annotated[datetime, Meta(description="Only where the code is valid.")] | None = None
 
-
-def _shown(code: Code, program: Program) -> CodeOut:
-    return CodeOut(
-        code=code.code,
-        expiration_date=last_day_of(code.expires_at, zone=program.zone),
-        expires_at=code.expires_at,
-    )
+    @classmethod
+    def of(cls, code: Code | None) -> "CheckOut":
+        """Return what is told of a live code, or of none."""
+        return cls(valid=True, expires_at=code.expires_at) if code else cls(valid=False)
 
 
 @once
@@ -81,20 +84,19 @@ async def create_code(
         ),
     ],
     replace: Annotated[bool, QueryParameter(description="Replace the live code, which is dead from then on.")] = False,
+    idempotency_key: IdempotencyKey = None,
 ) -> CodeOut:
     """Mint your code. You have one live code at most; an expired or deleted one never stands in the way."""
     ctx, program, user_id = app_context(request), await program_of(request), caller_of(request).user_id
     expires_at = _expiry(data, program=program, now=ctx.clock.now())
     ctx.tally.count(request.scope, program.id, limit("create", ctx.settings.limit_create, str(user_id)))
-    code = await actions.create_code(
-        ctx,
-        program=program,
-        user_id=user_id,
-        expires_at=expires_at,
-        replace=replace,
-        actor=actor_of(request, user_id=user_id),
-    )
-    return _shown(code, program)
+    actor = actor_of(request, user_id=user_id)
+    async with request_transaction(request, data, idempotency_key) as tx:
+        code = await actions.create_code(
+            tx, program=program, user_id=user_id, expires_at=expires_at, replace=replace, actor=actor
+        )
+        tx.answer = shown = CodeOut.of(code, program)
+    return shown
 
 
 def _expiry(data: CodeIn, *, program: Program, now: datetime) -> datetime:
@@ -129,11 +131,20 @@ async def own_code(request: Request[Any, Any, Any]) -> CodeOut:
     code = await store.find_own_code(app_context(request).db, program_id=caller.program_id, user_id=caller.user_id)
     if code is None:
         raise CodeNotFound
-    return _shown(code, await program_of(request))
+    return CodeOut.of(code, await program_of(request))
+
+
+def _lookup_from_memory(asked: FastRequest) -> CodeOut | None:
+    live = actions.cached_code(asked.ctx, program_id=asked.program.id, email_key=asked.argument)
+    if live is None:
+        return None
+    _count_lookup(asked.ctx, asked.scope, asked.caller)
+    return _found(live, asked.program)
 
 
 @get(
     "/get/{email:path}",
+    opt={FROM_MEMORY: _lookup_from_memory},
     summary="Look up a code by e-mail",
     response_description="The live code of this person.",
     tags=["Referral codes"],
@@ -151,11 +162,36 @@ async def code_by_email(
     address = _address_in(request.scope["raw_path"])
     ctx, program = app_context(request), await program_of(request)
     _count_lookup(ctx, request.scope, caller_of(request))
-    return _shown(await actions.get_active_code(ctx, program_id=program.id, email=address), program)
+    return _found(await actions.get_active_code(ctx, program_id=program.id, email=address), program)
+
+
+def _address_in(raw_path: bytes) -> str:
+    """Return the address in a path as it came: to the router several slashes are one, which they are not in it."""
+    return unquote(raw_path.decode("latin-1")).partition("/get/")[2].rstrip("/")
+
+
+def _found(live: CachedCode, program: Program) -> CodeOut:
+    if live.shown is None or live.shown[0] is not program:  # whose policy has another time zone, perhaps
+        live.shown = (program, CodeOut.of(live.code, program))
+    shown: CodeOut = live.shown[1]
+    return shown
+
+
+def _count_lookup(ctx: AppContext, scope: Any, caller: Caller) -> None:
+    ctx.tally.count(scope, caller.program_id, limit("lookup", ctx.settings.limit_lookup, str(caller.user_id)))
+
+
+def _check_from_memory(asked: FastRequest) -> CheckOut | None:
+    live = actions.cached_code_by_text(asked.ctx, program_id=asked.program.id, text=asked.argument)
+    if live is None:
+        return None
+    _count_check(asked.ctx, asked.scope, asked.program)
+    return CheckOut.of(live.code)
 
 
 @get(
     "/check/{code:str}",
+    opt={FROM_MEMORY: _check_from_memory},
     summary="Check a code",
     response_description="Whether it can be used, and until when.",
     tags=["Referral codes"],
@@ -170,39 +206,7 @@ async def check_code(request: Request[Any, Any, Any], code: FromPath[str]) -> Ch
     """
     ctx, text, program = app_context(request), parse_code(code), await program_of(request)
     _count_check(ctx, request.scope, program)
-    found = text and await actions.find_active_code_by_text(ctx, program_id=program.id, text=text)
-    return CheckOut(valid=True, expires_at=found.expires_at) if found else CheckOut(valid=False)
-
-
-def _address_in(raw_path: bytes) -> str:
-    """Return the address in a path as it came: to the router several slashes are one, which they are not in it."""
-    return unquote(raw_path.decode("latin-1")).partition("/get/")[2].rstrip("/")
-
-
-def code_by_email_at_once(
-    ctx: AppContext, scope: Any, caller: Caller, program: Program, email_key: str
-) -> bytes | None:
-    """Return the answer of `code_by_email` where memory has it. Raises TooManyRequests."""
-    live = actions.cached_code(ctx, program_id=program.id, email_key=email_key)
-    if live is None:
-        return None
-    _count_lookup(ctx, scope, caller)
-    if live.shown is None or live.shown[0] is not program:  # whose policy has another time zone, perhaps
-        live.shown = (program, encode(_shown(live.code, program)))
-    return live.shown[1]
-
-
-def check_code_at_once(ctx: AppContext, scope: Any, program: Program, text: str) -> bytes | None:
-    """Return the answer of `check_code` where memory has it. Raises TooManyRequests."""
-    live = actions.cached_code_by_text(ctx, program_id=program.id, text=text)
-    if live is None:
-        return None
-    _count_check(ctx, scope, program)
-    return encode(CheckOut(valid=True, expires_at=live.code.expires_at))
-
-
-def _count_lookup(ctx: AppContext, scope: Any, caller: Caller) -> None:
-    ctx.tally.count(scope, caller.program_id, limit("lookup", ctx.settings.limit_lookup, str(caller.user_id)))
+    return CheckOut.of(await actions.find_active_code_by_text(ctx, program_id=program.id, text=text) if text else None)
 
 
 def _count_check(ctx: AppContext, scope: Any, program: Program) -> None:

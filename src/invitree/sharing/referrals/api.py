@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 
 from invitree.base.emails import masked
 from invitree.base.problems import InvalidInput, NotFound, Unauthenticated
-from invitree.identity.auth.api import SIGNED_IN, caller_of, program_of
+from invitree.identity.auth.guards import FROM_MEMORY, SIGNED_IN, caller_of, program_of
 from invitree.kit.context import app_context
 from invitree.kit.web.paging import LARGEST_ID, LINK, After, Limit, is_plain_id, next_page, refuse_other_paging
 from invitree.kit.web.responses import answers
@@ -38,6 +38,7 @@ def _shown(person: Person, *, openly: bool) -> ReferralOut:
 
 @get(
     "/{referrer_id:int}",
+    opt={FROM_MEMORY: None},
     summary="Whom a user brought",
     response_description="A page of referrals, newest first.",
     tags=["Referrals"],
