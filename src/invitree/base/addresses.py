@@ -1,6 +1,6 @@
-"""The address of a PostgreSQL, as libpq takes it: every documented parameter is obeyed, ignored, or refused by name.
+"""PostgreSQL connection URLs, with libpq's parameters: each documented one is supported, ignored, or refused by name.
 
-No message quotes a part of an address, which may be a part of its password; the names of parameters are all it says.
+Error messages name parameters but never quote a value: any part of the URL may be part of the password.
 """
 
 import os
@@ -11,14 +11,14 @@ from urllib.parse import quote, unquote
 
 from msgspec import Struct
 
-_SOCKETS = ("/run/postgresql", "/var/run/postgresql", "/tmp", "localhost")  # noqa: S108  where PostgreSQL's may be
+_SOCKETS = ("/run/postgresql", "/var/run/postgresql", "/tmp", "localhost")  # noqa: S108  the usual places
 _PORT = "5432"
 _ESCAPES = {"%": "%25", "/": "%2F", "@": "%40"}
 _TLS_MODES = ("require", "verify-ca", "verify-full")
 _TLS_VERSIONS = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 _TARGETS = ("any", "read-write", "read-only", "primary", "standby", "prefer-standby")
 
-# What is obeyed, with the values that can be: None for any, a pattern otherwise.
+# Supported parameters, each with a pattern of allowed values; None allows any.
 _OBEYED: Mapping[str, str | None] = {
     "host": None,
     "hostaddr": None,
@@ -53,7 +53,7 @@ _OBEYED: Mapping[str, str | None] = {
     "replication": "0|off|no|false",
     "min_protocol_version": r"3\.0",
 }
-# Nothing is lost without these.
+# Safe to ignore, and why.
 _IGNORED = {
     "application_name": "the service's own name is what its commands know each other by",
     "fallback_application_name": "the service has a name of its own",
@@ -79,9 +79,9 @@ _REFUSED = {
     "oauth_scope": "use a password or a client certificate",
     "database": "write dbname",
 }
-# What changes nothing for one who connects once, and is unknown to an older libpq.
+# Without effect on a single connection, and unknown to older versions of libpq.
 _NEEDLESS_TO_LIBPQ = ("load_balance_hosts", "sslcertmode", "min_protocol_version", "replication", "client_encoding")
-# Settings of the server that may stand beside the parameters; libpq knows them only inside `options`.
+# Server settings accepted beside the parameters; libpq accepts them only inside `options`.
 _SERVER_SETTINGS = frozenset(
     (
         "search_path",
@@ -114,48 +114,48 @@ VARIABLES = {
     "PGREQUIREPEER": "requirepeer",
     "PGGSSENCMODE": "gssencmode",
 }
-"""The variables that one's own database listens to, by the parameter they stand for: how to prove who is who.
+"""The environment variables that are read, and the parameter each one sets: only those about authentication.
 
-Those that say where the database is are not listened to: a stray one would lead the service elsewhere.
+Those that locate the database (PGHOST, …) are not read: a stray one would point the service at another database.
 """
 
 
 class AddressError(ValueError):
-    """An address cannot be used; the message is one line for the operator, without a part of the address."""
+    """The URL cannot be used. The message is one line for the operator and quotes no part of the URL."""
 
 
 class Address(Struct, frozen=True):
-    """Where a database is, and how to reach it."""
+    """A parsed connection URL."""
 
     places: tuple[tuple[str, int], ...]
-    """Hosts, or folders of a socket, each with its port; the first that does is taken."""
+    """Hosts or socket directories, each with its port; tried in order."""
     user: str
     dbname: str
     password: str | None
     parameters: Mapping[str, str]
-    """What else libpq is told, but for `options`."""
+    """The other libpq parameters, except `options`."""
     server_settings: Mapping[str, str]
-    """What the server is told of a session, `options` among it."""
+    """Settings for the session, including `options`."""
 
     @property
     def sslmode(self) -> str:
-        """How much TLS is asked for, away from sockets."""
+        """The sslmode for TCP connections."""
         strict = self.parameters.get("sslrootcert") == "system"
         return self.parameters.get("sslmode", "verify-full" if strict else "prefer")
 
     @property
     def is_tls_required(self) -> bool:
-        """Return whether a connection without TLS would be wrong."""
+        """Whether a connection without TLS must be refused."""
         return self.sslmode in _TLS_MODES and not all(is_socket(host) for host, _ in self.places)
 
 
 def is_socket(host: str) -> bool:
-    """Return whether a host is the folder of a socket."""
+    """Return whether a host is a socket directory."""
     return host.startswith("/")
 
 
 def parse_address(text: str) -> Address:
-    """Return the parts of an address. Raises AddressError."""
+    """Parse a connection URL. Raises AddressError."""
     given = _given(text)
     parameters = {name: value for name, value in given.items() if name in _OBEYED and value}
     settings = {name: value for name, value in given.items() if name in _SERVER_SETTINGS}
@@ -170,7 +170,7 @@ def parse_address(text: str) -> Address:
 
 
 def notes(text: str) -> list[str]:
-    """Return a line for each parameter of an address that is ignored."""
+    """Return one warning for each ignored parameter of a URL."""
     given = _given(text)
     said = [f"{name} is ignored: {why}" for name, why in _IGNORED.items() if name in given]
     if given.get("channel_binding") == "require":
@@ -179,7 +179,7 @@ def notes(text: str) -> list[str]:
 
 
 def completed(text: str, environ: Mapping[str, str]) -> str:
-    """Return an address with what the environment says and it does not. Raises AddressError."""
+    """Return the URL with parameters added from the environment where it lacks them. Raises AddressError."""
     given = _given(text)
     for variable, name in VARIABLES.items():
         if (value := environ.get(variable)) and name not in given:
@@ -189,7 +189,7 @@ def completed(text: str, environ: Mapping[str, str]) -> str:
 
 
 def for_libpq(address: Address) -> dict[str, str]:
-    """Return an address as parameters that libpq knows since PostgreSQL 15, without the password."""
+    """Return the parameters for libpq 15 or newer, without the password."""
     options = [address.server_settings.get("options", "")]
     options += [_option(name, value) for name, value in address.server_settings.items() if name != "options"]
     return {
@@ -204,7 +204,7 @@ def for_libpq(address: Address) -> dict[str, str]:
 
 
 def as_uri(text: str) -> str:
-    """Return an address as psql takes it."""
+    """Return the URL in a form that psql accepts."""
     address = parse_address(text)
     if not set(address.server_settings) - {"options"}:
         return text
@@ -220,7 +220,7 @@ def _option(name: str, value: str) -> str:
 
 
 def _given(text: str) -> dict[str, str]:
-    """Return every parameter of an address that may be used. Splits it as libpq does."""
+    """Return all parameters of a URL, split as libpq splits it. Raises AddressError for one that is not accepted."""
     found = re.fullmatch(r"postgres(?:ql)?://(?:([^@/]*)@)?(.*)", text, flags=re.DOTALL)
     if found is None or not text.isprintable():
         raise AddressError("it must be postgresql://user:password@host:5432/database")
@@ -268,7 +268,7 @@ def _demand(name: str, value: str) -> None:
 
 
 def _culprit(rest: str) -> str:
-    """Return what to encode where a user name or password has broken an address."""
+    """Return a hint about the character to percent-encode in a URL that could not be split."""
     at, slash = rest.find("@"), rest.find("/")
     if at < 0:
         return "its host or port cannot be read; a port is a number, and an IPv6 address stands in [ ]"

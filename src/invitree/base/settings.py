@@ -1,4 +1,4 @@
-"""Settings: what an operator can choose through `INVITREE_*`, read once and frozen."""
+"""Settings, read once from the `INVITREE_*` environment variables and then frozen."""
 
 import os
 import re
@@ -21,11 +21,11 @@ _PLACEHOLDER = re.compile(r"(?i)change.?me|insecure|example|secret.?key|password
 
 
 class SettingsError(ValueError):
-    """A setting cannot be used; the message is one line for the operator."""
+    """A setting is invalid. The message is one line for the operator."""
 
 
 def usable_cores() -> list[int]:
-    """Return the cores that this process may use: a container or `taskset` may leave it fewer than the machine has."""
+    """Return the CPU cores available to this process: a container or `taskset` may limit them."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
@@ -121,17 +121,17 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     @property
     def secret_keys(self) -> tuple[str, ...]:
-        """The secrets in order: the first signs, all verify."""
+        """The secret keys: the first signs, all of them verify."""
         return tuple(filter(None, (key.strip() for key in self.secret_key.split(","))))
 
     @property
     def origins(self) -> list[str]:
-        """Whose pages may call the service from a browser, whatever the program. Raises ValueError."""
+        """Origins allowed by CORS for every program. Raises ValueError."""
         return parse_origins(self.cors_origins.split(","))
 
     @property
     def mail_server(self) -> MailServer:
-        """Where mail is handed over, unless it goes to the outbox. Raises ValueError."""
+        """The SMTP server, where one is configured. Raises ValueError."""
         server = parse_mail_server(self.smtp_url)
         if self.smtp_user and server.user:
             raise ValueError("it names a user, and so does INVITREE_SMTP_USER; keep one of the two")
@@ -139,7 +139,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     @property
     def sender(self) -> Address:
-        """Whom mail is from. Raises ValueError."""
+        """The From address of mail. Raises ValueError."""
         sender = parse_sender(self.mail_from)
         if sender is None:
             raise ValueError("must be one address, or a name and an address such as Invitree <invitree@example.com>")
@@ -147,10 +147,10 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     @property
     def public_base(self) -> str:
-        """What links begin with, without a slash at the end."""
+        """The base URL of links, without a trailing slash."""
         if self.public_url:
             return self.public_url.rstrip("/")
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104  everywhere is also here
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104  a wildcard includes the loopback address
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
 
@@ -158,7 +158,7 @@ _LIMITS = [name for name in Settings.__struct_fields__ if name.startswith("limit
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
-    """Return the settings in `environ`. Raises SettingsError, naming the variable, for one that cannot be used."""
+    """Read the settings from `environ`. Raises SettingsError, which names the invalid variable."""
     found: dict[str, str] = {}
     for field in Settings.__struct_fields__:
         name = f"INVITREE_{field.upper()}"
@@ -197,7 +197,7 @@ def _naming_the_variable(message: str) -> str:
 
 
 def check_settings(settings: Settings) -> None:
-    """Raise SettingsError where a value has the right type and cannot be used all the same."""
+    """Check values that have the right type. Raises SettingsError for one that is still invalid."""
     for wrong, message in _complaints(settings):
         if wrong:
             raise SettingsError(message)
@@ -223,7 +223,7 @@ def _complaints(settings: Settings) -> Iterator[tuple[bool, str]]:
     yield settings.cache_size < 0, "INVITREE_CACHE_SIZE must be 0 or more"
     yield settings.log_format not in ("auto", "json", "console"), "INVITREE_LOG_FORMAT must be auto, json or console"
     yield bool(settings.secret_key) and not settings.secret_keys, "INVITREE_SECRET_KEY has no key in it"
-    # Each of them: a comma parts two.
+    # Each key by itself: the setting may hold several, separated by commas.
     short = any(len(key) < _SHORTEST_SECRET for key in settings.secret_keys)
     yield short, f"INVITREE_SECRET_KEY must have {_SHORTEST_SECRET} characters or more"
     yield settings.retention_days < 31, "INVITREE_RETENTION_DAYS must be 31 or more"
@@ -242,12 +242,12 @@ def _complaints(settings: Settings) -> Iterator[tuple[bool, str]]:
 def _unfit_for_production(settings: Settings) -> Iterator[tuple[bool, str]]:
     yield settings.throttle == "off", "INVITREE_THROTTLE=off is refused"
     yield not settings.public_url.startswith("https://"), "INVITREE_PUBLIC_URL must begin with https://"
-    # A key that was repeated or copied from a page: few different characters, or words that say what it is.
+    # A repeated or copied key: few distinct characters, or words such as "change me".
     weak = any(len(set(key)) < 10 or _PLACEHOLDER.search(key) for key in settings.secret_keys)
     yield weak, "INVITREE_SECRET_KEY must be random; `openssl rand -base64 48` makes one,"
     sender = bool(settings.smtp_url) and settings.mail_from == Settings().mail_from
     yield sender, "INVITREE_MAIL_FROM must be set where INVITREE_SMTP_URL is"
-    # Without a proxy in front, everybody would be answered in plain HTTP.
+    # Without a proxy in front, the service would answer everybody in plain HTTP.
     wild = settings.host in ("0.0.0.0", "::") and settings.trusted_proxies == 0  # noqa: S104
     yield wild, "INVITREE_HOST must not be a wildcard without INVITREE_TRUSTED_PROXIES"
 
@@ -258,7 +258,7 @@ def _is_base_url(text: str) -> bool:
         return bool(
             url.scheme in ("http", "https")
             and url.hostname
-            and url.port != 0  # asked for: a port that is none raises
+            and url.port != 0  # accessing `port` raises ValueError for an invalid one
             and not (url.query or url.fragment or url.username)
             and text.isascii()
             and text.isprintable()

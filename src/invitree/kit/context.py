@@ -1,4 +1,4 @@
-"""What a running process has open, in one frozen object."""
+"""The application context: everything that a running process has open."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from invitree.kit.web.cors import Origins
 
 
 class AppContext(Struct, frozen=True, kw_only=True):
-    """Opened by `app.py` when a process starts; tests open their own."""
+    """A process's settings and open resources. `app.py` creates it at startup; tests create their own."""
 
     settings: Settings
     db: Database
@@ -31,7 +31,7 @@ class AppContext(Struct, frozen=True, kw_only=True):
 
 
 def app_context(connection: ASGIConnection[Any, Any, Any, Any]) -> AppContext:
-    """Return what the process that serves this connection has open; or, of a request that is done once, its own."""
+    """Return the context of the process; a request with an Idempotency-Key has a context of its own."""
     scope: Any = connection.scope
     opened: AppContext = scope.get("context") or connection.app.state["context"]
     return opened

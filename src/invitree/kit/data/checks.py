@@ -1,4 +1,4 @@
-"""Whether a database can carry the service: asked where a command or the service starts, and by `/readyz`."""
+"""Checks that the database is usable, run at startup and by `/readyz`."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,28 +20,28 @@ _POOLED = (
 
 
 class UnusableDatabase(Exception):
-    """The database cannot carry the service; the message is one line for the operator."""
+    """The service cannot use the database. The message is one line for the operator."""
 
 
 class UnreachableDatabase(UnusableDatabase):
-    """The database does not answer, or lets nobody in; which may change."""
+    """The database does not answer or refuses the connection, perhaps only for now."""
 
 
 async def check_reachable(url: str) -> None:
-    """Raise UnusableDatabase where a database does not let us in, or is of a version or encoding that will not do."""
+    """Check that a database accepts connections and has a supported version and encoding. Raises UnusableDatabase."""
     async with _reached(url):
         pass
 
 
 async def check_usable(url: str) -> None:
-    """Raise UnusableDatabase where a database cannot carry the service."""
+    """Check everything that the service needs of a database. Raises UnusableDatabase."""
     async with _reached(url) as first, _reached(url) as second:
         if fault := await find_fault(first) or await _find_pooler(first, second):
             raise UnusableDatabase(fault)
 
 
 async def find_fault(db: Queryable) -> str | None:
-    """Return what keeps the service from working on a database that answers, as one line, or None."""
+    """Return one line about what makes a reachable database unusable, or None."""
     found = await db.fetchrow(
         """
         SELECT pg_is_in_recovery() AS is_standby,
@@ -117,7 +117,7 @@ def _unreachable(error: Exception) -> str:
 
 
 async def _find_pooler(first: Any, second: Any) -> str | None:
-    """Return what is lost between transactions, if something is: a pooler lends each of them another session."""
+    """Return one line about session state that a connection pooler loses between transactions, or None."""
     heard = asyncio.Event()
     channel = f"invitree_check_{uuid4().hex}"
     try:
@@ -126,10 +126,10 @@ async def _find_pooler(first: Any, second: Any) -> str | None:
             session = await first.prepare("SELECT pg_backend_pid()")
             before = await session.fetchval()
             async with second.transaction():
-                # The session that was given back last is lent first: if there is a pooler, that one is taken now.
+                # A pooler hands out the most recently returned session, so it would be taken by this transaction.
                 await second.execute("SELECT pg_notify($1, '')", channel)
                 after = await session.fetchval()
-            await session.fetchval()  # what was announced comes before its answer
+            await session.fetchval()  # a notification arrives before the answer to this query
     except (TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
         return _POOLED.format(what="prepared statements do not last")
     return None if before == after and heard.is_set() else _POOLED.format(what="LISTEN does not last")

@@ -1,7 +1,6 @@
-"""Connections to the database at an address, made of what the address says and of nothing else.
+"""Connecting to the database at a URL, with nothing but what the URL says.
 
-asyncpg by itself looks around in the environment and the home folder, and takes any parameter that it does not know for
-a setting of the server.
+asyncpg itself also reads the environment and the home directory, and treats any unknown parameter as a server setting.
 """
 
 import errno
@@ -23,15 +22,15 @@ import asyncpg
 from invitree.base.addresses import Address, for_libpq, is_socket, notes, parse_address
 
 _PINNED = {
-    # A promise such as "one of two registrations wins" is proved for this isolation, and others fail where it waits.
+    # Guarantees such as "one of two registrations wins" are tested at this level; stricter ones raise errors instead.
     "default_transaction_isolation": "read committed",
     "default_transaction_deferrable": "off",
     "idle_session_timeout": "0",
     "timezone": "UTC",
 }
-"""What every connection asks for, since the address, the database or its role may have another default."""
+"""Settings of every connection, which override the defaults of the URL, the database and the role."""
 
-# Whether to try with TLS, first and second.
+# Whether to use TLS at the first attempt, and at the second.
 _WAYS = {"disable": (False,), "allow": (False, True), "prefer": (True, False)}
 _DEFAULTS = {"sslrootcert": "root.crt", "sslcrl": "root.crl", "sslcert": "postgresql.crt", "sslkey": "postgresql.key"}
 _SYSTEM_ROOTS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
@@ -46,17 +45,17 @@ _OTHERWISE = (ConnectionError, ssl.SSLError, asyncpg.InvalidAuthorizationSpecifi
 
 
 async def connect(url: str, *, timeout: float, server_settings: Mapping[str, str] = {}, **how: Any) -> Any:  # noqa: ASYNC109
-    """Return an asyncpg connection to the first place of an address that is reached and has what is asked for.
+    """Return an asyncpg connection to the first host of a URL that can be reached and meets its requirements.
 
-    `timeout` is for each place, unless the address has another; `server_settings` count more than those of the address.
-    Raises AddressError, and what asyncpg raises.
+    `timeout` applies to each host, unless the URL sets another; `server_settings` override those of the URL. Raises
+    AddressError, and asyncpg's errors.
     """
     address = parse_address(url)
     how |= {
         "timeout": max(float(address.parameters.get("connect_timeout", 0)), 0) or timeout,
         "user": address.user,
         "database": address.dbname,
-        "password": password_for(address) or "",  # for None asyncpg would look around
+        "password": password_for(address) or "",  # with None, asyncpg would search for one itself
         "direct_tls": address.parameters.get("sslnegotiation") == "direct",
         "server_settings": {**address.server_settings, **_PINNED, **server_settings},
         "krbsrvname": "postgres",
@@ -99,7 +98,7 @@ def _in_turn(address: Address) -> Sequence[tuple[str, int]]:
 
 
 def _in_our_words(failure: Exception) -> Exception:
-    """Return an error without the host in it."""
+    """Return an equivalent error that does not contain the host."""
     if isinstance(failure, ssl.SSLCertVerificationError):
         reason = failure.verify_message.partition(",")[0]
         return ConnectionError(f"the server's certificate is refused: {reason}")
@@ -113,7 +112,7 @@ def _in_our_words(failure: Exception) -> Exception:
 
 
 def _keep_alive(connection: Any, parameters: Mapping[str, str]) -> None:
-    """Have the system notice a peer that is gone, as libpq does."""
+    """Enable TCP keepalives, as libpq does."""
     own = connection._transport.get_extra_info("socket")  # noqa: SLF001
     if own.family == socket.AF_UNIX:
         return
@@ -125,18 +124,18 @@ def _keep_alive(connection: Any, parameters: Mapping[str, str]) -> None:
 
 @cache
 def tell_ignored(url: str) -> None:
-    """Say, once in a process, what of an address is ignored."""
+    """Print a warning about each ignored parameter of a URL, once per process."""
     for note in notes(url):
         print(f"invitree: {note}", file=sys.stderr, flush=True)
 
 
 def is_encrypted(connection: Any) -> bool:
-    """Return whether a connection is over TLS."""
+    """Return whether a connection uses TLS."""
     return connection._transport.get_extra_info("ssl_object") is not None  # noqa: SLF001
 
 
 def parameters_of(address: Address) -> dict[str, str]:
-    """Return an address as libpq takes it in an empty home folder, without the password."""
+    """Return the parameters for libpq without a home directory, without the password."""
     found = for_libpq(address)
     found.pop("passfile", None)
     if is_socket(address.places[0][0]) or address.sslmode in ("disable", "allow", "prefer"):
@@ -146,13 +145,13 @@ def parameters_of(address: Address) -> dict[str, str]:
     found |= {name: file for name in names if (file := _file(address, name))}
     if address.parameters.get("sslcertmode") == "disable":
         found = {name: value for name, value in found.items() if name not in ("sslcert", "sslkey")}
-    if found.get("sslrootcert") == "system":  # which libpq knows since PostgreSQL 16
+    if found.get("sslrootcert") == "system":  # older libpq than 16 does not know "system"
         found["sslrootcert"] = next((file for file in _SYSTEM_ROOTS if _stamp(Path(file))), "system")
     return found
 
 
 def password_for(address: Address) -> str | None:
-    """Return the password of an address, which may be in a file for passwords."""
+    """Return the password of an address: its own, or from the password file."""
     if address.password is not None:
         return address.password
     given = address.parameters.get("passfile")
@@ -185,7 +184,7 @@ def _password_in(line: str, address: Address, host: str, port: int) -> str | Non
 
 
 def _file(address: Address, name: str) -> str:
-    """Return the file of a parameter, given or libpq's own; a home folder that cannot be entered has none."""
+    """Return the file for a parameter: the given one, or libpq's default if it exists and can be read."""
     default = _home() / ".postgresql" / _DEFAULTS[name]
     return address.parameters.get(name) or (str(default) if _stamp(default) else "")
 
@@ -198,7 +197,7 @@ def _home() -> Path:
 
 
 def _stamp(path: Path) -> int:
-    """Return when a file was written, 0 for none."""
+    """Return a file's modification time in ns, or 0 if there is no such file."""
     try:
         return path.stat().st_mtime_ns
     except OSError:
@@ -206,7 +205,7 @@ def _stamp(path: Path) -> int:
 
 
 def _stamps(address: Address) -> tuple[object, ...]:
-    """Return what changes when a certificate is renewed."""
+    """Return a cache key that changes when a certificate is renewed."""
     files = [_file(address, name) for name in _DEFAULTS]
     return tuple((file, _stamp(Path(file))) for file in files if file)
 
@@ -231,7 +230,7 @@ def _context(url: str, _stamps: tuple[object, ...]) -> ssl.SSLContext:
 
 
 def _trust(context: ssl.SSLContext, address: Address) -> None:
-    """Have the server's certificate verified, where there is something to verify it with."""
+    """Set up verification of the server's certificate, if sslmode or a root certificate asks for it."""
     roots = _file(address, "sslrootcert")
     if not roots and address.sslmode == "require":
         return
@@ -256,7 +255,7 @@ def _trust(context: ssl.SSLContext, address: Address) -> None:
 
 @contextmanager
 def _naming(name: str) -> Iterator[None]:
-    """Say which parameter's file cannot be used."""
+    """Turn an OSError into a ConnectionError that names the parameter."""
     try:
         yield
     except OSError as error:

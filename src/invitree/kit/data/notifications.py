@@ -1,4 +1,4 @@
-"""News between processes: PostgreSQL's LISTEN/NOTIFY, which speaks at the commit and in commit order."""
+"""Notifications between processes: PostgreSQL's LISTEN/NOTIFY, delivered at commit and in commit order."""
 
 import asyncio
 import contextlib
@@ -17,25 +17,28 @@ from invitree.kit.data.db import OUTAGES, Transaction
 from invitree.kit.process.retries import Trouble
 
 _HEARTBEAT_S = 0.25
-_SILENCE_S = 0.5  # with the heartbeat 0.75 s, under the second within which processes must agree
-_TRUST_S = 1.0  # how long memory is shown after the last word from the database
-_LONGEST_REST_S = 1.0  # between attempts to hear again: until then every question goes to the database
+_SILENCE_S = 0.5  # plus the heartbeat: 0.75 s, less than the second within which processes must agree
+_TRUST_S = 1.0  # how long caches stay valid after the last answer from the database
+_LONGEST_REST_S = 1.0  # between attempts to reconnect; until then every read goes to the database
 _log = structlog.get_logger()
 
 Handler = Callable[[bytes], None]
 
 
 async def notify(tx: Transaction, *, topic: str, payload: Any) -> None:
-    """Tell every process when the transaction commits; at most 8,000 bytes of JSON. This one forgets at once."""
+    """Notify every process when the transaction commits, with at most 8,000 bytes of JSON.
+
+    This process's own caches are invalidated right after the commit.
+    """
     encoded = msgspec.json.encode(payload)
     tx.notifications.append((topic, encoded))
     await tx.execute("SELECT pg_notify($1, $2)", f"invitree_{topic}", encoded.decode())
 
 
 class Listener:
-    """Hears announcements on a connection of its own, keeps the clock set, and opens the caches only while it hears.
+    """Receives notifications on its own connection, adjusts the clock, and opens the caches only while connected.
 
-    `on_hearing` is called whenever it begins to hear: what was announced before that was missed.
+    `on_hearing` is called after every connect: earlier notifications were missed.
     """
 
     def __init__(
@@ -53,7 +56,7 @@ class Listener:
         self._trouble = Trouble("listener.lost", first_s=_HEARTBEAT_S, longest_s=_LONGEST_REST_S)
 
     async def start(self) -> None:
-        """Begin to hear. Without a database the caches stay closed until there is one."""
+        """Start listening. The caches stay closed until the database can be reached."""
         try:
             connection = await self._connect()
         except (*OUTAGES, asyncpg.PostgresError):
@@ -108,7 +111,7 @@ class Listener:
     async def _beat(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         asked_at = time.time()
         self._clock.set(await connection.fetchval("SELECT clock_timestamp()", timeout=_SILENCE_S), asked_at=asked_at)
-        # Whatever was committed before the question has been heard before its answer.
+        # Notifications of whatever was committed before the query arrive before its answer.
         until = self._clock.seconds() - (time.time() - asked_at) + _TRUST_S
         for cache in self._caches.values():
             cache.trust(until=until)
@@ -119,7 +122,7 @@ def _callback(hear: Handler) -> Callable[[Any, int, str, object], None]:
         try:
             hear(str(payload).encode())
         except Exception:
-            # Of another version, perhaps. What changed is not known: forget everything, and listen anew.
+            # Perhaps sent by another version. What changed is unknown: reconnect, which clears the caches.
             _log.exception("news.unreadable", channel=channel)
             connection.terminate()
 

@@ -1,6 +1,6 @@
-"""Connections to lend, a few at once and each to one borrower.
+"""A connection pool.
 
-asyncpg's own pool costs more than the indexed read it is borrowed for: a proxy and a shielded task each time.
+asyncpg's own pool costs more than an indexed read: each acquire creates a proxy and a shielded task.
 """
 
 import asyncio
@@ -14,35 +14,35 @@ import asyncpg
 from invitree.kit.data.connections import connect
 
 _LONGEST_WAIT_S = 1.0
-_OVERDUE_S = 0.25  # at three times what can be done, nobody who is let in then waits for longer than a second
-_LONGEST_REST_S = 300.0  # firewalls forget what has been silent for longer
-_PARTING_S = 0.75  # less than somebody waits who could have the place
+_OVERDUE_S = 0.25  # at three times the capacity, this keeps every wait below _LONGEST_WAIT_S
+_LONGEST_REST_S = 300.0  # firewalls drop connections that are idle for longer
+_PARTING_S = 0.75  # less than _LONGEST_WAIT_S, so that a waiter can still get the slot
 _PATIENCE_S = 0.1
 _CLOSING_S = 5.0
 
 
 class Pool:
-    """Lends at most `size` connections, made when they are needed with what `connect` takes.
+    """Lends at most `size` connections, opened on demand with the options of `connect`.
 
-    One that is being made or closed counts, so the database never sees more of them.
+    Connections that are being opened or closed count too, so the database never sees more.
     """
 
     def __init__(self, url: str, *, size: int, **how: Any) -> None:
         self._url, self._size, self._how = url, size, how
-        self._idle: list[tuple[Any, float]] = []  # the one given back last is lent next
+        self._idle: list[tuple[Any, float]] = []  # with the time it became idle; last in, first out
         self._all: set[Any] = set()
-        self._places = 0  # that are taken
+        self._places = 0  # slots in use, `size` at most
         self._making = 0
         self._waiting: deque[asyncio.Future[Any]] = deque()
-        self._queued = 0  # so many have ever come to wait
-        self._waited_s = 0.0  # so long did the last one who has come out of this queue
+        self._queued = 0  # the number of waiters so far
+        self._waited_s = 0.0  # how long the last one to leave the current queue waited
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
     async def take(self) -> Any:
-        """Return a connection that is nobody else's until it is given back.
+        """Borrow a connection.
 
-        Raises TimeoutError where none was free for a second, and what asyncpg raises where none can be made.
+        Raises TimeoutError if none becomes free within a second, and asyncpg's errors if none can be opened.
         """
         while self._idle:
             connection, since = self._idle.pop()
@@ -52,7 +52,7 @@ class Pool:
         return await self._wait()
 
     def give(self, connection: Any, *, fit: bool = True) -> None:
-        """Take a connection back; one that is not `fit`, or is inside a transaction, is not lent again."""
+        """Return a connection to the pool; it is closed if it is not `fit` or is still inside a transaction."""
         if not fit or self._is_closed or connection.is_closed() or connection.is_in_transaction():
             self._retire(connection)
         elif self._is_awaited():
@@ -61,11 +61,11 @@ class Pool:
             self._idle.append((connection, _now()))
 
     def is_overdue(self) -> bool:
-        """Return whether more wait than connections are being made for, behind others who waited for long."""
+        """Return whether the pool is saturated: waits are long, and connections being opened will not empty the queue."""
         return self._waited_s > _OVERDUE_S and self._is_awaited() and len(self._waiting) > self._making
 
     async def close(self) -> None:
-        """Close every connection, those that are lent when they come back or after five seconds; lend no more."""
+        """Lend no more, and close every connection: borrowed ones when they are returned, or after five seconds."""
         self._is_closed = True
         while self._is_awaited():
             self._waiting.popleft().set_exception(_closed())
@@ -73,7 +73,7 @@ class Pool:
             self._retire(self._idle.pop()[0])
         deadline = _now() + _CLOSING_S
         try:
-            while self._places and _now() < deadline:  # noqa: ASYNC110  it changes in many places, and it is the end
+            while self._places and _now() < deadline:  # noqa: ASYNC110  it changes in many places
                 await asyncio.sleep(0.01)
         finally:
             for connection in self._all:
@@ -88,7 +88,7 @@ class Pool:
             self._begin_to_make()
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if not self._is_awaited():
-            self._waited_s = 0.0  # that was another queue
+            self._waited_s = 0.0  # a new queue begins
         self._waiting.append(future)
         self._queued += 1
         began = _now()
@@ -96,7 +96,7 @@ class Pool:
             async with asyncio.timeout(_LONGEST_WAIT_S):
                 return await future
         except BaseException:
-            # It may have been handed over in the same moment.
+            # A connection may have been handed over at the same moment.
             if future.done() and not future.cancelled() and future.exception() is None:
                 self.give(future.result())
             raise
@@ -104,16 +104,16 @@ class Pool:
             self._waited_s = _now() - began
 
     async def _make(self) -> None:
-        """Make a connection, for who waits longest by then.
+        """Open a connection, for whoever has then waited longest.
 
-        By nobody in particular: who has waited for long is about to give up, and would leave it half made.
+        In a task of its own, not the waiter's: a waiter that times out would leave it half open.
         """
         before = self._queued
         try:
             connection = await connect(self._url, **self._how)
         except Exception as error:
             self._making -= 1
-            # Who came since has a right to an attempt that is made now.
+            # Fail only a waiter that came before this attempt; later ones get an attempt of their own.
             if self._is_awaited() and self._queued - len(self._waiting) < before:
                 self._waiting.popleft().set_exception(error)
             self._vacate()
@@ -123,7 +123,7 @@ class Pool:
             self.give(connection)
 
     def _retire(self, connection: Any) -> None:
-        """Close a connection, whatever it is in the middle of. Only then its place is free."""
+        """Close a connection, even in the middle of a query, and then free its slot."""
         if connection.is_closed():
             self._all.discard(connection)
             self._vacate()
@@ -133,16 +133,16 @@ class Pool:
     async def _close(self, connection: Any) -> None:
         closing = asyncio.create_task(connection.close(timeout=_PARTING_S))
         while not (await asyncio.wait({closing}, timeout=_PATIENCE_S))[0]:
-            # asyncpg cancels the query that was given up, but a request that overtakes its query is lost.
+            # asyncpg cancels an abandoned query once, but a cancel request that arrives before its query has no effect.
             with suppress(TimeoutError):
                 cancel = connection._cancel(asyncio.get_running_loop().create_future())  # noqa: SLF001
                 await asyncio.wait_for(cancel, _PATIENCE_S)
-        closing.exception()  # whatever it is, the connection is no more
+        closing.exception()  # retrieved and ignored: the connection is closed anyway
         self._all.discard(connection)
         self._vacate()
 
     def _vacate(self) -> None:
-        """Give up a place, or have another connection made in it where somebody waits for whom none is made yet."""
+        """Free a slot, or use it to open a connection if there are more waiters than connections being opened."""
         if sum(not one.done() for one in self._waiting) > self._making:
             self._begin_to_make()
         else:
@@ -153,7 +153,7 @@ class Pool:
         self._start(self._make())
 
     def _is_awaited(self) -> bool:
-        """Return whether the first in the queue waits for a connection; who has given up is dropped from it."""
+        """Return whether anybody is waiting; waiters that gave up are dropped first."""
         while self._waiting and self._waiting[0].done():
             self._waiting.popleft()
         return bool(self._waiting)
