@@ -61,7 +61,7 @@ class Pool:
             self._idle.append((connection, _now()))
 
     def is_overdue(self) -> bool:
-        """Return whether the pool is saturated: waits are long, and connections being opened will not empty the queue."""
+        """Return whether the pool is saturated: waits are long, and the connections being opened are too few."""
         return self._waited_s > _OVERDUE_S and self._is_awaited() and len(self._waiting) > self._making
 
     async def close(self) -> None:

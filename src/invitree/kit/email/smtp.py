@@ -1,4 +1,4 @@
-"""Handing a letter to a mail server, step by step, and saying of each failure whose it is."""
+"""Sending one email by SMTP, with each failure attributed to the address, the email, or the configuration."""
 
 import asyncio
 import re
@@ -28,11 +28,11 @@ _START_INPUT, _COMPLETED = 354, 250
 
 
 class Undeliverable(GiveUp):
-    """This letter will never reach this mailbox. The message is the reason, without addresses."""
+    """The email can never be delivered. The message is the reason, without addresses."""
 
 
 class Undelivered(TryAgain):
-    """The letter could not be delivered now. The message is the reason, without addresses."""
+    """The email could not be delivered now. The message is the reason, without addresses."""
 
 
 async def hand_over(
@@ -44,34 +44,34 @@ async def hand_over(
     patience_s: float,
     on_step: Callable[[Step], None],
 ) -> None:
-    """Hand a message to the mail server of `settings`, within `patience_s`; `on_step` is told what is begun.
+    """Send a message by the SMTP server of `settings`, within `patience_s`; `on_step` is called before each step.
 
-    Raises Undeliverable where the server refuses the address for good, and Undelivered for everything else; in doubt
-    only if the whole letter was sent and the answer to it was not heard.
+    Raises Undeliverable if the server permanently rejects the address, and Undelivered for everything else, `in_doubt`
+    only if the whole message was sent and no reply received.
     """
     talk = _Conversation(settings, patience_s, on_step)
     try:
         async with asyncio.timeout(patience_s):
             await talk.begin()
             await talk.send(message, sender.addr_spec, recipient.addr_spec)
-    # TimeoutError is an OSError, and what cannot be spelled as a host name is a ValueError.
+    # TimeoutError is an OSError, and an invalid host name is a ValueError.
     except (aiosmtplib.SMTPException, OSError, ValueError, asyncio.CancelledError) as error:
         talk.client.close()
         raise _verdict(talk.step, error) from None
-    # It is accepted. Whatever happens to the farewell, the letter must not be sent again.
+    # The message is accepted. It must not be sent again, whatever happens to QUIT.
     with suppress(Exception, asyncio.CancelledError):
         await talk.client.quit(timeout=_FAREWELL_S)
     talk.client.close()
 
 
 class _Conversation:
-    """With a mail server about one letter; `step` is the last that was begun."""
+    """An SMTP session for one message; `step` is the last step begun."""
 
     def __init__(self, settings: Settings, patience_s: float, on_step: Callable[[Step], None]) -> None:
         self._settings, self._server, self._on_step = settings, settings.mail_server, on_step
         self.step: Step = "resolve"
-        # Whoever is to get a password must speak TLS and have a certificate. Without a password, TLS is taken where it
-        # is offered: who can show a false certificate can as well hide the offer, and a relay on this machine has none.
+        # A server that gets a password needs TLS and a valid certificate. Without a password, TLS is opportunistic and
+        # unverified: an attacker with a false certificate could also hide STARTTLS, and a local relay may have none.
         is_clear = not self._server.user or settings.smtp_password_in_the_clear
         self._demands_tls = bool(settings.smtp_ca) or not is_clear
         self.client = aiosmtplib.SMTP(
@@ -80,7 +80,7 @@ class _Conversation:
             use_tls=self._server.implicit_tls,
             start_tls=False,
             timeout=patience_s,
-            local_hostname="localhost",  # or it would be asked for; the name is chosen when the connection is there
+            local_hostname="localhost",  # avoids a DNS query; the real name is set after connecting
         )
 
     def _enter(self, step: Step) -> None:
@@ -88,7 +88,7 @@ class _Conversation:
         self._on_step(step)
 
     async def begin(self) -> None:
-        """Connect, encrypt, greet, and log in."""
+        """Connect, start TLS, say EHLO, and log in."""
         self._enter("resolve")
         await asyncio.get_running_loop().getaddrinfo(self._server.host, self._server.port)
         self._enter("connect")
@@ -137,7 +137,7 @@ class _Conversation:
         protocol = self.client.protocol
         if response.code != _START_INPUT or protocol is None:
             raise aiosmtplib.SMTPDataError(response.code, response.message)
-        # In two steps, unlike aiosmtplib's `data`: only after the second may the server have taken the letter.
+        # In two steps, unlike aiosmtplib's `data`: only after the second may the server have accepted the message.
         self._enter("answer")
         protocol.write(re.sub(rb"(?m)^\.", b"..", content) + b".\r\n")
         response = await protocol.read_response()
@@ -146,7 +146,7 @@ class _Conversation:
 
 
 def helo_name(settings: Settings, own_ip: str) -> str:
-    """Return what to greet mail servers with: the setting, or the public host name, or else this machine's address."""
+    """Return the HELO name: the setting, or the public host name, or else this machine's IP address."""
     if settings.smtp_helo:
         return settings.smtp_helo
     public = urlsplit(settings.public_url).hostname or ""
@@ -174,7 +174,7 @@ def _verdict(step: Step, error: BaseException) -> Undeliverable | Undelivered:
         return Undeliverable(_reason(reason))
     if about_letter and code and is_addressees(code, said, of_recipient=step == "recipient"):
         return Undeliverable(_reason(reason))
-    # A recipient that is refused for a while is one letter's matter; anything else is in the way of all of them.
+    # A temporary rejection of a recipient concerns one email; any other failure blocks all of them.
     is_one_letters = about_letter and (not code or (code < 500 and not is_ours(said)))
     in_doubt = step == "answer" and not code
     obstacle = "" if is_one_letters else " ".join(filter(None, (step, str(code or ""), status_of(said))))
@@ -182,5 +182,5 @@ def _verdict(step: Step, error: BaseException) -> Undeliverable | Undelivered:
 
 
 def _reason(text: str) -> str:
-    """Return what a mail server says as one short line without addresses."""
+    """Return an SMTP reply as one short line without addresses."""
     return _ADDRESS.sub("***", " ".join(text.split()))[:200]
