@@ -1,7 +1,7 @@
-"""Hashes of passwords as Django writes them, other than argon2 (`django.contrib.auth.hashers`, 1.4 to 6.0).
+"""Django's password hashes, except argon2 (`django.contrib.auth.hashers`, Django 1.4 to 6.0).
 
-`pbkdf2_sha256$<iterations>$<salt>$<base64>`, the same with `pbkdf2_sha1`, `scrypt$<N>$<salt>$<r>$<p>$<base64>`, and
-`bcrypt_sha256$$2b$<rounds>$<salt and hash>`, which is a bcrypt of the SHA-256 in hexadecimal.
+The formats are `pbkdf2_sha256$<iterations>$<salt>$<base64>` (or `pbkdf2_sha1`), `scrypt$<N>$<salt>$<r>$<p>$<base64>`,
+and `bcrypt_sha256$$2b$<rounds>$<salt and hash>`, which is a bcrypt of the SHA-256 in hexadecimal.
 """
 
 import base64
@@ -12,11 +12,11 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-# What a hash may cost to verify: about 1.5 s. Django 6.0 makes pbkdf2 with 1,200,000 iterations.
+# Limits on the cost of verifying a hash, about 1.5 s. Django 6.0 uses 1,200,000 iterations of pbkdf2.
 _MOST_ITERATIONS = 5_000_000
-_MOST_SCRYPT = 1 << 22  # N * r * p; Django's own are a sixth of that
+_MOST_SCRYPT = 1 << 22  # N * r * p; Django's default is a sixth of that
 _MOST_SCRYPT_BYTES = 64 << 20
-_MOST_ROUNDS = 14  # two to this power; Django's own are 12
+_MOST_ROUNDS = 14  # the exponent of 2; Django's default is 12
 _LONGEST_HASH = 512
 _SALT = r"([^$\x00\ud800-\udfff]+)"
 _BASE64 = r"([A-Za-z0-9+/]+={0,2})"
@@ -26,28 +26,28 @@ _BCRYPT = re.compile(r"bcrypt_sha256\$(\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{22})[
 
 
 class DjangoHash(NamedTuple):
-    """A hash that some password may match, at a bearable cost."""
+    """A well-formed hash that is not too expensive to verify."""
 
     scheme: str
     derive: Callable[[bytes, int], bytes]
-    """Does the work, of so many iterations where the scheme has such."""
+    """Computes the digest, with the given number of iterations if the scheme has them."""
     iterations: int
     digest: bytes
 
     def matches(self, password: bytes) -> bool:
-        """Return whether this is the password."""
+        """Return whether the password matches."""
         return hmac.compare_digest(self.derive(password, self.iterations), self.digest)
 
     def waste(self, password: bytes, *, after: "DjangoHash | None") -> None:
-        """Do the work that a failure with this hash costs, less that of the failure that was before."""
-        # Django raises its iterations with every version, so hashes of one scheme differ in them.
+        """Take as long as a failed check of this hash, less the time already spent on a failed check of `after`."""
+        # Django raises its iterations with every version, so they differ among hashes of one scheme.
         missing = self.iterations - (after.iterations if after and after.scheme == self.scheme else 0)
         if missing > 0:
             self.derive(password, missing)
 
 
 def read_django_hash(text: str) -> DjangoHash | None:
-    """Return the hash that this is, or None where it is none or costs too much."""
+    """Parse a hash; return None if it is malformed or too expensive to verify."""
     if len(text) > _LONGEST_HASH:
         return None
     scheme = text.partition("$")[0]
@@ -92,7 +92,7 @@ def _read_bcrypt(text: str) -> DjangoHash | None:
     salt = found[1].encode()
 
     def derive(password: bytes, _: int) -> bytes:
-        import bcrypt  # few need it
+        import bcrypt  # rarely needed
 
         return bcrypt.hashpw(hashlib.sha256(password).hexdigest().encode(), salt)
 
@@ -106,4 +106,4 @@ _READERS: dict[str, Callable[[str], DjangoHash | None]] = {
     "bcrypt_sha256": _read_bcrypt,
 }
 SCHEMES = tuple(_READERS)
-"""What such hashes begin with, up to the first `$`."""
+"""The prefixes of these hashes, up to the first `$`."""

@@ -1,6 +1,6 @@
-"""Request bodies: JSON or a form, decoded into the struct that the handler names, with a complaint by field.
+"""Request bodies: JSON or a form, decoded into the handler's struct, with errors by field.
 
-Text is taken without the white space around it, as Django REST framework takes it, but for fields of `VERBATIM` type.
+Surrounding white space is stripped from text, as Django REST framework does, except for `VERBATIM` fields.
 """
 
 import json
@@ -38,17 +38,17 @@ WRONG_DATETIME = Text(
 )
 
 VERBATIM = Meta(extra={"verbatim": True})
-"""Annotates text whose surrounding white space matters to the handler: `Annotated[str, VERBATIM]`."""
+"""Keeps the surrounding white space of a text field: `Annotated[str, VERBATIM]`."""
 
 _EMPTY = b"{}"
 _MOST_FORM_FIELDS = 100
 
-# What msgspec says of a value, by its beginning: "Expected `str` of length >= 1", "Expected `int`, got `str`".
+# The beginning of msgspec's messages: "Expected `str` of length >= 1", "Expected `int`, got `str`".
 _LENGTH = re.compile(r"Expected `str` of length (?P<sign><=|>=) (?P<length>\d+)")
 
 
 class BodyRequest(Request[Any, Any, Any]):
-    """A request whose empty body is an empty object, so that each missing field is named."""
+    """A request whose empty body reads as an empty object, so that every missing field is reported."""
 
     async def body(self) -> bytes:
         """Return the body."""
@@ -56,7 +56,7 @@ class BodyRequest(Request[Any, Any, Any]):
 
 
 class BodyDTO(AbstractDTO[T], Generic[T]):
-    """Litestar's hook for decoding a body, used with msgspec alone: no second copy, our errors."""
+    """Litestar's hook for decoding bodies, here with msgspec alone: no intermediate model, and our errors."""
 
     def decode_bytes(self, value: bytes) -> Any:
         """Return the struct in a body.
@@ -82,11 +82,11 @@ class BodyDTO(AbstractDTO[T], Generic[T]):
     def create_for_field_definition(
         cls, field_definition: FieldDefinition, handler_id: str, backend_cls: Any = None
     ) -> None:
-        """Need nothing prepared."""
+        """Do nothing: no model has to be prepared."""
 
     @classmethod
     def create_openapi_schema(cls, field_definition: FieldDefinition, handler_id: str, schema_creator: Any) -> Any:
-        """Describe the struct itself; closed to other fields where it refuses them."""
+        """Describe the struct itself, without additional properties if it forbids unknown fields."""
         described = schema_creator.for_field_definition(field_definition)
         reference = described if isinstance(described, Reference) else described.all_of[0]
         model: Any = cls.model_type
@@ -96,12 +96,12 @@ class BodyDTO(AbstractDTO[T], Generic[T]):
 
     @classmethod
     def generate_field_definitions(cls, model_type: type[Any]) -> Generator[DTOFieldDefinition, None, None]:
-        """Yield nothing: there is no second copy of the struct."""
+        """Yield nothing: there is no intermediate model."""
         yield from ()
 
     @classmethod
     def detect_nested_field(cls, field_definition: FieldDefinition) -> bool:
-        """Return False: nested structs are msgspec's business."""
+        """Return False: msgspec handles nested structs."""
         return False
 
 
@@ -111,18 +111,18 @@ class _Takes(TypedDict):
 
 
 def takes(kind: type[Any]) -> _Takes:
-    """Say what a route's body is: `@post("/", **takes(CodeIn))`."""
+    """Return the decorator arguments for a route with this body: `@post("/", **takes(CodeIn))`."""
     return _Takes(dto=BodyDTO[kind], return_dto=None)  # type: ignore[valid-type]
 
 
 def json_body(**examples: Mapping[str, Any]) -> BodyKwarg:
-    """Annotate a route's `data` with example bodies, by name, for the OpenAPI document."""
+    """Return the annotation of `data` with named example bodies for the OpenAPI document."""
     shown = [Example(id=name, summary=name.replace("_", " "), value=value) for name, value in examples.items()]
     return BodyKwarg(media_type=RequestEncodingType.JSON, examples=shown)
 
 
 def decode(body: bytes, kind: type[T]) -> T:
-    """Return the struct in a JSON body. Raises MalformedJson, or InvalidInput with a complaint for each wrong field."""
+    """Decode a JSON body into a struct. Raises MalformedJson, or InvalidInput with an error for each invalid field."""
     try:
         value = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
@@ -135,18 +135,18 @@ def decode(body: bytes, kind: type[T]) -> T:
 
 
 def parse_urlencoded(body: bytes) -> Mapping[str, str]:
-    """Return the fields of a URL-encoded form in UTF-8. Raises MalformedForm or InvalidInput."""
+    """Parse a URL-encoded form in UTF-8. Raises MalformedForm or InvalidInput."""
     try:
         pairs = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FORM_FIELDS)
-    except ValueError:  # more fields than that, or not UTF-8
+    except ValueError:  # too many fields, or not UTF-8
         raise MalformedForm from None
     return _one_each(pairs)
 
 
 def parse_multipart(body: bytes, boundary: str) -> Mapping[str, str]:
-    """Return the text fields of a `multipart/form-data` body in UTF-8 (RFC 7578).
+    """Parse a `multipart/form-data` body in UTF-8 (RFC 7578) with text fields only.
 
-    Raises MalformedForm, or InvalidInput where there is a file.
+    Raises MalformedForm or InvalidInput.
     """
     pairs: list[tuple[str, str]] = []
     try:
@@ -165,7 +165,7 @@ def parse_multipart(body: bytes, boundary: str) -> Mapping[str, str]:
 
 
 def _one_each(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    # Of two fields with one name, whoever stands in front of the service may have looked at the other.
+    # A proxy or firewall in front may have inspected the other of two fields with one name.
     fields: dict[str, Any] = {}
     for name, value in pairs:
         if name in fields:
@@ -176,7 +176,7 @@ def _one_each(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 @cache
 def _fields(kind: type[Any]) -> tuple[tuple[msgspec.structs.FieldInfo, bool], ...]:
-    """Return the fields of a struct, each with whether its text is taken verbatim."""
+    """Return the fields of a struct, each with whether it is VERBATIM."""
     verbatim = {"verbatim": True}
     described: Any = msgspec.inspect.type_info(kind)
     return tuple(
@@ -191,11 +191,11 @@ def _has_extra(described: Any, extra: Mapping[str, Any]) -> bool:
 
 
 def build(kind: Any, given: Mapping[str, Any], *, is_form: bool = False) -> Any:
-    """Return a struct of these fields. Raises InvalidInput with a complaint for each wrong field.
+    """Build a struct from these fields. Raises InvalidInput with an error for each invalid field.
 
-    In a form everything is text: it is converted where a field wants something else, and a blank optional field is one
-    that was not filled in. A struct may add complaints of its own by a class method `check(fields)`, which gets every
-    field that is not complained about yet, unknown ones included.
+    Form fields are text: they are converted to the field's type, and a blank optional field counts as missing. A struct
+    may add its own errors with a class method `check(fields)`, which gets every field without an error so far,
+    including unknown ones.
     """
     values: dict[str, Any] = {}
     complaints: dict[str, Sequence[Text]] = {}
@@ -236,7 +236,7 @@ def _text(message: str) -> Text:
 
 
 def too_long(most: int) -> Text:
-    """Return the complaint about a text of more than `most` characters."""
+    """Return the error for a text of more than `most` characters."""
     return Text(
         f"Ensure this field has no more than {most} characters.",
         f"Убедитесь, что это значение содержит не более {most} символов.",
@@ -244,7 +244,7 @@ def too_long(most: int) -> Text:
 
 
 def too_short(least: int) -> Text:
-    """Return the complaint about a text of fewer than `least` characters."""
+    """Return the error for a text of fewer than `least` characters."""
     if least == 1:
         return Text("This field may not be blank.", "Это поле не может быть пустым.")
     return Text(

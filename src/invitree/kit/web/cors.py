@@ -1,7 +1,7 @@
-"""Pages of other origins: which of them may read the answers (CORS, as the Fetch standard has it).
+"""CORS (Fetch standard): which origins' pages may read responses.
 
-This guards visitors' browsers, not the service: who may do what is decided by tokens, which a page has to hold and to
-send itself. So which origins are allowed is kept in memory, and one set is asked for every program.
+CORS protects browsers, not the service: access is decided by tokens, which a page must hold and send itself. Allowed
+origins can therefore be cached in memory, as one set for all programs.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from litestar.types import Receive, Scope, Send
 
 from invitree.kit.process.retries import Trouble
 
-_FIRST_REST_S, _LONGEST_REST_S = 0.25, 1.0  # until they are read again
+_FIRST_REST_S, _LONGEST_REST_S = 0.25, 1.0  # between attempts to read them
 _METHODS = "DELETE, GET, HEAD, PATCH, POST, PUT"
 _REQUEST_HEADERS = (
     "Accept, Accept-Language, Authorization, Content-Type, Idempotency-Key, If-None-Match, X-CSRFToken, X-Program, "
@@ -22,7 +22,7 @@ _REQUEST_HEADERS = (
 _RESPONSE_HEADERS = (
     "Allow, Content-Language, ETag, Link, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, X-Request-Id"
 )
-_LASTS_S = 7_200  # as long as any browser believes it
+_LASTS_S = 7_200  # the longest that any browser honors
 _PREFLIGHT = (
     (b"access-control-allow-methods", _METHODS.encode()),
     (b"access-control-allow-headers", _REQUEST_HEADERS.encode()),
@@ -33,9 +33,9 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class Origins:
-    """The allowed origins in the memory of a process: those that are `given`, and those that `read` finds.
+    """The allowed origins: those `given` by the settings, and those that `read` loads.
 
-    Read anew after each `look_again`. While that fails, those known last stay allowed.
+    Reloaded after each `look_again`. While that fails, the last known ones stay allowed.
     """
 
     def __init__(self, given: Iterable[str], *, read: Callable[[], Awaitable[Iterable[str]]]) -> None:
@@ -46,20 +46,20 @@ class Origins:
         self._trouble = Trouble("origins.not_read", first_s=_FIRST_REST_S, longest_s=_LONGEST_REST_S)
 
     async def start(self) -> None:
-        """Read them, if there is a database to hear of changes from, and begin to follow those."""
+        """Load the origins if a reload is due, and start reloading in the background."""
         if self._is_stale.is_set():
             await self._look()
         self._task = asyncio.create_task(self._follow())
 
     async def stop(self) -> None:
-        """Follow no more."""
+        """Stop reloading."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
     def look_again(self) -> None:
-        """Read them anew soon: some may have changed."""
+        """Schedule a reload: some may have changed."""
         self._is_stale.set()
 
     async def _follow(self) -> None:
@@ -83,7 +83,7 @@ def _encoded(origins: Iterable[str]) -> frozenset[bytes]:
 
 
 def is_preflight(scope: Any) -> bool:
-    """Return whether a browser asks beforehand, for a page of another origin."""
+    """Return whether a request is a CORS preflight."""
     if scope["method"] != "OPTIONS":
         return False
     names = {name for name, _ in scope["headers"]}
@@ -91,14 +91,14 @@ def is_preflight(scope: Any) -> bool:
 
 
 async def answer_preflight(_scope: Scope, _receive: Receive, send: Send) -> None:
-    """Answer a preflight request without looking at what it is for. `readable` adds what the page may do."""
+    """Answer a preflight request with an empty 204. `readable` adds the CORS headers."""
     start: Any = {"type": "http.response.start", "status": 204, "headers": []}
     await send(start)
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def readable(headers: Headers, scope: Any, allowed: Collection[bytes]) -> Headers:
-    """Return an answer's headers with those that let a page of an allowed origin read it, and no other page."""
+    """Add the CORS headers to a response's headers, if the request's origin is allowed."""
     varies = b", ".join([*(value for name, value in headers if name == b"vary"), b"Origin"])
     told = [*(one for one in headers if one[0] != b"vary"), (b"vary", varies)]
     asking = [value for name, value in scope["headers"] if name == b"origin"]

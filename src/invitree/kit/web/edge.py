@@ -1,7 +1,6 @@
-"""The outermost layer of the service: names each request, counts it, forbids storing the answer, and refuses what is
-too much.
+"""The outermost middleware: request ids, metrics, default headers, CORS, and load shedding.
 
-Plain ASGI around the framework, so that it costs microseconds and nothing escapes it.
+Plain ASGI around the framework, so that it costs microseconds and covers every response.
 """
 
 import random
@@ -29,16 +28,16 @@ _SECONDS = Histogram(
 _NAME = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _DEFAULTS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 _DEFAULT_NAMES = frozenset(name for name, _ in _DEFAULTS)
-_ALWAYS = frozenset({"/healthz", "/readyz", "/metrics"})  # what those ask who run the service
+_ALWAYS = frozenset({"/healthz", "/readyz", "/metrics"})  # never shed: for the operator
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _log = structlog.get_logger()
 
 
 class Edge:
-    """Wraps an ASGI app; `access_log` adds a line a request.
+    """ASGI middleware; `access_log` adds a log line for each request.
 
-    `is_full` says whether that many requests in hand are enough: others are refused at once then, before they cost
-    those in hand much. `origins` says which other origins' pages may read the answers.
+    `is_full` is given the number of requests in progress; if it returns true, new ones get a 503 at once, which keeps
+    the others fast. `origins` returns the origins allowed by CORS.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class Edge:
         trace_id.set(trace)
         method = request["method"] if request["method"] in _METHODS else "other"
         if method == "HEAD":
-            request["method"] = "GET"  # the same answer, of which the server sends the head alone (RFC 9110, 9.3.2)
+            request["method"] = "GET"  # the server then sends only the head of the response (RFC 9110, 9.3.2)
         origins = self._origins()
         status = 500
         began = time.perf_counter()
@@ -80,7 +79,7 @@ class Edge:
             await send(message)
 
         async def receive_slowly() -> Any:
-            self._in_hand -= 1  # a client that is waited for keeps nobody out
+            self._in_hand -= 1  # a slow client does not count as load
             try:
                 return await receive()
             finally:
@@ -99,12 +98,12 @@ class Edge:
             route = request.get("path_template") or "none"
             _histogram(method, route, status).observe(seconds)
             if self._access_log:
-                # The route and not the path, which may hold somebody's e-mail address.
+                # The route instead of the path, which may contain an e-mail address.
                 _log.info("request", method=method, route=route, status=status, ms=round(seconds * 1e3, 2))
 
 
 async def _refuse(scope: Scope, _receive: Receive, send: Send) -> None:
-    """Answer as cheaply as can be, and without a line in the log: there may be thousands a second."""
+    """Send a 503 as cheaply as possible, without logging it: there may be thousands per second."""
     told, body = render_problem(Unavailable(), scope)
     told["Content-Length"] = str(len(body))
     headers = [(name.lower().encode(), value.encode()) for name, value in told.items()]
@@ -122,7 +121,7 @@ def _trace_id(headers: list[tuple[bytes, bytes]]) -> str:
     for name, value in headers:
         if name == b"x-request-id" and _NAME.fullmatch(value):
             return value.decode()
-    return f"{random.getrandbits(64):016x}"  # a name, not a secret
+    return f"{random.getrandbits(64):016x}"  # an id, not a secret
 
 
 def _headers(present: list[tuple[bytes, bytes]], trace: str) -> list[tuple[bytes, bytes]]:
