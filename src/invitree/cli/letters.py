@@ -1,4 +1,4 @@
-"""Letters that wait or were given up, and whether one can be sent at all."""
+"""The commands `invitree mail …`: listing and retrying queued emails, and sending a test email."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -134,7 +134,7 @@ def try_mail(address: Annotated[str, Parameter(help="Where to send it.")], /, *,
     except Undeliverable as error:
         raise CommandError(f"{_place(begun)}{error}; {_NOBODY}") from None
     except Undelivered as error:
-        # The handshake of smtps:// is a part of connecting.
+        # With smtps:// the TLS handshake is part of connecting.
         step = error.obstacle.partition(" ")[0] or (begun or [""])[-1]
         raise CommandError(f"{_place(begun)}{error}; {_advice(step, str(error))}") from None
     print("Accepted: the rest is up to the mail server." if settings.smtp_url else "Written.")
@@ -163,11 +163,11 @@ def _way(settings: Settings) -> str:
 
 
 def _advice(step: str, said: str) -> str:
-    """Return what to do. Many servers refuse the greeting or the sender only when the recipient is named."""
+    """Return advice for a failed step. Many servers reject the HELO name or the sender only in the reply to RCPT."""
     if step == "recipient":
         step = "hello" if "helo" in said.lower() else "sender" if "sender" in said.lower() else step
     elif step == "connect" and said[:1].isdecimal():
-        step = "recipient"  # it answered, and wants nothing from this machine
+        step = "recipient"  # the server answered, and rejects this machine
     return _ADVICE.get(step, "check the folder")
 
 

@@ -1,4 +1,4 @@
-"""Carrying data over from other services."""
+"""The command `invitree import …`."""
 
 import os
 from pathlib import Path
@@ -33,7 +33,7 @@ def import_from_seed(
 
     try:
         seed = read_seed(file)
-        refusals = (report or Path(os.devnull)).open("wb")  # now: it would be late to find out afterwards
+        refusals = (report or Path(os.devnull)).open("wb")  # opened first, to fail before the import
     except Unreadable as error:
         raise CommandError(str(error)) from None
     except OSError as error:

@@ -1,6 +1,6 @@
-"""Backups: the database in one file that shows whether it is whole, and its way back.
+"""Backup and restore of the database, in one file with a checksum.
 
-The file is an archive of pg_dump, which pg_restore reads as it is, with the SHA-256 of the archive behind it.
+The file is a pg_dump archive, which pg_restore reads as it is, followed by the archive's SHA-256.
 """
 
 import asyncio
@@ -37,21 +37,21 @@ _DUMP = (
     "--no-password",
     "--verbose",
 )
-# Whoever restores may be another role than whoever made the backup, on a machine without its roles and tablespaces.
+# A backup may be restored by another role, on a server without the original roles and tablespaces.
 _READ = ("--format=custom", "--no-owner", "--no-privileges", "--no-tablespaces")
 _WRITE = ("--no-psqlrc", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1", "--file=-")
-_FORGOTTEN = "throttles"  # unlogged: a crash forgets it too
+_FORGOTTEN = "throttles"  # unlogged: a crash empties it too
 _IN_USE = "somebody else is using the tables of the database, or is migrating it"
-_HEADER_LINES = 40  # comments and settings, with which the script that pg_restore makes begins
+_HEADER_LINES = 40  # the comments and settings at the beginning of pg_restore's script
 _UNKNOWN_BEFORE_17 = (b"SET transaction_timeout = 0;\n",)
 
-# The schema that the service uses: where its tables are, or would be made.
+# The schema that the service uses: where its tables are, or would be created.
 _SCHEMA = """
 SELECT nspname AS schema, quote_ident(nspname) AS home FROM (VALUES (1)) one
 LEFT JOIN pg_namespace n ON CASE WHEN to_regclass('alembic_version') IS NULL THEN nspname = current_schema()
     ELSE n.oid = (SELECT relnamespace FROM pg_class c WHERE c.oid = to_regclass('alembic_version')) END
 """
-# Tables with rows of their own that pg_dump takes: no views, partitioned tables, or what extensions have made.
+# Tables whose rows pg_dump saves: no views, no partitioned tables, no tables of extensions.
 _TABLES = """
 SELECT relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
 WHERE nspname = $1 AND relkind = 'r' AND relname <> $2 AND NOT EXISTS (
@@ -64,8 +64,8 @@ SELECT relname FROM unnest($1::text[]) name JOIN pg_class c ON c.oid = to_regcla
 JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname <> $2 LIMIT 1
 """
 
-# Begins the transaction and makes room. Tables are dropped and not emptied: another version has other tables, and
-# the audit log refuses to be emptied. What extensions have put into the schema stays, as it is in no backup.
+# Begins the transaction and removes what there is. Tables are dropped instead of emptied: another version has other
+# tables, and the audit log cannot be emptied. Objects of extensions stay, because backups do not contain them.
 _MAKE_ROOM = """
 BEGIN;
 SET LOCAL lock_timeout = '5s';
@@ -116,18 +116,18 @@ END $$;
 """
 
 Advance = Callable[[int, int, str], None]
-"""Is told how many tables are done, of how many, and which one is under way."""
+"""A callback for progress: tables done, tables in total, current table."""
 
 
 class BackupError(Exception):
-    """A backup cannot be made or used; the message is one line for the operator."""
+    """A backup cannot be made or used. The message is one line for the operator."""
 
 
 def back_up(url: str, file: Path, *, force: bool, advance: Advance) -> int:
-    """Write the database, as it is at one moment, into a file, and return the file's size in bytes.
+    """Write a consistent snapshot of the database into a file; return the file's size in bytes.
 
-    The file appears whole or not at all, and only its owner can read it. Raises BackupError, also where there is such
-    a file already, unless `force`.
+    The file appears complete or not at all, readable only by its owner. Raises BackupError, also if the file exists
+    and `force` is not set.
     """
     with asyncio.Runner() as runner, _connection(runner, url) as connection:
         server = runner.run(_look(connection, url))
@@ -160,7 +160,7 @@ def _dump(server: "_Server", draft: Path, *, snapshot: str, tables: int, advance
 
 
 async def _snapshot(connection: Any, server: "_Server") -> tuple[str, list[str]]:
-    """Begin a transaction; return its snapshot, and the tables whose rows are to be backed up."""
+    """Begin a transaction; return its snapshot and the tables to back up."""
     await connection.execute(
         "SET statement_timeout = 0; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = 0"
     )
@@ -174,7 +174,7 @@ async def _snapshot(connection: Any, server: "_Server") -> tuple[str, list[str]]
 
 
 async def _count(connection: Any, server: "_Server", *, tables: Sequence[str], advance: Advance) -> dict[str, int]:
-    """Return how many rows each table has in the snapshot."""
+    """Count the rows of each table in the snapshot."""
     rows = {}
     for number, name in enumerate(tables):
         advance(len(tables) + number, 3 * len(tables), name)
@@ -184,7 +184,7 @@ async def _count(connection: Any, server: "_Server", *, tables: Sequence[str], a
 
 
 def _prove(server: "_Server", draft: Path, *, expected: Mapping[str, int], advance: Advance) -> None:
-    """Raise BackupError unless an archive can be read and has as many rows of each table as it should."""
+    """Read an archive and compare its row counts with the expected ones. Raises BackupError."""
     how = ("--data-only", "--file=-", str(draft))
     with (
         tempfile.TemporaryFile() as complaints,
@@ -205,7 +205,7 @@ def _prove(server: "_Server", draft: Path, *, expected: Mapping[str, int], advan
 
 @contextmanager
 def _draft_of(file: Path) -> Iterator[Path]:
-    """Yield a new file that takes the place of `file` if the block ends well, and goes if it does not."""
+    """Yield a temporary file that replaces `file` if the block succeeds and is deleted otherwise."""
     number, name = tempfile.mkstemp(prefix=f"{file.name}.", suffix=".partial", dir=file.parent)
     os.close(number)
     draft = Path(name)
@@ -215,12 +215,12 @@ def _draft_of(file: Path) -> Iterator[Path]:
     finally:
         draft.unlink(missing_ok=True)
     folder = os.open(file.parent, os.O_RDONLY)
-    os.fsync(folder)  # its new name
+    os.fsync(folder)  # make the rename durable
     os.close(folder)
 
 
 def _complete(draft: Path) -> int:
-    """Seal an archive, see it onto the disk, and return its size."""
+    """Append the checksum to an archive, flush it to disk, and return its size."""
     with draft.open("r+b") as archive:
         archive.write(_seal(hashlib.file_digest(archive, "sha256").hexdigest()))
         archive.flush()
@@ -229,7 +229,7 @@ def _complete(draft: Path) -> int:
 
 
 def check_file(file: Path) -> None:
-    """Read all of a backup. Raises BackupError where it is not what was written."""
+    """Read a backup and verify its checksum. Raises BackupError."""
     try:
         with file.open("rb") as opened:
             rest = opened.seek(0, os.SEEK_END) - _SEAL_SIZE
@@ -248,9 +248,9 @@ def check_file(file: Path) -> None:
 
 
 def restore(url: str, file: Path, *, force: bool, advance: Advance) -> str:
-    """Put a checked backup into an empty database, or with `force` into the place of what there is.
+    """Restore a checked backup into an empty database or, with `force`, replace the contents.
 
-    Returns the revision of its schema. Raises BackupError, and then has changed nothing: all of it is one transaction.
+    Returns the revision of its schema. Runs in one transaction: if it raises BackupError, nothing was changed.
     """
     with asyncio.Runner() as runner, _connection(runner, url) as connection:
         server = runner.run(_look(connection, url))
@@ -265,7 +265,7 @@ def restore(url: str, file: Path, *, force: bool, advance: Advance) -> str:
         server.run(*read, stdout=PIPE, stderr=PIPE) as reading,
     ):
         said = aside.submit(_follow, reading, advance=advance, tables=tables)
-        with suppress(BrokenPipeError):  # psql has given up, and says why
+        with suppress(BrokenPipeError):  # psql has exited, and its error is reported below
             literal = "'" + server.schema.replace("'", "''") + "'"
             preamble = _MAKE_ROOM.format(force=force, lock=LOCK, schema=literal)
             _pour(reading, writing, preamble=preamble, renaming=(home, server.home.encode()), major=server.major)
@@ -277,7 +277,7 @@ def restore(url: str, file: Path, *, force: bool, advance: Advance) -> str:
 
 
 def _pour(reading: Any, writing: Any, *, preamble: str, renaming: tuple[bytes, bytes], major: int) -> None:
-    """Have psql do what pg_restore reads, and commit only if that came to its end: a pipe ends for any reason."""
+    """Pipe pg_restore's script into psql, with a COMMIT only if pg_restore succeeded: a pipe may end for any reason."""
     omitting = () if major >= 17 else _UNKNOWN_BEFORE_17
     with writing.stdin as script:
         script.write(preamble.encode())
@@ -292,7 +292,7 @@ def _pour(reading: Any, writing: Any, *, preamble: str, renaming: tuple[bytes, b
 
 
 def _demand(process: Any, said: bytes) -> None:
-    """Raise BackupError where a program has failed."""
+    """Raise BackupError if a program has failed."""
     if process.returncode == 0:
         return
     program = Path(process.args[0]).name
@@ -305,7 +305,7 @@ def _demand(process: Any, said: bytes) -> None:
 
 
 class _Server(Struct, frozen=True):
-    """A database server, and the programs that can talk with it."""
+    """A database server, and client programs that work with it."""
 
     major: int
     programs: Path
@@ -314,12 +314,12 @@ class _Server(Struct, frozen=True):
     environment: Mapping[str, str]
     schema: str
     home: str
-    """The schema as SQL has it, in quotes where it needs them."""
+    """The schema as an SQL identifier, quoted if needed."""
     revision: str | None
 
     @contextmanager
     def run(self, program: str, *flags: str, **how: Any) -> Iterator[Any]:
-        """Run a program beside the block, which waits for its end, or kills it when it raises."""
+        """Run a program during the block; wait for it at the end, or kill it if the block raises."""
         folder = self.reader if program == "pg_restore" else self.programs
         with Popen([folder / program, *flags], env=self.environment, **how) as process:  # noqa: S603
             try:
@@ -352,7 +352,7 @@ async def _look(connection: Any, url: str) -> _Server:
 
 
 def _contents(server: _Server, file: Path) -> tuple[str, bytes, int]:
-    """Return the revision of a backup, the name of its schema as SQL has it, and how many tables have data there."""
+    """Return a backup's revision, its schema as an SQL identifier, and its number of tables with data."""
     of_revision = ("--data-only", "--table=alembic_version", "--file=-")
     said = b""
     for flags in (("--list",), of_revision):
@@ -367,7 +367,7 @@ def _contents(server: _Server, file: Path) -> tuple[str, bytes, int]:
 
 
 def _follow(process: Any, *, advance: Advance, tables: int) -> bytes:
-    """Tell of each table that a program says it has come to; return all that it says."""
+    """Report each table that a program's output mentions; return the whole output."""
     said, done = [], 0
     for line in process.stderr:
         said.append(line)
