@@ -26,7 +26,7 @@ def import_from_seed(
 ) -> None:
     """Carry users, passwords, codes, tokens and referrals over from the Django service. Safe to repeat."""
     from invitree.cli.progress import progress
-    from invitree.cli.seed_report import show, write
+    from invitree.cli.import_report import show, write
     from invitree.imports.django.actions import import_seed
     from invitree.imports.django.store import Unreadable, read_seed
     from invitree.kit.secrets.keys import Keyring
