@@ -25,8 +25,8 @@ def import_from_seed(
     data_dir: DataDir = None,
 ) -> None:
     """Carry users, passwords, codes, tokens and referrals over from the Django service. Safe to repeat."""
-    from invitree.cli.progress import progress
     from invitree.cli.import_report import show, write
+    from invitree.cli.progress import progress
     from invitree.imports.django.actions import import_seed
     from invitree.imports.django.store import Unreadable, read_seed
     from invitree.kit.secrets.keys import Keyring

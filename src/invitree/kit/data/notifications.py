@@ -14,7 +14,7 @@ from invitree.kit.clock import Clock
 from invitree.kit.data.cache import Cache
 from invitree.kit.data.connections import connect
 from invitree.kit.data.db import OUTAGES, Transaction
-from invitree.kit.process.retries import Trouble
+from invitree.kit.process.retries import RetryLog
 
 _HEARTBEAT_S = 0.25
 _SILENCE_S = 0.5  # plus the heartbeat: 0.75 s, less than the second within which processes must agree
@@ -53,7 +53,7 @@ class Listener:
         self._url, self._clock, self._caches, self._hears = url, clock, caches, handlers
         self._on_hearing = on_hearing
         self._task: asyncio.Task[None] | None = None
-        self._trouble = Trouble("listener.lost", first_s=_HEARTBEAT_S, longest_s=_LONGEST_REST_S)
+        self._retries = RetryLog("listener.lost", first_s=_HEARTBEAT_S, longest_s=_LONGEST_REST_S)
 
     async def start(self) -> None:
         """Start listening. The caches stay closed until the database can be reached."""
@@ -75,10 +75,10 @@ class Listener:
             rest_s = 0.0
             try:
                 connection = connection or await self._connect()
-                self._trouble.over()
+                self._retries.succeeded()
                 await self._stay(connection)
             except Exception as error:
-                rest_s = self._trouble.failed(f"{type(error).__name__}: {error}")
+                rest_s = self._retries.failed(f"{type(error).__name__}: {error}")
             finally:
                 for cache in self._caches.values():
                     cache.close()

@@ -23,7 +23,7 @@ from msgspec import Struct
 from invitree.base.problems import TooManyRequests
 from invitree.kit.data.db import Database
 from invitree.kit.limits.rate_limiter import Limit, add_ratelimit_headers
-from invitree.kit.process.retries import Trouble
+from invitree.kit.process.retries import RetryLog
 from invitree.kit.secrets.keys import Keyring
 
 _EVERY_S = 0.5
@@ -54,7 +54,7 @@ class LocalRateLimiter:
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._adding_up = asyncio.Lock()
-        self._trouble = Trouble("tally.not_told")
+        self._retries = RetryLog("tally.not_told")
 
     async def start(self) -> None:
         """Start synchronizing."""
@@ -129,7 +129,7 @@ class LocalRateLimiter:
             count = self._counts[key]  # may have been charged meanwhile
             count.unsynced_s = round(count.unsynced_s - unsynced_s, 6)
             count.clear_at = max(count.clear_at, now + ahead[key[0], key[1], fingerprint] + count.unsynced_s)
-        self._trouble.over()
+        self._retries.succeeded()
 
     def _fingerprint(self, key: str, count: _Count) -> bytes:
         count.fingerprint = count.fingerprint or self._keys.fingerprint(key)
@@ -143,4 +143,4 @@ class LocalRateLimiter:
                 await self.sync()
             except Exception as error:
                 # The counts are kept and sent once the database is back.
-                self._trouble.failed(type(error).__name__)
+                self._retries.failed(type(error).__name__)

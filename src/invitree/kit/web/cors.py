@@ -11,7 +11,7 @@ from typing import Any
 
 from litestar.types import Receive, Scope, Send
 
-from invitree.kit.process.retries import Trouble
+from invitree.kit.process.retries import RetryLog
 
 _FIRST_REST_S, _LONGEST_REST_S = 0.25, 1.0  # between attempts to read them
 _METHODS = "DELETE, GET, HEAD, PATCH, POST, PUT"
@@ -43,7 +43,7 @@ class Origins:
         self.known = _encoded(self._given)
         self._is_stale = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._trouble = Trouble("origins.not_read", first_s=_FIRST_REST_S, longest_s=_LONGEST_REST_S)
+        self._retries = RetryLog("origins.not_read", first_s=_FIRST_REST_S, longest_s=_LONGEST_REST_S)
 
     async def start(self) -> None:
         """Load the origins if a reload is due, and start reloading in the background."""
@@ -72,10 +72,10 @@ class Origins:
         try:
             self.known = _encoded([*self._given, *await self._read()])
         except Exception as error:
-            await asyncio.sleep(self._trouble.failed(f"{type(error).__name__}: {error}"))
+            await asyncio.sleep(self._retries.failed(f"{type(error).__name__}: {error}"))
             self._is_stale.set()
         else:
-            self._trouble.over()
+            self._retries.succeeded()
 
 
 def _encoded(origins: Iterable[str]) -> frozenset[bytes]:

@@ -31,7 +31,7 @@ from pgqueuer.domain.settings import DBSettings
 
 from invitree.kit.data.connections import connect
 from invitree.kit.data.db import OUTAGES
-from invitree.kit.process.retries import Trouble
+from invitree.kit.process.retries import RetryLog
 from invitree.kit.work.jobs import WORKER, GiveUp, TryAgain
 
 Do = Callable[[bytes, int], Awaitable[None]]
@@ -64,18 +64,18 @@ async def consume(
     """
     pgqueuer_logger.addFilter(_in_our_words)
     desk = _Desk(jobs, stop, delays_s)
-    trouble = Trouble("queue.lost", first_s=_FIRST_WAIT_S, longest_s=_LONGEST_WAIT_S)
+    retries = RetryLog("queue.lost", first_s=_FIRST_WAIT_S, longest_s=_LONGEST_WAIT_S)
     while not stop.is_set():
         began_s = time.monotonic()
         try:
             await desk.work(url)
         except Exception as error:
             if time.monotonic() - began_s > 2 * _LONGEST_WAIT_S:
-                trouble.over()  # there was a connection
+                retries.succeeded()  # there was a connection
             # PgQueuer's message tells how to install its schema by hand, which does not apply here.
             reason = "no schema" if isinstance(error, RuntimeError) else str(error).partition("\n")[0]
             with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), trouble.failed(f"{type(error).__name__}: {reason}"))
+                await asyncio.wait_for(stop.wait(), retries.failed(f"{type(error).__name__}: {reason}"))
 
 
 class _GivenUp(Exception):
