@@ -77,7 +77,7 @@ def front(app: Litestar, *, access_log: bool) -> ASGIApp:
 
 def _is_full(ctx: AppContext, in_hand: int) -> bool:
     # What waits for the hash of a password must not keep out what does not.
-    return in_hand >= _QUEUE_A_CONNECTION * ctx.settings.pool_size + ctx.hasher.most or ctx.db.is_overdue()
+    return in_hand >= _QUEUE_A_CONNECTION * ctx.settings.pool_size + ctx.hasher.capacity or ctx.db.is_saturated()
 
 
 def create_app(settings: Settings) -> Litestar:
@@ -136,10 +136,10 @@ async def _opened(app: Litestar, *, settings: Settings) -> AsyncIterator[None]:
 async def open_resources(settings: Settings) -> AsyncIterator[AppContext]:
     """Open what a process needs to serve or to do jobs, and close it in reverse order."""
     caches: dict[str, Cache[Any, Any]] = {
-        codes.TOPIC: Cache(most=settings.cache_size),
-        codes.OWNERS: Cache(most=settings.cache_size),
-        programs.TOPIC: Cache(most=1_000),
-        sessions.TOPIC: Cache(most=10_000),
+        codes.TOPIC: Cache(max_size=settings.cache_size),
+        codes.OWNERS: Cache(max_size=settings.cache_size),
+        programs.TOPIC: Cache(max_size=1_000),
+        sessions.TOPIC: Cache(max_size=10_000),
     }
     invalidators = {
         codes.TOPIC: partial(codes.invalidate, caches[codes.TOPIC]),
@@ -172,7 +172,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[AppContext]:
     )
     db.invalidators = invalidators
     listener = Listener(
-        settings.database_url, clock=ctx.clock, caches=caches, handlers=handlers, on_hearing=origins.look_again
+        settings.database_url, clock=ctx.clock, caches=caches, handlers=handlers, on_connect=origins.look_again
     )
     await listener.start()
     await origins.start()

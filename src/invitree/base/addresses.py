@@ -19,7 +19,7 @@ _TLS_VERSIONS = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 _TARGETS = ("any", "read-write", "read-only", "primary", "standby", "prefer-standby")
 
 # Supported parameters, each with a pattern of allowed values; None allows any.
-_OBEYED: Mapping[str, str | None] = {
+_SUPPORTED: Mapping[str, str | None] = {
     "host": None,
     "hostaddr": None,
     "port": None,
@@ -80,7 +80,7 @@ _REFUSED = {
     "database": "write dbname",
 }
 # Without effect on a single connection, and unknown to older versions of libpq.
-_NEEDLESS_TO_LIBPQ = ("load_balance_hosts", "sslcertmode", "min_protocol_version", "replication", "client_encoding")
+_NOT_FOR_LIBPQ = ("load_balance_hosts", "sslcertmode", "min_protocol_version", "replication", "client_encoding")
 # Server settings accepted beside the parameters; libpq accepts them only inside `options`.
 _SERVER_SETTINGS = frozenset(
     (
@@ -156,34 +156,34 @@ def is_socket(host: str) -> bool:
 
 def parse_address(text: str) -> Address:
     """Parse a connection URL. Raises AddressError."""
-    given = _given(text)
-    parameters = {name: value for name, value in given.items() if name in _OBEYED and value}
+    given = _parse(text)
+    parameters = {name: value for name, value in given.items() if name in _SUPPORTED and value}
     settings = {name: value for name, value in given.items() if name in _SERVER_SETTINGS}
     if options := parameters.pop("options", ""):
         settings["options"] = options
     places = _places(*(parameters.pop(name, "") for name in ("host", "hostaddr", "port")), parameters=parameters)
     user = parameters.pop("user", "") or _system_user()
     dbname = parameters.pop("dbname", user)
-    found = Address(places, user, dbname, parameters.pop("password", None), parameters, settings)
-    _check(found)
-    return found
+    address = Address(places, user, dbname, parameters.pop("password", None), parameters, settings)
+    _check(address)
+    return address
 
 
-def notes(text: str) -> list[str]:
+def ignored_parameters(text: str) -> list[str]:
     """Return one warning for each ignored parameter of a URL."""
-    given = _given(text)
-    said = [f"{name} is ignored: {why}" for name, why in _IGNORED.items() if name in given]
+    given = _parse(text)
+    warnings = [f"{name} is ignored: {why}" for name, why in _IGNORED.items() if name in given]
     if given.get("channel_binding") == "require":
-        said.append("channel_binding is ignored: the certificate proves the server (sslmode=verify-full)")
-    return [f"in INVITREE_DATABASE_URL, {line}" for line in said]
+        warnings.append("channel_binding is ignored: the certificate proves the server (sslmode=verify-full)")
+    return [f"in INVITREE_DATABASE_URL, {line}" for line in warnings]
 
 
-def completed(text: str, environ: Mapping[str, str]) -> str:
+def with_environment(text: str, environ: Mapping[str, str]) -> str:
     """Return the URL with parameters added from the environment where it lacks them. Raises AddressError."""
-    given = _given(text)
+    given = _parse(text)
     for variable, name in VARIABLES.items():
         if (value := environ.get(variable)) and name not in given:
-            _demand(name, value)
+            _check_parameter(name, value)
             text += f"{'&' if '?' in text else '?'}{name}={quote(value, safe='')}"
     return text
 
@@ -197,7 +197,7 @@ def for_libpq(address: Address) -> dict[str, str]:
         "port": ",".join(str(port) for _, port in address.places),
         "user": address.user,
         "dbname": address.dbname,
-        **{name: value for name, value in address.parameters.items() if name not in _NEEDLESS_TO_LIBPQ},
+        **{name: value for name, value in address.parameters.items() if name not in _NOT_FOR_LIBPQ},
         "sslmode": address.sslmode,
         **({"options": " ".join(filter(None, options))} if any(options) else {}),
     }
@@ -219,17 +219,17 @@ def _option(name: str, value: str) -> str:
     return f"-c {name}=" + re.sub(r"([\s\\])", r"\\\1", value)
 
 
-def _given(text: str) -> dict[str, str]:
+def _parse(text: str) -> dict[str, str]:
     """Return all parameters of a URL, split as libpq splits it. Raises AddressError for one that is not accepted."""
-    found = re.fullmatch(r"postgres(?:ql)?://(?:([^@/]*)@)?(.*)", text, flags=re.DOTALL)
-    if found is None or not text.isprintable():
+    match = re.fullmatch(r"postgres(?:ql)?://(?:([^@/]*)@)?(.*)", text, flags=re.DOTALL)
+    if match is None or not text.isprintable():
         raise AddressError("it must be postgresql://user:password@host:5432/database")
-    place, _, query = found[2].partition("?")
+    place, _, query = match[2].partition("?")
     authority, _, dbname = place.partition("/")
     ports = [re.fullmatch(r"(?:\[[^\]]*\]|[^:\[\]]*)(?::(\d*))?", one) for one in authority.split(",")]
     if "@" in place or "/" in dbname or None in ports:
-        raise AddressError(_culprit(found[2]))
-    user, colon, password = (found[1] or "").partition(":")
+        raise AddressError(_encoding_hint(match[2]))
+    user, colon, password = (match[1] or "").partition(":")
     given = {"user": _decoded(user), "dbname": _decoded(dbname)}
     given |= {"password": _decoded(password)} if colon else {}
     given["host"] = ",".join(_decoded(re.sub(r":\d*$", "", one)).strip("[]") for one in authority.split(","))
@@ -240,23 +240,23 @@ def _given(text: str) -> dict[str, str]:
         name, value = _decoded(name), _decoded(value)
         if (name, value) == ("ssl", "true"):
             name, value = "sslmode", "require"  # as JDBC writes it
-        if not equals or name not in _OBEYED.keys() | _IGNORED.keys() | _REFUSED.keys() | _SERVER_SETTINGS:
-            raise AddressError(_unknown(name, is_nameable="password" not in given and "@" not in query))
-        _demand(name, value)
+        if not equals or name not in _SUPPORTED.keys() | _IGNORED.keys() | _REFUSED.keys() | _SERVER_SETTINGS:
+            raise AddressError(_unknown_parameter(name, is_nameable="password" not in given and "@" not in query))
+        _check_parameter(name, value)
         given[name] = value
     return given
 
 
-def _unknown(name: str, *, is_nameable: bool) -> str:
+def _unknown_parameter(name: str, *, is_nameable: bool) -> str:
     known = is_nameable and re.fullmatch(r"[a-z_.]{2,63}", name)
     what = f"there is no parameter {name}" if known else "it has a parameter that there is not"
     return f"{what}; a setting of the server is written options=-c%20NAME%3DVALUE, and an & in a value as %26"
 
 
-def _demand(name: str, value: str) -> None:
+def _check_parameter(name: str, value: str) -> None:
     if name in _REFUSED:
         raise AddressError(f"{name} cannot be obeyed: {_REFUSED[name]}")
-    pattern = _OBEYED.get(name)
+    pattern = _SUPPORTED.get(name)
     if name == "gssencmode" and value == "require":
         raise AddressError("gssencmode=require cannot be obeyed: write sslmode=verify-full, which encrypts too")
     if name == "sslcertmode" and value == "require":
@@ -267,7 +267,7 @@ def _demand(name: str, value: str) -> None:
         raise AddressError(f"{name} has a value that it cannot have")
 
 
-def _culprit(rest: str) -> str:
+def _encoding_hint(rest: str) -> str:
     """Return a hint about the character to percent-encode in a URL that could not be split."""
     at, slash = rest.find("@"), rest.find("/")
     if at < 0:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from ipaddress import IPv6Address
 from urllib.parse import urlsplit
 
-MOST_ORIGINS = 50
+MAX_ORIGINS = 50
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _HOST = re.compile(r"(?!-)[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -14,8 +14,8 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 def parse_origins(texts: Iterable[str]) -> list[str]:
     """Return normalized origins without blanks and duplicates. Raises ValueError with one line for the operator."""
     origins = list(dict.fromkeys(_parse(text) for text in map(str.strip, texts) if text))
-    if len(origins) > MOST_ORIGINS:
-        raise ValueError(f"{len(origins)} origins are too many; {MOST_ORIGINS} at most")
+    if len(origins) > MAX_ORIGINS:
+        raise ValueError(f"{len(origins)} origins are too many; {MAX_ORIGINS} at most")
     return origins
 
 

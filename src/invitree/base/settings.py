@@ -11,12 +11,12 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct, structs
 
-from invitree.base.addresses import AddressError, completed, parse_address
+from invitree.base.addresses import AddressError, parse_address, with_environment
 from invitree.base.origins import parse_origins
 from invitree.base.rates import parse_rate
 from invitree.base.smtp import MailServer, is_helo_name, parse_mail_server, parse_sender
 
-_SHORTEST_SECRET = 32
+_MIN_SECRET_LENGTH = 32
 _PLACEHOLDER = re.compile(r"(?i)change.?me|insecure|example|secret.?key|password")
 
 
@@ -166,23 +166,23 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         if path and value:
             raise SettingsError(f"{name} and {name}_FILE are both set; unset one")
         if path:
-            found[field] = _read(name, path)
+            found[field] = _read_file(name, path)
         elif value:
             found[field] = value
     try:
         if found.get("database_url"):
-            found["database_url"] = completed(found["database_url"], environ)
+            found["database_url"] = with_environment(found["database_url"], environ)
             parse_address(found["database_url"])
         settings = msgspec.convert(found, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise SettingsError(_naming_the_variable(str(error))) from None
+        raise SettingsError(_type_error(str(error))) from None
     except AddressError as error:
         raise SettingsError(f"INVITREE_DATABASE_URL cannot be used: {error}") from None
     check_settings(settings)
     return settings
 
 
-def _read(name: str, path: str) -> str:
+def _read_file(name: str, path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeError) as error:
@@ -190,7 +190,7 @@ def _read(name: str, path: str) -> str:
         raise SettingsError(f"{name}_FILE cannot be read: {path}: {reason}") from None
 
 
-def _naming_the_variable(message: str) -> str:
+def _type_error(message: str) -> str:
     what, _, where = message.partition(" - at `$.")
     wanted = "a whole number" if "`int`" in what else "true or false"
     return f"INVITREE_{where.rstrip('`').upper()} must be {wanted}"
@@ -198,7 +198,7 @@ def _naming_the_variable(message: str) -> str:
 
 def check_settings(settings: Settings) -> None:
     """Check values that have the right type. Raises SettingsError for one that is still invalid."""
-    for wrong, message in _complaints(settings):
+    for wrong, message in _errors(settings):
         if wrong:
             raise SettingsError(message)
     for name, field in {"cors_origins": "origins", "smtp_url": "mail_server", "mail_from": "sender"}.items():
@@ -212,20 +212,20 @@ def check_settings(settings: Settings) -> None:
         except ValueError as error:
             raise SettingsError(f"INVITREE_{name.upper()}: {error}") from None
     if settings.production:
-        for wrong, message in _unfit_for_production(settings):
+        for wrong, message in _production_errors(settings):
             if wrong:
                 raise SettingsError(f"{message} in production mode")
 
 
-def _complaints(settings: Settings) -> Iterator[tuple[bool, str]]:
+def _errors(settings: Settings) -> Iterator[tuple[bool, str]]:
     yield not 1 <= settings.port <= 65535, "INVITREE_PORT must be between 1 and 65535"
     yield settings.workers < 1 or settings.pool_size < 1, "INVITREE_WORKERS and INVITREE_POOL_SIZE must be 1 or more"
     yield settings.cache_size < 0, "INVITREE_CACHE_SIZE must be 0 or more"
     yield settings.log_format not in ("auto", "json", "console"), "INVITREE_LOG_FORMAT must be auto, json or console"
     yield bool(settings.secret_key) and not settings.secret_keys, "INVITREE_SECRET_KEY has no key in it"
     # Each key by itself: the setting may hold several, separated by commas.
-    short = any(len(key) < _SHORTEST_SECRET for key in settings.secret_keys)
-    yield short, f"INVITREE_SECRET_KEY must have {_SHORTEST_SECRET} characters or more"
+    short = any(len(key) < _MIN_SECRET_LENGTH for key in settings.secret_keys)
+    yield short, f"INVITREE_SECRET_KEY must have {_MIN_SECRET_LENGTH} characters or more"
     yield settings.retention_days < 31, "INVITREE_RETENTION_DAYS must be 31 or more"
     yield settings.throttle not in ("on", "off"), "INVITREE_THROTTLE must be on or off"
     yield not 0 <= settings.trusted_proxies <= 10, "INVITREE_TRUSTED_PROXIES must be between 0 and 10"
@@ -239,7 +239,7 @@ def _complaints(settings: Settings) -> Iterator[tuple[bool, str]]:
     yield ca, "INVITREE_SMTP_CA must be certificates in PEM (INVITREE_SMTP_CA_FILE names a file of them)"
 
 
-def _unfit_for_production(settings: Settings) -> Iterator[tuple[bool, str]]:
+def _production_errors(settings: Settings) -> Iterator[tuple[bool, str]]:
     yield settings.throttle == "off", "INVITREE_THROTTLE=off is refused"
     yield not settings.public_url.startswith("https://"), "INVITREE_PUBLIC_URL must begin with https://"
     # A repeated or copied key: few distinct characters, or words such as "change me".

@@ -17,7 +17,7 @@ _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})+")
 _NAMED = re.compile(r"(?P<name>.*?)\s*<(?P<address>[^<>]*)>", re.DOTALL)
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _FORM = "must be smtp://user:password@host:587 or smtps://user:password@host:465"
-_APART = "or move both to INVITREE_SMTP_USER and INVITREE_SMTP_PASSWORD"
+_HINT = "or move both to INVITREE_SMTP_USER and INVITREE_SMTP_PASSWORD"
 
 
 class MailServer(Struct, frozen=True, kw_only=True):
@@ -37,16 +37,16 @@ def parse_mail_server(url: str) -> MailServer:
     part may be part of the password.
     """
     scheme, _, rest = url.partition("://")
-    login, at, place = rest.rpartition("@")
+    login, at, host_and_port = rest.rpartition("@")
     if reserved := _RESERVED.search(login):
         character = reserved[0]
         raise ValueError(
-            f"the user and the password must be percent-encoded: write {character!r} as %{ord(character):02X}, {_APART}"
+            f"the user and the password must be percent-encoded: write {character!r} as %{ord(character):02X}, {_HINT}"
         )
-    match = _PLACE.fullmatch(place)
+    match = _PLACE.fullmatch(host_and_port)
     port = int(match["port"] or 0) if match else 0
     if not match or scheme not in ("smtp", "smtps") or not url.isprintable() or (match["port"] and not port):
-        raise ValueError(f"{_FORM}; a password with special characters must be percent-encoded, {_APART}")
+        raise ValueError(f"{_FORM}; a password with special characters must be percent-encoded, {_HINT}")
     if port > 65535:
         raise ValueError("the port must be between 1 and 65535")
     if scheme == "smtp" and port == _IMPLICIT_TLS:

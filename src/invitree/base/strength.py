@@ -7,7 +7,7 @@ from zxcvbn import zxcvbn
 from invitree.base.problems import Text
 
 # zxcvbn scores from 0 to 4. Below 2 means fewer than a million guesses: too few even with rate limits.
-_LOWEST_SCORE = 2
+_MIN_SCORE = 2
 # The time grows with the square of the length, and a password that is weak in its first 32 characters rarely improves.
 _ESTIMATED_CHARACTERS = 32
 
@@ -61,7 +61,7 @@ def weakness(password: str, *, personal: Sequence[str]) -> Sequence[Text]:
     if not password:
         return []  # zxcvbn does not accept an empty password
     estimate = zxcvbn(password[:_ESTIMATED_CHARACTERS], user_inputs=[*personal, *_COMMON_IN_RUSSIAN])
-    if estimate["score"] >= _LOWEST_SCORE:
+    if estimate["score"] >= _MIN_SCORE:
         return []
     warning, suggestions = estimate["feedback"]["warning"], estimate["feedback"]["suggestions"]
     if "common" in warning and "password" in warning:

@@ -11,7 +11,7 @@ from invitree.base.problems import Language
 from invitree.kit.context import app_context
 from invitree.kit.web.responses import language_of
 
-_LONGEST_DEVICE = 200
+_MAX_DEVICE_LENGTH = 200
 Address = IPv4Address | IPv6Address
 
 
@@ -40,7 +40,7 @@ def client_info(connection: ASGIConnection[Any, Any, Any, Any]) -> ClientInfo:
     return ClientInfo(
         network=network_of(address),
         ip_prefix=prefix_of(address),
-        device="".join(filter(str.isprintable, headers.get("user-agent", "")))[:_LONGEST_DEVICE],
+        device="".join(filter(str.isprintable, headers.get("user-agent", "")))[:_MAX_DEVICE_LENGTH],
         language=language_of(headers.get("accept-language", "")),
     )
 

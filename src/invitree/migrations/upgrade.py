@@ -33,12 +33,12 @@ async def revision(db: Queryable) -> str | None:
     return found
 
 
-def upgrade(url: str, *, to: str = HEAD, tell: Callable[[str], None] = lambda _: None) -> None:
+def upgrade(url: str, *, to: str = HEAD, report: Callable[[str], None] = lambda _: None) -> None:
     """Run all pending migrations up to `to`. Must not be called from a running event loop.
 
-    If a table is in use for long, it retries for about a minute and calls `tell` with a message each time. Then raises
-    SchemaBusy. Raises NewerSchema if the database has a revision unknown to this code, and asyncpg.PostgresError. A
-    failed migration is rolled back; earlier ones stay.
+    If a table is in use for long, it retries for about a minute, calls `report` with a message each time, and then
+    raises SchemaBusy. Raises NewerSchema if the database has a revision unknown to this code, and
+    asyncpg.PostgresError. A failed migration is rolled back; earlier ones stay.
     """
     for pause_s in (*_PAUSES_S, None):
         try:
@@ -49,7 +49,7 @@ def upgrade(url: str, *, to: str = HEAD, tell: Callable[[str], None] = lambda _:
             return
         if pause_s is None:
             raise SchemaBusy(busy)
-        tell(f"{busy}; trying again in {pause_s:g} s")
+        report(f"{busy}; trying again in {pause_s:g} s")
         time.sleep(pause_s)
 
 

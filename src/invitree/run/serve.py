@@ -24,7 +24,7 @@ import invitree
 from invitree.base.addresses import VARIABLES
 from invitree.base.settings import Settings, SettingsError, check_settings
 from invitree.kit.data.checks import check_reachable, check_usable
-from invitree.kit.data.connections import connect, tell_ignored
+from invitree.kit.data.connections import connect, warn_about_ignored
 from invitree.kit.postgres.embedded import EmbeddedError, cluster_identity, embedded_postgres, is_running
 from invitree.kit.process.children import Keeper, allow_files, endings, ignore_endings, is_told_to_end
 from invitree.kit.process.imports import block_import, lazy_import
@@ -33,14 +33,14 @@ from invitree.migrations import HEAD
 from invitree.migrations.upgrade import revision, upgrade
 
 _SPARE_CONNECTIONS = 45  # for a worker (16), commands, psql, and PostgreSQL's reserve
-_MOST_CONNECTIONS = 8_192  # of clients to one web process
+_MAX_CONNECTIONS = 8_192  # of clients to one web process
 _BACKLOG = 4_096  # connections not accepted yet
-_FEWEST_CONNECTIONS = 100  # fewer are not worth running for
+_MIN_CONNECTIONS = 100  # fewer are not worth running for
 _OWN_FILES = 64  # open files of a web process besides connections
-_PATIENCE_S = 60.0
-_LONGEST_LOADING_S = 10.0  # to wait for imports at exit
-_LOOK_S = 2.0  # between checks of the embedded database
-_LONGEST_LOOK_S = 16.0  # between restarts of one that keeps failing
+_TIMEOUT_S = 60.0
+_MAX_LOADING_S = 10.0  # to wait for imports at exit
+_CHECK_S = 2.0  # between checks of the embedded database
+_MAX_CHECK_S = 16.0  # between restarts of one that keeps failing
 
 
 class CannotServe(Exception):
@@ -54,27 +54,30 @@ def database(settings: Settings, *, keep: bool = False) -> Iterator[Settings]:
     `keep` restarts the embedded one whenever it dies. Raises UnusableDatabase or EmbeddedError.
     """
     if settings.database_url:
-        tell_ignored(settings.database_url)
+        warn_about_ignored(settings.database_url)
         asyncio.run(check_reachable(settings.database_url))
         yield settings
     else:
         connections = settings.workers * (settings.pool_size + 1) + _SPARE_CONNECTIONS
-        folder, how = Path(settings.data_dir), {"max_connections": str(connections)}
-        with embedded_postgres(folder, settings=how) as url, _kept(folder, how) if keep else nullcontext():
+        folder, pg_settings = Path(settings.data_dir), {"max_connections": str(connections)}
+        with (
+            embedded_postgres(folder, settings=pg_settings) as url,
+            _keep_running(folder, pg_settings) if keep else nullcontext(),
+        ):
             yield structs.replace(settings, database_url=url)
 
 
 @contextmanager
-def _kept(folder: Path, how: Mapping[str, str]) -> Iterator[None]:
+def _keep_running(folder: Path, pg_settings: Mapping[str, str]) -> Iterator[None]:
     """Restart the embedded database whenever it dies during the block, perhaps for lack of disk space or memory.
 
     Terminates this process, and raises CannotServe, if the database's directory was replaced.
     """
     leaving, began_as, is_lost = threading.Event(), cluster_identity(folder), threading.Event()
 
-    def look_after() -> None:
+    def monitor() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # the main thread handles signals
-        wait_s, said, ended_s = _LOOK_S, "", 0.0
+        wait_s, reported, ended_s = _CHECK_S, "", 0.0
         while not leaving.wait(wait_s):
             try:
                 if cluster_identity(folder) != began_as:
@@ -82,19 +85,19 @@ def _kept(folder: Path, how: Mapping[str, str]) -> Iterator[None]:
                     os.kill(os.getpid(), signal.SIGTERM)
                     return
                 if is_running(folder):
-                    if time.monotonic() - ended_s > _PATIENCE_S:
-                        wait_s, said = _LOOK_S, ""
+                    if time.monotonic() - ended_s > _TIMEOUT_S:
+                        wait_s, reported = _CHECK_S, ""
                     continue
-                wait_s, ended_s = min(wait_s * 2, _LONGEST_LOOK_S), time.monotonic()
-                if not said:
-                    _tell("the embedded PostgreSQL has ended; starting it again")
-                with embedded_postgres(folder, settings=how):
-                    said = ""  # `database` still holds it, so it keeps running
+                wait_s, ended_s = min(wait_s * 2, _MAX_CHECK_S), time.monotonic()
+                if not reported:
+                    _report("the embedded PostgreSQL has ended; starting it again")
+                with embedded_postgres(folder, settings=pg_settings):
+                    reported = ""  # `database` still holds it, so it keeps running
             except (EmbeddedError, OSError) as error:
-                if said != str(error):
-                    _tell(said := str(error))
+                if reported != str(error):
+                    _report(reported := str(error))
 
-    keeper = threading.Thread(target=look_after, daemon=True)
+    keeper = threading.Thread(target=monitor, daemon=True)
     keeper.start()
     try:
         yield
@@ -105,7 +108,7 @@ def _kept(folder: Path, how: Mapping[str, str]) -> Iterator[None]:
             raise CannotServe(f"the database in {folder.resolve()} was moved, removed or replaced while it was in use")
 
 
-def _tell(line: str) -> None:
+def _report(line: str) -> None:
     print(f"invitree: {line}", file=sys.stderr, flush=True)
 
 
@@ -126,7 +129,7 @@ def migrate(url: str) -> bool:
     asyncio.run(check_usable(url))
     if asyncio.run(current()) == HEAD:
         return False
-    upgrade(url, tell=_tell)
+    upgrade(url, report=_report)
     return True
 
 
@@ -168,19 +171,19 @@ def serve(settings: Settings, *, worker: bool = True) -> None:
 
     Raises CannotServe, EmbeddedError or NewerSchema.
     """
-    most = _most_connections(settings.pool_size)
+    max_connections = _max_connections(settings.pool_size)
     os.environ["PYTHONSAFEPATH"] = "1"  # child processes must not import from the working directory
     with _metrics_folder() as metrics, ExitStack() as opened:
-        address = opened.enter_context(_own_port(settings.host, settings.port))
+        address = opened.enter_context(_reserve_port(settings.host, settings.port))
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics  # read when the application is imported
-        loading = threading.Thread(target=_load, daemon=True)
+        loading = threading.Thread(target=_preload, daemon=True)
         loading.start()  # the slowest part, in parallel with the database's start
         # Wait for imports even after an error: they must not run at interpreter exit. A signal may leave them hanging.
-        opened.callback(loading.join, _LONGEST_LOADING_S)
+        opened.callback(loading.join, _MAX_LOADING_S)
         complete = with_secret(opened.enter_context(database(settings, keep=True)))
         if migrate(complete.database_url):
             print("The database has the current schema.", flush=True)
-        _pass_on(complete)
+        _export(complete)
         loading.join()
         greeting = _greeting(address, given=settings)
         keeper = opened.enter_context(_worker_keeper()) if worker else None
@@ -188,13 +191,13 @@ def serve(settings: Settings, *, worker: bool = True) -> None:
         try:
             if is_told_to_end():
                 raise KeyboardInterrupt
-            _run_workers(complete, address, most)
+            _run_workers(complete, address, max_connections)
         finally:
             ignore_endings()
     print("Stopped.", flush=True)
 
 
-def _load() -> None:
+def _preload() -> None:
     """Import the application once, before the web processes are forked."""
     reserve_space()
     gc.disable()  # imports create no garbage, and collecting takes a tenth of the time
@@ -222,11 +225,11 @@ def _worker_keeper() -> Keeper:
     # Not `-m`, which puts the working directory first on sys.path; with `-c`, -P prevents that.
     program = "from invitree.cli import main; main()"
     command = [sys.executable, "-P", "-c", program, "worker", "--parent", str(os.getpid())]
-    return Keeper(command, name="worker", tell=_tell)
+    return Keeper(command, name="worker", report=_report)
 
 
 @contextmanager
-def _own_port(host: str, port: int) -> Iterator[str]:
+def _reserve_port(host: str, port: int) -> Iterator[str]:
     """Reserve a port; yield the address that `host` resolves to. Raises CannotServe if the port is taken."""
     with ExitStack() as held:
         try:
@@ -248,7 +251,7 @@ def _own_port(host: str, port: int) -> Iterator[str]:
         yield str(address[0])
 
 
-def _pass_on(settings: Settings) -> None:
+def _export(settings: Settings) -> None:
     """Export the settings to the environment, where the web processes read them."""
     for field, value in structs.asdict(settings).items():
         name = f"INVITREE_{field.upper()}"
@@ -258,7 +261,7 @@ def _pass_on(settings: Settings) -> None:
         os.environ.pop(variable, None)
 
 
-def _run_workers(settings: Settings, address: str, most: int) -> None:
+def _run_workers(settings: Settings, address: str, max_connections: int) -> None:
     from granian.constants import Interfaces, Loops
     from granian.log import LogLevels
     from granian.server import Server
@@ -266,7 +269,7 @@ def _run_workers(settings: Settings, address: str, most: int) -> None:
     if sys.platform == "linux":
         # A web process forked after the imports starts at once and shares the memory of the code.
         multiprocessing.set_start_method("fork", force=True)
-        os.register_at_fork(after_in_child=_end_when_told)
+        os.register_at_fork(after_in_child=_reset_signals)
     server: Any = Server(
         "invitree.app:serve",
         factory=True,
@@ -280,12 +283,12 @@ def _run_workers(settings: Settings, address: str, most: int) -> None:
         respawn_failed_workers=True,
         workers_kill_timeout=15,
         backlog=_BACKLOG,
-        backpressure=most,
+        backpressure=max_connections,
     )
     # On SIGHUP, Granian would restart the web processes, which, being forked, would not be any different.
     on_hangup = server.signal_handler_interrupt if signal.SIGHUP in endings() else signal.SIG_IGN
     server.signal_handler_reload = on_hangup
-    server.main_loop_interrupt = LastingInterrupt(server)
+    server.main_loop_interrupt = StickyInterrupt(server)
     server.on_startup(lambda: server.signal_handler_interrupt() if is_told_to_end() else None)
     try:
         # Our own loader: Granian's puts the working directory first on sys.path.
@@ -302,7 +305,7 @@ def _application() -> Any:
     return application()
 
 
-def _most_connections(pool_size: int) -> int:
+def _max_connections(pool_size: int) -> int:
     """Return the maximum number of client connections to a web process, raising the limit on open files if possible.
 
     Clients beyond it get no response at all, so it is far more than can be served: slow and idle clients must not block
@@ -310,9 +313,9 @@ def _most_connections(pool_size: int) -> int:
     """
     own = _OWN_FILES + 2 * pool_size  # canceling a query takes a second connection
     allowed = files_allowed(
-        own + _FEWEST_CONNECTIONS, wanted=own + _MOST_CONNECTIONS, why=f"with INVITREE_POOL_SIZE={pool_size}"
+        own + _MIN_CONNECTIONS, wanted=own + _MAX_CONNECTIONS, why=f"with INVITREE_POOL_SIZE={pool_size}"
     )
-    return min(_MOST_CONNECTIONS, allowed - own)
+    return min(_MAX_CONNECTIONS, allowed - own)
 
 
 def files_allowed(needed: int, *, wanted: int, why: str) -> int:
@@ -328,7 +331,7 @@ def files_allowed(needed: int, *, wanted: int, why: str) -> int:
     return allowed
 
 
-class LastingInterrupt(threading.Event):
+class StickyInterrupt(threading.Event):
     """The event that wakes Granian's main loop, which stays set once the server is to stop.
 
     The loop clears the event when it replaces a web process that has died. As Ctrl-C kills them all, the signal may
@@ -346,7 +349,7 @@ class LastingInterrupt(threading.Event):
             self.set()
 
 
-def _end_when_told() -> None:
+def _reset_signals() -> None:
     """Restore default signal handling in a forked web process until it serves: the parent's handlers have no effect."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
@@ -375,7 +378,7 @@ def _greet(address: str, port: int, greeting: str, keeper: Keeper | None) -> Non
     """
     # Signals must reach the main thread: one delivered to another thread would not wake it.
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + _TIMEOUT_S
     while time.monotonic() < deadline:
         time.sleep(0.02)
         # Wait for a response, not just a connection: the port is open before the web processes have started.

@@ -59,7 +59,7 @@ async def purge_expired(ctx: AppContext) -> None:
             while await delete(ctx.db, program_id=program_id, most=_AT_ONCE):
                 pass
         await delete_expired_tokens(ctx.db, program_id=program_id)
-        await ctx.throttle.forget(program_id)
+        await ctx.throttle.purge(program_id)
 
 
 async def watch_invariants(ctx: AppContext) -> None:

@@ -12,7 +12,7 @@ from msgspec import structs
 from invitree.imports.django.rules import Code, OldCode, OldReferral, OldToken, OldUser, Seed, User
 from invitree.kit.data.db import Queryable
 
-_PATIENCE_S = 2.0
+_TIMEOUT_S = 2.0
 
 # The possible names of each column; a final None makes it optional. Rows are ordered by the first column.
 _Names = Sequence[str | None]
@@ -60,7 +60,7 @@ def read_seed(path: Path) -> Seed:
     if not path.is_file():
         raise Unreadable(f"there is no file {path}")
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=_PATIENCE_S)) as file:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=_TIMEOUT_S)) as file:
             file.isolation_level = None
             file.text_factory = lambda raw: raw.decode("utf-8", "replace")
             file.execute("BEGIN")  # a consistent snapshot, in case the service is running

@@ -12,24 +12,26 @@ Ticket = NewType("Ticket", int)
 _Entry = tuple[V, float, Ticket, int]
 """A value, when it expires, the last change before it was read, and the stripe of its owner."""
 _STRIPES = 1024
-_FOR_GOOD = Ticket(2**63)  # for entries that a change removes by key: other changes in the stripe do not concern them
+_NEVER_STALE = Ticket(
+    2**63
+)  # for entries that a change removes by key: other changes in the stripe do not concern them
 
 
 class Cache(Generic[K, V]):
-    """An LRU cache: at most `most` values, kept until they expire, are invalidated, or are evicted.
+    """An LRU cache: at most `max_size` values, kept until they expire, are invalidated, or are evicted.
 
     A value depends on its key, or on an `owner` given when it is filled; a change of that owner invalidates every value
     that depends on it. The cache is closed (empty, and not to be filled) until `open` is called, and closed again
     whenever notifications may be missed.
     """
 
-    def __init__(self, *, most: int) -> None:
-        self._most = most
+    def __init__(self, *, max_size: int) -> None:
+        self._max_size = max_size
         self._entries: OrderedDict[K, _Entry[V]] = OrderedDict()
         self._changes = 0
         # The last change of any owner in each stripe: values read before it are stale.
         self._last = [0] * _STRIPES
-        self._turns = [0] * _STRIPES
+        self._last_at = [0] * _STRIPES
         self._open = False
         self._good_until = math.inf
 
@@ -58,9 +60,9 @@ class Cache(Generic[K, V]):
         """Store the value just read, unless its owner has changed since the ticket was taken."""
         stripe = hash(key if owner is None else owner) % _STRIPES
         if self._open and self._last[stripe] <= ticket:
-            self._entries[key] = (value, expires_at, _FOR_GOOD if owner is None else ticket, stripe)
+            self._entries[key] = (value, expires_at, _NEVER_STALE if owner is None else ticket, stripe)
             self._entries.move_to_end(key)
-            if len(self._entries) > self._most:
+            if len(self._entries) > self._max_size:
                 self._entries.popitem(last=False)
 
     def change(self, owner: Hashable, *, at: int = 0) -> None:
@@ -71,13 +73,13 @@ class Cache(Generic[K, V]):
         stripe = hash(owner) % _STRIPES
         self._changes += 1
         self._last[stripe] = self._changes
-        self._turns[stripe] = max(self._turns[stripe], at)
+        self._last_at[stripe] = max(self._last_at[stripe], at)
         self._entries.pop(owner, None)  # type: ignore[arg-type]
 
     def replace(self, key: K, value: V, *, expires_at: float = math.inf, at: float = math.inf) -> None:
         """Store a committed value under its key, unless a later change is known."""
         self.change(key)
-        if at >= self._turns[hash(key) % _STRIPES]:
+        if at >= self._last_at[hash(key) % _STRIPES]:
             self.fill(key, value, ticket=self.ticket(), expires_at=expires_at)
 
     def trust(self, *, until: float) -> None:
@@ -96,7 +98,7 @@ class Cache(Generic[K, V]):
     def open(self) -> None:
         """Start caching: notifications arrive from now on. Reads that began earlier cannot fill."""
         self.clear()
-        self._turns = [0] * _STRIPES
+        self._last_at = [0] * _STRIPES
         self._open = True
 
     def close(self) -> None:

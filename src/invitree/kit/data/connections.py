@@ -19,7 +19,7 @@ from typing import Any
 
 import asyncpg
 
-from invitree.base.addresses import Address, for_libpq, is_socket, notes, parse_address
+from invitree.base.addresses import Address, for_libpq, ignored_parameters, is_socket, parse_address
 
 _PINNED = {
     # Guarantees such as "one of two registrations wins" are tested at this level; stricter ones raise errors instead.
@@ -31,7 +31,7 @@ _PINNED = {
 """Settings of every connection, which override the defaults of the URL, the database and the role."""
 
 # Whether to use TLS at the first attempt, and at the second.
-_WAYS = {"disable": (False,), "allow": (False, True), "prefer": (True, False)}
+_TLS_ATTEMPTS = {"disable": (False,), "allow": (False, True), "prefer": (True, False)}
 _DEFAULTS = {"sslrootcert": "root.crt", "sslcrl": "root.crl", "sslcert": "postgresql.crt", "sslkey": "postgresql.key"}
 _SYSTEM_ROOTS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 _KEEPALIVES = {
@@ -40,18 +40,18 @@ _KEEPALIVES = {
     "keepalives_count": "TCP_KEEPCNT",
     "tcp_user_timeout": "TCP_USER_TIMEOUT",
 }
-_ELSEWHERE = (OSError, asyncpg.CannotConnectNowError, asyncpg.TargetServerAttributeNotMatched)
-_OTHERWISE = (ConnectionError, ssl.SSLError, asyncpg.InvalidAuthorizationSpecificationError)
+_TRY_NEXT_HOST = (OSError, asyncpg.CannotConnectNowError, asyncpg.TargetServerAttributeNotMatched)
+_TRY_NEXT_TLS = (ConnectionError, ssl.SSLError, asyncpg.InvalidAuthorizationSpecificationError)
 
 
-async def connect(url: str, *, timeout: float, server_settings: Mapping[str, str] = {}, **how: Any) -> Any:  # noqa: ASYNC109
+async def connect(url: str, *, timeout: float, server_settings: Mapping[str, str] = {}, **options: Any) -> Any:  # noqa: ASYNC109
     """Return an asyncpg connection to the first host of a URL that can be reached and meets its requirements.
 
     `timeout` applies to each host, unless the URL sets another; `server_settings` override those of the URL. Raises
     AddressError, and asyncpg's errors.
     """
     address = parse_address(url)
-    how |= {
+    options |= {
         "timeout": max(float(address.parameters.get("connect_timeout", 0)), 0) or timeout,
         "user": address.user,
         "database": address.dbname,
@@ -62,42 +62,42 @@ async def connect(url: str, *, timeout: float, server_settings: Mapping[str, str
         "gsslib": "gssapi",
     }
     failure: Exception = ConnectionError("there is no such server")
-    for wanted in _wanted(address):
-        for host, port in _in_turn(address):
-            ways = (False,) if is_socket(host) else _WAYS.get(address.sslmode, (True,))
-            contexts = [_context(url, _stamps(address)) if tls else False for tls in ways]
+    for target in _target_attrs(address):
+        for host, port in _in_order(address):
+            attempts = (False,) if is_socket(host) else _TLS_ATTEMPTS.get(address.sslmode, (True,))
+            contexts = [_context(url, _mtimes(address)) if tls else False for tls in attempts]
             try:
-                connection = await _reach(contexts, host=host, port=port, target_session_attrs=wanted, **how)
-            except _ELSEWHERE as error:
+                connection = await _attempt(contexts, host=host, port=port, target_session_attrs=target, **options)
+            except _TRY_NEXT_HOST as error:
                 failure = error
             else:
                 _keep_alive(connection, address.parameters)
                 return connection
-    raise _in_our_words(failure) from None
+    raise _without_host(failure) from None
 
 
-async def _reach(contexts: Sequence[ssl.SSLContext | bool], **how: Any) -> Any:
+async def _attempt(contexts: Sequence[ssl.SSLContext | bool], **options: Any) -> Any:
     try:
-        return await asyncpg.connect(ssl=contexts[0], **how)
-    except _OTHERWISE as error:
-        in_vain = isinstance(error, ConnectionRefusedError | asyncpg.InvalidPasswordError)
-        if len(contexts) == 1 or in_vain:
+        return await asyncpg.connect(ssl=contexts[0], **options)
+    except _TRY_NEXT_TLS as error:
+        hopeless = isinstance(error, ConnectionRefusedError | asyncpg.InvalidPasswordError)
+        if len(contexts) == 1 or hopeless:
             raise
-    return await asyncpg.connect(ssl=contexts[1], **how)
+    return await asyncpg.connect(ssl=contexts[1], **options)
 
 
-def _wanted(address: Address) -> tuple[str, ...]:
-    wanted = address.parameters.get("target_session_attrs", "any")
-    return ("standby", "any") if wanted == "prefer-standby" else (wanted,)
+def _target_attrs(address: Address) -> tuple[str, ...]:
+    target = address.parameters.get("target_session_attrs", "any")
+    return ("standby", "any") if target == "prefer-standby" else (target,)
 
 
-def _in_turn(address: Address) -> Sequence[tuple[str, int]]:
+def _in_order(address: Address) -> Sequence[tuple[str, int]]:
     if address.parameters.get("load_balance_hosts") == "random":
         return random.sample(address.places, len(address.places))
     return address.places
 
 
-def _in_our_words(failure: Exception) -> Exception:
+def _without_host(failure: Exception) -> Exception:
     """Return an equivalent error that does not contain the host."""
     if isinstance(failure, ssl.SSLCertVerificationError):
         reason = failure.verify_message.partition(",")[0]
@@ -123,9 +123,9 @@ def _keep_alive(connection: Any, parameters: Mapping[str, str]) -> None:
 
 
 @cache
-def tell_ignored(url: str) -> None:
+def warn_about_ignored(url: str) -> None:
     """Print a warning about each ignored parameter of a URL, once per process."""
-    for note in notes(url):
+    for note in ignored_parameters(url):
         print(f"invitree: {note}", file=sys.stderr, flush=True)
 
 
@@ -146,7 +146,7 @@ def parameters_of(address: Address) -> dict[str, str]:
     if address.parameters.get("sslcertmode") == "disable":
         found = {name: value for name, value in found.items() if name not in ("sslcert", "sslkey")}
     if found.get("sslrootcert") == "system":  # older libpq than 16 does not know "system"
-        found["sslrootcert"] = next((file for file in _SYSTEM_ROOTS if _stamp(Path(file))), "system")
+        found["sslrootcert"] = next((file for file in _SYSTEM_ROOTS if _mtime(Path(file))), "system")
     return found
 
 
@@ -186,7 +186,7 @@ def _password_in(line: str, address: Address, host: str, port: int) -> str | Non
 def _file(address: Address, name: str) -> str:
     """Return the file for a parameter: the given one, or libpq's default if it exists and can be read."""
     default = _home() / ".postgresql" / _DEFAULTS[name]
-    return address.parameters.get(name) or (str(default) if _stamp(default) else "")
+    return address.parameters.get(name) or (str(default) if _mtime(default) else "")
 
 
 def _home() -> Path:
@@ -196,7 +196,7 @@ def _home() -> Path:
         return Path("/nonexistent")
 
 
-def _stamp(path: Path) -> int:
+def _mtime(path: Path) -> int:
     """Return a file's modification time in ns, or 0 if there is no such file."""
     try:
         return path.stat().st_mtime_ns
@@ -204,14 +204,14 @@ def _stamp(path: Path) -> int:
         return 0
 
 
-def _stamps(address: Address) -> tuple[object, ...]:
+def _mtimes(address: Address) -> tuple[object, ...]:
     """Return a cache key that changes when a certificate is renewed."""
     files = [_file(address, name) for name in _DEFAULTS]
-    return tuple((file, _stamp(Path(file))) for file in files if file)
+    return tuple((file, _mtime(Path(file))) for file in files if file)
 
 
 @lru_cache(maxsize=4)
-def _context(url: str, _stamps: tuple[object, ...]) -> ssl.SSLContext:
+def _context(url: str, _mtimes: tuple[object, ...]) -> ssl.SSLContext:
     address = parse_address(url)
     parameters = address.parameters
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -106,15 +106,15 @@ class Database:
         """Wait for running queries, then close every connection."""
         await self._pool.close()
 
-    def is_overdue(self) -> bool:
+    def is_saturated(self) -> bool:
         """Return whether the pool is saturated."""
-        return self._pool.is_overdue()
+        return self._pool.is_saturated()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Run the block in one transaction, committed when it ends and rolled back when it raises."""
         connection = await self._pool.take()
-        tx, fit = Transaction(connection), True
+        tx, reusable = Transaction(connection), True
         transaction = connection.transaction()
         try:
             await transaction.start()
@@ -127,10 +127,10 @@ class Database:
                 raise
             await transaction.commit()
         except _CUT_OFF:
-            fit = False
+            reusable = False
             raise
         finally:
-            self._pool.give(connection, fit=fit)
+            self._pool.give(connection, reusable=reusable)
             for topic, payload in tx.notifications:  # also after an error: the commit may have succeeded
                 if topic in self.invalidators:
                     self.invalidators[topic](payload)
@@ -166,17 +166,17 @@ class Database:
         tag: str = await self._run("execute", query, args)
         return tag
 
-    async def _run(self, how: str, query: str, args: tuple[Any, ...]) -> Any:
+    async def _run(self, method: str, query: str, args: tuple[Any, ...]) -> Any:
         connection = await self._pool.take()
-        fit = True
+        reusable = True
         try:
-            return await getattr(connection, how)(query, *args)
+            return await getattr(connection, method)(query, *args)
         except _CUT_OFF:
-            fit = False
+            reusable = False
             raise
         finally:
             # No code here changes session state, so the connection needs no RESET ALL, which is a round trip.
-            self._pool.give(connection, fit=fit)
+            self._pool.give(connection, reusable=reusable)
 
 
 class _Joined(Database):

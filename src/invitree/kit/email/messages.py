@@ -27,14 +27,14 @@ from msgspec import Struct
 
 from invitree.base.emails import parse_email
 from invitree.base.settings import Settings
-from invitree.kit.email.smtp import Step, Undeliverable, Undelivered, hand_over
+from invitree.kit.email.smtp import Step, Undeliverable, Undelivered, send_message
 
-_LONGEST_VALUE = 150  # characters of a value chosen by a user
+_MAX_VALUE_LENGTH = 150  # characters of a value chosen by a user
 _LINK_LIKE = re.compile(r"(?<=\.)(?=\w{2})|(?<=:)(?=//)|(?<=@)")
 _log = structlog.get_logger()
 
 
-class Content(Struct, frozen=True, kw_only=True):
+class EmailContent(Struct, frozen=True, kw_only=True):
     """Subject and body of an email."""
 
     subject: str
@@ -43,7 +43,7 @@ class Content(Struct, frozen=True, kw_only=True):
     language: str
 
 
-class Letter(Content, frozen=True, kw_only=True):
+class OutgoingEmail(EmailContent, frozen=True, kw_only=True):
     """An email to one recipient: `to` is a plain mailbox address."""
 
     to: str
@@ -53,7 +53,7 @@ class Letter(Content, frozen=True, kw_only=True):
 
 def render(
     folder: Path, name: str, *, language: Literal["en", "ru"], site: str, link: str = "", **values: str
-) -> Content:
+) -> EmailContent:
     """Render the template `<name>.<language>.txt` of `folder`, with an HTML part built by `layout.html`.
 
     The template's first line is the subject, and a link is a paragraph of its own. `site` and `link` are trusted; the
@@ -68,7 +68,7 @@ def render(
     html = templates.get_template("layout.html").render(
         language=language, subject=subject, paragraphs=paragraphs, link=link, site=site
     )
-    return Content(subject=subject, text="\n\n".join(paragraphs) + "\n", html=html, language=language)
+    return EmailContent(subject=subject, text="\n\n".join(paragraphs) + "\n", html=html, language=language)
 
 
 @cache
@@ -84,7 +84,7 @@ def _templates(folder: Path) -> Environment:
 def _harmless(value: str) -> str:
     """Return a user's text as one short line in which mail programs detect no link."""
     visible = "".join(" " if character.isspace() else character for character in value)
-    line = " ".join("".join(c for c in visible if unicodedata.category(c)[0] != "C").split())[:_LONGEST_VALUE]
+    line = " ".join("".join(c for c in visible if unicodedata.category(c)[0] != "C").split())[:_MAX_VALUE_LENGTH]
     return _LINK_LIKE.sub("\u2060", line)  # a word joiner: invisible, and not valid in a host name
 
 
@@ -97,39 +97,43 @@ def message_id(settings: Settings, *, job_id: int, payload: bytes) -> str:
 
 
 async def deliver(
-    letter: Letter, *, settings: Settings, patience_s: float = 50.0, on_step: Callable[[Step], None] = lambda _: None
+    email: OutgoingEmail,
+    *,
+    settings: Settings,
+    timeout_s: float = 50.0,
+    on_step: Callable[[Step], None] = lambda _: None,
 ) -> None:
     """Send an email by the SMTP server of `settings`, or write it into the outbox in the data directory.
 
-    `patience_s` limits the whole exchange, from connecting to the server's final reply. Raises Undeliverable if it can
+    `timeout_s` limits the whole exchange, from connecting to the server's final reply. Raises Undeliverable if it can
     never succeed, and Undelivered if a later attempt may. An Undelivered with `in_doubt` may have been accepted after
     all; the next attempt then sends a duplicate with the same Message-ID.
     """
     if not settings.smtp_url:
-        await asyncio.to_thread(_write, letter, settings)
+        await asyncio.to_thread(_write, email, settings)
         return
-    message = _message(letter, settings, encoding="quoted-printable")
-    await hand_over(
+    message = _message(email, settings, encoding="quoted-printable")
+    await send_message(
         message,
         sender=settings.sender,
-        recipient=_mailbox(letter.to),
+        recipient=_mailbox(email.to),
         settings=settings,
-        patience_s=patience_s,
+        timeout_s=timeout_s,
         on_step=on_step,
     )
 
 
-def _message(letter: Letter, settings: Settings, *, encoding: str) -> EmailMessage:
+def _message(email: OutgoingEmail, settings: Settings, *, encoding: str) -> EmailMessage:
     message = EmailMessage(policy=SMTP)
     message["From"] = settings.sender
-    message["To"] = _mailbox(letter.to)
-    message["Subject"] = letter.subject
+    message["To"] = _mailbox(email.to)
+    message["Subject"] = email.subject
     message["Date"] = format_datetime(datetime.now(UTC))
-    message["Message-ID"] = letter.message_id
+    message["Message-ID"] = email.message_id
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office answers
-    message.set_content(letter.text, cte=encoding)
-    message.add_alternative(letter.html, subtype="html", cte=encoding)
-    message["Content-Language"] = letter.language  # last: setting the content drops headers of this kind
+    message.set_content(email.text, cte=encoding)
+    message.add_alternative(email.html, subtype="html", cte=encoding)
+    message["Content-Language"] = email.language  # last: setting the content drops headers of this kind
     return message
 
 
@@ -142,10 +146,10 @@ def _mailbox(text: str) -> Address:
     return Address(username=local, domain=parsed.key.rpartition("@")[2])
 
 
-def _write(letter: Letter, settings: Settings) -> None:
+def _write(email: OutgoingEmail, settings: Settings) -> None:
     # Unencoded, so that people can read and search it.
-    content = _message(letter, settings, encoding="8bit").as_bytes(policy=SMTPUTF8)
-    number = hashlib.blake2b(letter.message_id.encode(), digest_size=6).hexdigest()
+    content = _message(email, settings, encoding="8bit").as_bytes(policy=SMTPUTF8)
+    number = hashlib.blake2b(email.message_id.encode(), digest_size=6).hexdigest()
     folder = Path(settings.data_dir) / "outbox"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

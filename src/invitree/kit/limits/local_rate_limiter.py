@@ -26,8 +26,8 @@ from invitree.kit.limits.rate_limiter import Limit, add_ratelimit_headers
 from invitree.kit.process.retries import RetryLog
 from invitree.kit.secrets.keys import Keyring
 
-_EVERY_S = 0.5
-_AT_ONCE = 500  # rows of one statement
+_SYNC_INTERVAL_S = 0.5
+_BATCH_SIZE = 500  # rows of one statement
 _EPSILON_S = 1e-6  # floating-point steps do not add up exactly to a period
 
 _Key = tuple[int, str, str]
@@ -50,10 +50,10 @@ class LocalRateLimiter:
     def __init__(self, db: Database, keys: Keyring, *, on: bool, now: Callable[[], float] = time.monotonic) -> None:
         self._db, self._keys, self._on, self._now = db, keys, on, now
         self._counts: dict[_Key, _Count] = {}
-        self._longest_s = 0.0  # the longest period of any limit
+        self._max_period_s = 0.0  # the longest period of any limit
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
-        self._adding_up = asyncio.Lock()
+        self._syncing = asyncio.Lock()
         self._retries = RetryLog("tally.not_told")
 
     async def start(self) -> None:
@@ -73,19 +73,19 @@ class LocalRateLimiter:
         """
         if not self._on:
             return
-        now, waits, moved = self._now(), [], []
+        now, waits, charges = self._now(), [], []
         for limit in (first, *others):
             count = self._counts.get(key := (program_id, limit.scope, limit.key))
             clear_at = max(count.clear_at, now) + limit.step_s if count else now + limit.step_s
             if clear_at > now + limit.rate.period_s + _EPSILON_S:
                 waits.append(clear_at - now - limit.rate.period_s)
             if count is None:
-                self._longest_s = max(self._longest_s, limit.rate.period_s)
-            moved.append((key, count, clear_at, limit.step_s))
-        add_ratelimit_headers(scope, first, ahead_s=moved[0][2] - now - (first.step_s if waits else 0.0))
+                self._max_period_s = max(self._max_period_s, limit.rate.period_s)
+            charges.append((key, count, clear_at, limit.step_s))
+        add_ratelimit_headers(scope, first, ahead_s=charges[0][2] - now - (first.step_s if waits else 0.0))
         if waits:
             raise TooManyRequests(retry_after_s=max(1, math.ceil(max(waits) - _EPSILON_S)))
-        for key, count, clear_at, step_s in moved:
+        for key, count, clear_at, step_s in charges:
             if count is None:
                 self._counts[key] = _Count(clear_at, step_s)
             else:
@@ -93,25 +93,25 @@ class LocalRateLimiter:
 
     async def sync(self) -> None:
         """Send unsynced counts to the database, and read those of other processes."""
-        async with self._adding_up:  # two concurrent syncs would send the same counts twice
+        async with self._syncing:  # two concurrent syncs would send the same counts twice
             now = self._now()
             for key in [key for key, count in self._counts.items() if count.clear_at <= now]:
                 del self._counts[key]  # synced or not: it has expired
-            untold = iter([key for key, count in self._counts.items() if count.unsynced_s])
-            while some := list(islice(untold, _AT_ONCE)):
-                await self._sync_batch(some)
+            unsynced = iter([key for key, count in self._counts.items() if count.unsynced_s])
+            while batch := list(islice(unsynced, _BATCH_SIZE)):
+                await self._sync_batch(batch)
 
     async def _sync_batch(self, keys: Sequence[_Key]) -> None:
         now, counts = self._now(), [self._counts[key] for key in keys]
-        untold = [count.unsynced_s for count in counts]
+        unsynced = [count.unsynced_s for count in counts]
         # While the database was down some of it has expired: send only the rest.
-        told = [min(count.unsynced_s, max(0.0, count.clear_at - now)) for count in counts]
+        sent = [min(count.unsynced_s, max(0.0, count.clear_at - now)) for count in counts]
         rows = await self._db.fetch(
             """
             INSERT INTO throttles AS t (program_id, scope, key, clear_at)
-            SELECT asked.program_id, asked.scope, asked.key, statement_timestamp() + asked.moved
-            FROM unnest($1::bigint[], $2::text[], $3::bytea[], $4::interval[]) AS asked (program_id, scope, key, moved)
-            ORDER BY asked.program_id, asked.scope, asked.key
+            SELECT given.program_id, given.scope, given.key, statement_timestamp() + given.moved
+            FROM unnest($1::bigint[], $2::text[], $3::bytea[], $4::interval[]) AS given (program_id, scope, key, moved)
+            ORDER BY given.program_id, given.scope, given.key
             ON CONFLICT (program_id, scope, key) DO UPDATE
             -- A value further ahead than any period was written while the clock was ahead.
             SET clear_at = greatest(least(t.clear_at, statement_timestamp() + $5::interval), statement_timestamp())
@@ -120,12 +120,12 @@ class LocalRateLimiter:
             """,
             [program_id for program_id, _, _ in keys],
             [scope for _, scope, _ in keys],
-            prints := [self._fingerprint(key, count) for (_, _, key), count in zip(keys, counts, strict=True)],
-            [timedelta(seconds=told_s) for told_s in told],
-            timedelta(seconds=self._longest_s),
+            fingerprints := [self._fingerprint(key, count) for (_, _, key), count in zip(keys, counts, strict=True)],
+            [timedelta(seconds=sent_s) for sent_s in sent],
+            timedelta(seconds=self._max_period_s),
         )
         ahead = {(row["program_id"], row["scope"], row["key"]): row["ahead"].total_seconds() for row in rows}
-        for key, unsynced_s, fingerprint in zip(keys, untold, prints, strict=True):
+        for key, unsynced_s, fingerprint in zip(keys, unsynced, fingerprints, strict=True):
             count = self._counts[key]  # may have been charged meanwhile
             count.unsynced_s = round(count.unsynced_s - unsynced_s, 6)
             count.clear_at = max(count.clear_at, now + ahead[key[0], key[1], fingerprint] + count.unsynced_s)
@@ -138,7 +138,7 @@ class LocalRateLimiter:
     async def _sync_forever(self) -> None:
         while not self._stopping.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), _EVERY_S)
+                await asyncio.wait_for(self._stopping.wait(), _SYNC_INTERVAL_S)
             try:
                 await self.sync()
             except Exception as error:

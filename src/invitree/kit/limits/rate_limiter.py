@@ -78,7 +78,7 @@ class RateLimiter:
             add_ratelimit_headers(connection.scope, first, ahead_s=ahead[first.scope].total_seconds())
             return
         await self.refund(program_id, *(passed for passed in limits if passed.scope in ahead))
-        refused = [one for one in limits if one.scope not in ahead]
+        refused = [limit for limit in limits if limit.scope not in ahead]
         waits = await self._waits(program_id, refused)
         if first in refused:
             add_ratelimit_headers(connection.scope, first, ahead_s=first.rate.period_s)
@@ -87,7 +87,7 @@ class RateLimiter:
     async def refund(self, program_id: int, *limits: Limit) -> None:
         """Undo one use of each limit."""
         if self._on and limits:
-            await self._take_back(program_id, limits, [one.step for one in limits])
+            await self._take_back(program_id, limits, [limit.step for limit in limits])
 
     async def clear(
         self, connection: ASGIConnection[Any, Any, Any, Any], program_id: int, limit: Limit, *others: Limit
@@ -96,16 +96,16 @@ class RateLimiter:
         if self._on:
             add_ratelimit_headers(connection.scope, limit, ahead_s=0)
             # No count is further ahead than its span.
-            await self._take_back(program_id, [limit, *others], [limit.span, *(one.step for one in others)])
+            await self._take_back(program_id, [limit, *others], [limit.span, *(limit.step for limit in others)])
 
     async def _take_back(self, program_id: int, limits: Sequence[Limit], spans: Sequence[timedelta]) -> None:
         await self._db.execute(
             """
             WITH held AS (
                 -- Locked in the same order as in `_charge`, to avoid deadlocks.
-                SELECT t.scope, t.key, asked.span
+                SELECT t.scope, t.key, given.span
                 FROM throttles t
-                JOIN unnest($2::text[], $3::bytea[], $4::interval[]) AS asked (scope, key, span) USING (scope, key)
+                JOIN unnest($2::text[], $3::bytea[], $4::interval[]) AS given (scope, key, span) USING (scope, key)
                 WHERE t.program_id = $1
                 ORDER BY t.scope, t.key
                 FOR UPDATE OF t
@@ -118,7 +118,7 @@ class RateLimiter:
             spans,
         )
 
-    async def forget(self, program_id: int) -> None:
+    async def purge(self, program_id: int) -> None:
         """Delete the counts that are back at zero, except those locked by a concurrent request."""
         # SKIP LOCKED because the lock order here differs from that of `_charge`: waiting could deadlock.
         # now() because an index cannot be searched with the volatile clock_timestamp().
@@ -139,9 +139,9 @@ class RateLimiter:
         rows = await self._db.fetch(
             f"""
             INSERT INTO throttles AS t (program_id, scope, key, clear_at)
-            SELECT $1, asked.scope, asked.key, clock_timestamp() + asked.step
-            FROM unnest($2::text[], $3::bytea[], $4::interval[]) AS asked (scope, key, step)
-            ORDER BY asked.scope, asked.key
+            SELECT $1, given.scope, given.key, clock_timestamp() + given.step
+            FROM unnest($2::text[], $3::bytea[], $4::interval[]) AS given (scope, key, step)
+            ORDER BY given.scope, given.key
             ON CONFLICT (program_id, scope, key) DO UPDATE
             SET clear_at = {_CLEAR_AT} + ($4::interval[])[array_position($2, EXCLUDED.scope)]
             WHERE {_CLEAR_AT} + ($4::interval[])[array_position($2, EXCLUDED.scope)]
@@ -156,9 +156,9 @@ class RateLimiter:
     async def _waits(self, program_id: int, limits: Sequence[Limit]) -> Sequence[timedelta]:
         rows = await self._db.fetch(
             """
-            SELECT t.clear_at + asked.step - asked.span - clock_timestamp() AS wait
-            FROM unnest($2::text[], $3::bytea[], $4::interval[], $5::interval[]) AS asked (scope, key, step, span)
-            JOIN throttles t ON t.program_id = $1 AND t.scope = asked.scope AND t.key = asked.key
+            SELECT t.clear_at + given.step - given.span - clock_timestamp() AS wait
+            FROM unnest($2::text[], $3::bytea[], $4::interval[], $5::interval[]) AS given (scope, key, step, span)
+            JOIN throttles t ON t.program_id = $1 AND t.scope = given.scope AND t.key = given.key
             """,
             program_id,
             *self._columns(limits),
@@ -167,10 +167,10 @@ class RateLimiter:
 
     def _columns(self, limits: Sequence[Limit]) -> tuple[list[str], list[bytes], list[timedelta], list[timedelta]]:
         return (
-            [one.scope for one in limits],
-            [self._keys.fingerprint(one.key) for one in limits],
-            [one.step for one in limits],
-            [one.span for one in limits],
+            [limit.scope for limit in limits],
+            [self._keys.fingerprint(limit.key) for limit in limits],
+            [limit.step for limit in limits],
+            [limit.span for limit in limits],
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 _END = b"\\.\n"  # ends the rows of a table
 
 
-def plain(name: bytes) -> str:
+def unquoted(name: bytes) -> str:
     """Return an SQL identifier without its quotes."""
     return name.decode().removeprefix('"').removesuffix('"').replace('""', '"')
 
@@ -21,13 +21,13 @@ def count_rows(lines: Iterable[bytes], *, schema: bytes, advance: Callable[[int,
         elif name:
             name = ""
         elif found := begins.match(line):
-            name = plain(found[1])
+            name = unquoted(found[1])
             advance(len(rows), name)
             rows[name] = 0
     return rows
 
 
-def renamed(lines: Iterable[bytes], old: bytes, new: bytes) -> Iterator[bytes]:
+def rename_schema(lines: Iterable[bytes], old: bytes, new: bytes) -> Iterator[bytes]:
     """Rename a schema in a script; rows are left unchanged."""
     qualified, is_data = re.compile(rb"(?<![\w\".])" + re.escape(old) + rb"\."), False
     for line in lines:

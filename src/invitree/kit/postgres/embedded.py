@@ -23,10 +23,10 @@ from invitree.kit.postgres.programs import BUNDLED_MAJOR, bundled_programs, erro
 
 _PORT = "5432"  # part of the socket's name; no TCP port is opened
 _SYSTEM_USER = "invitree"
-_PATIENCE_S = 60.0  # for starting, which may include crash recovery, and for stopping
-_TICK_S = 0.01
+_TIMEOUT_S = 60.0  # for starting, which may include crash recovery, and for stopping
+_POLL_S = 0.01
 _LOCKS = ("users", "start", "alive")
-_LONGEST_SOCKET_PATH = 103  # bytes, sun_path without its final NUL: 107 on Linux, 103 on macOS
+_MAX_SOCKET_PATH = 103  # bytes, sun_path without its final NUL: 107 on Linux, 103 on macOS
 _PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 
 _DEFAULTS = {
@@ -38,7 +38,7 @@ _DEFAULTS = {
     "log_error_verbosity": "terse",
     "log_min_error_statement": "panic",
 }
-_MAKE_DATABASE = r"""
+_CREATE_DATABASE = r"""
 SELECT 'CREATE ROLE invitree LOGIN' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'invitree') \gexec
 SELECT 'CREATE DATABASE invitree OWNER invitree'
 WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'invitree') \gexec
@@ -60,17 +60,17 @@ def embedded_postgres(data_dir: Path, *, settings: Mapping[str, str] = {}) -> It
     """
     with ExitStack() as opened:
         with _one_line_errors(data_dir):
-            folder = _own_folder(data_dir)
+            folder = _data_folder(data_dir)
             # Opened once: the directory may be moved or removed while it is in use.
-            users, turn, alive = (opened.enter_context(lock_file(folder / f"{name}.lock")) for name in _LOCKS)
+            users, start_lock, alive = (opened.enter_context(lock_file(folder / f"{name}.lock")) for name in _LOCKS)
             server = _Server(folder, _server_account(), alive)
         try:
-            with _one_line_errors(data_dir), locked(turn):
+            with _one_line_errors(data_dir), locked(start_lock):
                 fcntl.flock(users, fcntl.LOCK_SH)
                 url = server.start(settings)
             yield url
         finally:
-            with _one_line_errors(data_dir), locked(turn):
+            with _one_line_errors(data_dir), locked(start_lock):
                 if is_free(users):
                     server.stop()
                 elif server.child:
@@ -118,19 +118,19 @@ class _Server:
         self._launch(settings)
         if url := self._find_url():
             return url
-        raise EmbeddedError(f"PostgreSQL in {self.folder} could not start: {self._last_words()}")
+        raise EmbeddedError(f"PostgreSQL in {self.folder} could not start: {self._log_error()}")
 
     def stop(self) -> None:
         """Stop the server, whichever process started it."""
-        began, told = time.monotonic(), 0.0
-        while self._is_alive() and (now := time.monotonic()) < began + 2 * _PATIENCE_S:
+        started, signaled_at = time.monotonic(), 0.0
+        while self._is_alive() and (now := time.monotonic()) < started + 2 * _TIMEOUT_S:
             # Once a second: a server that has just been started may have no PID yet, or ignore the signal.
-            if now > told + 1 and (pid := self._find_postmaster()):
-                told = now
+            if now > signaled_at + 1 and (pid := self._find_postmaster()):
+                signaled_at = now
                 # A fast shutdown; if that hangs, an immediate one, with crash recovery at the next start.
                 with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGINT if now < began + _PATIENCE_S else signal.SIGQUIT)
-            time.sleep(_TICK_S)
+                    os.kill(pid, signal.SIGINT if now < started + _TIMEOUT_S else signal.SIGQUIT)
+            time.sleep(_POLL_S)
         if self._is_alive():
             raise EmbeddedError(f"PostgreSQL in {self.folder} does not stop; see {self.log}")
         if self.child:
@@ -140,17 +140,17 @@ class _Server:
 
     def _find_url(self) -> str | None:
         """Wait until the server is ready and return its URL, or None if no server is alive."""
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + _TIMEOUT_S
         while self._is_alive():
             if self._is_ready():
-                if not (complaint := self._make_database()):
+                if not (error := self._create_database()):
                     # The port is given because clients would otherwise use PGPORT.
                     return f"postgresql://invitree@/invitree?host={quote(self.socket_dir, safe='')}&port={_PORT}"
                 if self._is_ready():  # otherwise it has died or is shutting down
-                    raise EmbeddedError(f"PostgreSQL in {self.folder} refuses its owner: {complaint}")
+                    raise EmbeddedError(f"PostgreSQL in {self.folder} refuses its owner: {error}")
             if time.monotonic() > deadline:
-                raise EmbeddedError(f"PostgreSQL was not ready within {_PATIENCE_S:.0f} s: {self._last_words()}")
-            time.sleep(_TICK_S)
+                raise EmbeddedError(f"PostgreSQL was not ready within {_TIMEOUT_S:.0f} s: {self._log_error()}")
+            time.sleep(_POLL_S)
         return None
 
     def _is_alive(self) -> bool:
@@ -199,8 +199,8 @@ class _Server:
         with locked_file(self.folder / "alive.lock") as alive, self.log.open("ab") as log:
             self.log_start = log.tell()
             # In a new session: Ctrl-C must not stop the database before the web processes.
-            how = self._as_account(argv, alive=alive)
-            self.child = subprocess.Popen(stdout=log, stderr=log, start_new_session=True, **how)
+            kwargs = self._as_account(argv, alive=alive)
+            self.child = subprocess.Popen(stdout=log, stderr=log, start_new_session=True, **kwargs)
 
     def _check_cluster(self) -> None:
         if (owner := self.cluster.stat().st_uid) != self.account.pw_uid:
@@ -245,11 +245,11 @@ class _Server:
 
         No server of ours is alive here. A server started by hand is left for PostgreSQL to detect.
         """
-        _, command = self._find_written_process()
+        _, command = self._read_pid_file()
         if command is not None and b"postgres" not in command:
             (self.cluster / "postmaster.pid").unlink()
 
-    def _find_written_process(self) -> tuple[int, bytes | None]:
+    def _read_pid_file(self) -> tuple[int, bytes | None]:
         """Return the PID in the PID file, 0 if none, and its command line: empty if a zombie, None if unknown."""
         pid = next((int(line) for line in self._pid_lines()[:1] if line.isdecimal()), 0)
         if self.pid and cluster_identity(self.folder) != self.identity:
@@ -261,36 +261,36 @@ class _Server:
 
     def _as_account(self, argv: list[str], *, alive: int) -> dict[str, Any]:
         """Return Popen's arguments to run `argv` as the server's account, inheriting the lock `alive`."""
-        how: dict[str, Any] = {"stdin": subprocess.DEVNULL, "pass_fds": (alive,), "cwd": "/", "env": _environment()}
+        kwargs: dict[str, Any] = {"stdin": subprocess.DEVNULL, "pass_fds": (alive,), "cwd": "/", "env": _environment()}
         if os.geteuid() != 0:
-            return {**how, "args": argv}
+            return {**kwargs, "args": argv}
         user, group = self.account.pw_uid, self.account.pw_gid
         drop = {"user": user, "group": group, "extra_groups": []}
         if _may_enter(self.folder, user) and _may_run(self.bin / "postgres", drop):
-            return {**how, **drop, "args": argv}
+            return {**kwargs, **drop, "args": argv}
         if (setpriv := shutil.which("setpriv", path=_PATH)) is None:
             who = f"the user {self.account.pw_name} may not enter {self.folder} or {self.bin}"
             raise EmbeddedError(f"{who}: move them to where every user may, install setpriv, or do not run as root")
         right = _capability(self.bin / "postgres")
         # no_setuid_fixup: PostgreSQL checks its binaries with access(2), which otherwise ignores capabilities.
         prefix = [setpriv, f"--reuid={user}", f"--regid={group}", "--clear-groups", "--securebits=+no_setuid_fixup"]
-        return {**how, "args": [*prefix, f"--inh-caps=+{right}", f"--ambient-caps=+{right}", *argv]}
+        return {**kwargs, "args": [*prefix, f"--inh-caps=+{right}", f"--ambient-caps=+{right}", *argv]}
 
-    def _make_database(self) -> str:
+    def _create_database(self) -> str:
         """Create the role and the database if missing. Return the server's error, or an empty string."""
         target = ["-h", self.socket_dir, "-p", _PORT, "-U", "postgres", "-d", "postgres"]
         argv = [str(self.bin / "psql"), "-XqAt", "-v", "ON_ERROR_STOP=1", *target]
-        done = _run(args=argv, input=_MAKE_DATABASE.encode(), cwd="/", env=_environment(), timeout=_PATIENCE_S)
+        done = _run(args=argv, input=_CREATE_DATABASE.encode(), cwd="/", env=_environment(), timeout=_TIMEOUT_S)
         return error_line(done.stdout) if done.returncode else ""
 
     def _find_postmaster(self) -> int:
         """Return the PID of the postmaster, or 0; never that of another program."""
         if self.child and self.child.poll() is None:
             return self.child.pid
-        pid, command = self._find_written_process()
+        pid, command = self._read_pid_file()
         return pid if command is None or os.fsencode(self.cluster) in command else 0
 
-    def _last_words(self) -> str:
+    def _log_error(self) -> str:
         return error_line(self.log.read_bytes()[self.log_start :])
 
 
@@ -305,7 +305,7 @@ def _one_line_errors(data_dir: Path) -> Iterator[None]:
         raise EmbeddedError(f"PostgreSQL in {data_dir} does not answer within {error.timeout:.0f} s") from error
 
 
-def _own_folder(data_dir: Path) -> Path:
+def _data_folder(data_dir: Path) -> Path:
     """Create the data directory if missing and return its absolute path. Only the caller may own and write to it."""
     folder, me = data_dir.resolve(), os.geteuid()
     if not str(folder).isprintable():
@@ -342,7 +342,7 @@ def _make_socket_dir(folder: Path, account: pwd.struct_passwd) -> Path:
     """Return a directory for the socket that only `account` may enter, with a path that every client accepts."""
     name = f"invitree-{account.pw_uid}-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}"
     for place in (folder / "run", Path(tempfile.gettempdir()).resolve() / name, Path("/tmp", name)):  # noqa: S108
-        fits = len(os.fsencode(place / f".s.PGSQL.{_PORT}")) <= _LONGEST_SOCKET_PATH
+        fits = len(os.fsencode(place / f".s.PGSQL.{_PORT}")) <= _MAX_SOCKET_PATH
         if fits and "," not in str(place) and str(place).isprintable():  # clients split hosts at commas
             break
     with suppress(FileExistsError):
@@ -385,5 +385,5 @@ def _user_name(user: int) -> str:
     return f"user id {user}"
 
 
-def _run(**how: Any) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **how)
+def _run(**kwargs: Any) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **kwargs)

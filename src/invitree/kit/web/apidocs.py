@@ -58,7 +58,7 @@ BOOT: Final = b"""\
 
 # Redoc has no option for the vendor's logo below its menu, and the policy blocks the host it is loaded from.
 LOGO: Final = re.compile(rb"https://cdn\.redoc\.ly/redoc/logo-mini(-full)?\.svg")
-DRAWN_LOGO: Final = (
+LOCAL_LOGO: Final = (
     b"data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' width='42' height='16'%3E%3Ctext y='12' "
     b"font-family='sans-serif' font-size='11' font-weight='bold' fill='%230044d4'%3ERedocly%3C/text%3E%3C/svg%3E"
 )
@@ -98,13 +98,13 @@ def api_docs(
 
 
 @get("/docs", include_in_schema=False, sync_to_thread=True)
-def reading_page(request: Request[Any, Any, Any]) -> Response[Any]:
+def redoc_page(request: Request[Any, Any, Any]) -> Response[Any]:
     """Serve the reference for reading (Redoc)."""
     return _page(request, f'{REDOC}<script type="module" src="{_url("redoc.js")}"></script>', boot=_url("boot.js"))
 
 
 @get("/docs/try", include_in_schema=False, sync_to_thread=True)
-def trying_page(request: Request[Any, Any, Any]) -> Response[Any]:
+def scalar_page(request: Request[Any, Any, Any]) -> Response[Any]:
     """Serve the reference for trying requests (Scalar)."""
     script, settings = f"../{_url('scalar.js')}", escape(SCALAR)
     scalar = f'<script id="api-reference" src="{script}" data-configuration="{settings}"></script>'
@@ -119,8 +119,8 @@ def asset(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[byte
         raise NotFoundException
     version, body = _script(name)
     etag = f'W/"{version}"'
-    lasting = "public, max-age=31536000, immutable" if request.query_params.get("v") == version else "no-cache"
-    headers = {**GUARDS, "ETag": etag, "Cache-Control": lasting, "Vary": "Accept-Encoding"}
+    cache_control = "public, max-age=31536000, immutable" if request.query_params.get("v") == version else "no-cache"
+    headers = {**GUARDS, "ETag": etag, "Cache-Control": cache_control, "Vary": "Accept-Encoding"}
     if etag in request.headers.get("If-None-Match", ""):
         return Response(b"", status_code=304, headers=headers)
     if GZIP.search(request.headers.get("Accept-Encoding", "")):
@@ -130,7 +130,7 @@ def asset(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[byte
     return Response(body, headers=headers, media_type="text/javascript")
 
 
-docs_handlers: Final = [reading_page, trying_page, asset]
+docs_handlers: Final = [redoc_page, scalar_page, asset]
 
 
 @cache
@@ -138,7 +138,7 @@ def _script(name: str) -> tuple[str, bytes]:
     """Return a script's version (a digest) and its gzipped text."""
     # Located, not imported: importing the package renders huge templates.
     file = Path(str(distribution("offapi").locate_file(f"offapi/{name}")))
-    plain = BOOT if name == "boot.js" else LOGO.sub(DRAWN_LOGO, file.read_bytes())
+    plain = BOOT if name == "boot.js" else LOGO.sub(LOCAL_LOGO, file.read_bytes())
     return hashlib.sha256(plain).hexdigest()[:16], gzip.compress(plain, mtime=0)
 
 

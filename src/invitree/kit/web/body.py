@@ -41,7 +41,7 @@ VERBATIM = Meta(extra={"verbatim": True})
 """Keeps the surrounding white space of a text field: `Annotated[str, VERBATIM]`."""
 
 _EMPTY = b"{}"
-_MOST_FORM_FIELDS = 100
+_MAX_FORM_FIELDS = 100
 
 # The beginning of msgspec's messages: "Expected `str` of length >= 1", "Expected `int`, got `str`".
 _LENGTH = re.compile(r"Expected `str` of length (?P<sign><=|>=) (?P<length>\d+)")
@@ -117,8 +117,8 @@ def takes(kind: type[Any]) -> _Takes:
 
 def json_body(**examples: Mapping[str, Any]) -> BodyKwarg:
     """Return the annotation of `data` with named example bodies for the OpenAPI document."""
-    shown = [Example(id=name, summary=name.replace("_", " "), value=value) for name, value in examples.items()]
-    return BodyKwarg(media_type=RequestEncodingType.JSON, examples=shown)
+    named_examples = [Example(id=name, summary=name.replace("_", " "), value=value) for name, value in examples.items()]
+    return BodyKwarg(media_type=RequestEncodingType.JSON, examples=named_examples)
 
 
 def decode(body: bytes, kind: type[T]) -> T:
@@ -129,7 +129,7 @@ def decode(body: bytes, kind: type[T]) -> T:
         raise MalformedJson from None
     if not isinstance(value, dict):
         raise InvalidInput({NON_FIELD: [WRONG_TYPE]})
-    json.loads(body, object_pairs_hook=_one_each)
+    json.loads(body, object_pairs_hook=_unique)
     built: T = build(kind, value)
     return built
 
@@ -137,10 +137,10 @@ def decode(body: bytes, kind: type[T]) -> T:
 def parse_urlencoded(body: bytes) -> Mapping[str, str]:
     """Parse a URL-encoded form in UTF-8. Raises MalformedForm or InvalidInput."""
     try:
-        pairs = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FORM_FIELDS)
+        pairs = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MAX_FORM_FIELDS)
     except ValueError:  # too many fields, or not UTF-8
         raise MalformedForm from None
-    return _one_each(pairs)
+    return _unique(pairs)
 
 
 def parse_multipart(body: bytes, boundary: str) -> Mapping[str, str]:
@@ -150,7 +150,7 @@ def parse_multipart(body: bytes, boundary: str) -> Mapping[str, str]:
     """
     pairs: list[tuple[str, str]] = []
     try:
-        with multipart.PushMultipartParser(boundary, len(body), max_segment_count=_MOST_FORM_FIELDS) as parser:
+        with multipart.PushMultipartParser(boundary, len(body), max_segment_count=_MAX_FORM_FIELDS) as parser:
             for event in [*parser.parse(body), *parser.parse(b"")]:
                 if isinstance(event, multipart.MultipartSegment):
                     if event.filename is not None:
@@ -161,10 +161,10 @@ def parse_multipart(body: bytes, boundary: str) -> Mapping[str, str]:
                     pairs[-1] = (name, text + event.decode())
     except (multipart.MultipartError, UnicodeError):
         raise MalformedForm from None
-    return _one_each(pairs)
+    return _unique(pairs)
 
 
-def _one_each(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     # A proxy or firewall in front may have inspected the other of two fields with one name.
     fields: dict[str, Any] = {}
     for name, value in pairs:
@@ -198,7 +198,7 @@ def build(kind: Any, given: Mapping[str, Any], *, is_form: bool = False) -> Any:
     including unknown ones.
     """
     values: dict[str, Any] = {}
-    complaints: dict[str, Sequence[Text]] = {}
+    errors: dict[str, Sequence[Text]] = {}
     known = _fields(kind)
     for field, is_verbatim in known:
         name, value = field.encode_name, given.get(field.encode_name, msgspec.UNSET)
@@ -206,22 +206,22 @@ def build(kind: Any, given: Mapping[str, Any], *, is_form: bool = False) -> Any:
             value = value.strip()
         if value is msgspec.UNSET or (is_form and value == "" and not field.required):
             if field.required:
-                complaints[name] = [REQUIRED]
+                errors[name] = [REQUIRED]
         elif isinstance(value, str) and "\0" in value:
-            complaints[name] = [NO_NULL_CHARACTERS]
+            errors[name] = [NO_NULL_CHARACTERS]
         else:
             try:
                 values[name] = msgspec.convert(value, field.type, strict=not is_form)
             except msgspec.ValidationError as error:
-                complaints[name] = [NULL if value is None else _text(str(error))]
+                errors[name] = [NULL if value is None else _text(str(error))]
     names = {field.encode_name for field, _ in known}
     unknown = {name: value for name, value in given.items() if name not in names}
     if kind.__struct_config__.forbid_unknown_fields:
-        complaints |= {name[:100]: [UNKNOWN] for name in unknown}
+        errors |= {name[:100]: [UNKNOWN] for name in unknown}
     if check := getattr(kind, "check", None):
-        complaints |= check({**unknown, **values})
-    if complaints:
-        raise InvalidInput(complaints)
+        errors |= check({**unknown, **values})
+    if errors:
+        raise InvalidInput(errors)
     return kind(**values)
 
 
@@ -235,19 +235,19 @@ def _text(message: str) -> Text:
     return WRONG_TYPE
 
 
-def too_long(most: int) -> Text:
-    """Return the error for a text of more than `most` characters."""
+def too_long(limit: int) -> Text:
+    """Return the error for a text of more than `limit` characters."""
     return Text(
-        f"Ensure this field has no more than {most} characters.",
-        f"Убедитесь, что это значение содержит не более {most} символов.",
+        f"Ensure this field has no more than {limit} characters.",
+        f"Убедитесь, что это значение содержит не более {limit} символов.",
     )
 
 
-def too_short(least: int) -> Text:
-    """Return the error for a text of fewer than `least` characters."""
-    if least == 1:
+def too_short(limit: int) -> Text:
+    """Return the error for a text of fewer than `limit` characters."""
+    if limit == 1:
         return Text("This field may not be blank.", "Это поле не может быть пустым.")
     return Text(
-        f"Ensure this field has at least {least} characters.",
-        f"Убедитесь, что это значение содержит не менее {least} символов.",
+        f"Ensure this field has at least {limit} characters.",
+        f"Убедитесь, что это значение содержит не менее {limit} символов.",
     )

@@ -13,7 +13,7 @@ from litestar.types import Receive, Scope, Send
 
 from invitree.kit.process.retries import RetryLog
 
-_FIRST_REST_S, _LONGEST_REST_S = 0.25, 1.0  # between attempts to read them
+_FIRST_DELAY_S, _MAX_DELAY_S = 0.25, 1.0  # between attempts to read them
 _METHODS = "DELETE, GET, HEAD, PATCH, POST, PUT"
 _REQUEST_HEADERS = (
     "Accept, Accept-Language, Authorization, Content-Type, Idempotency-Key, If-None-Match, X-CSRFToken, X-Program, "
@@ -22,11 +22,11 @@ _REQUEST_HEADERS = (
 _RESPONSE_HEADERS = (
     "Allow, Content-Language, ETag, Link, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, X-Request-Id"
 )
-_LASTS_S = 7_200  # the longest that any browser honors
+_MAX_AGE_S = 7_200  # the longest that any browser honors
 _PREFLIGHT = (
     (b"access-control-allow-methods", _METHODS.encode()),
     (b"access-control-allow-headers", _REQUEST_HEADERS.encode()),
-    (b"access-control-max-age", str(_LASTS_S).encode()),
+    (b"access-control-max-age", str(_MAX_AGE_S).encode()),
 )
 
 Headers = list[tuple[bytes, bytes]]
@@ -43,13 +43,13 @@ class Origins:
         self.known = _encoded(self._given)
         self._is_stale = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._retries = RetryLog("origins.not_read", first_s=_FIRST_REST_S, longest_s=_LONGEST_REST_S)
+        self._retries = RetryLog("origins.not_read", first_s=_FIRST_DELAY_S, longest_s=_MAX_DELAY_S)
 
     async def start(self) -> None:
         """Load the origins if a reload is due, and start reloading in the background."""
         if self._is_stale.is_set():
-            await self._look()
-        self._task = asyncio.create_task(self._follow())
+            await self._reload()
+        self._task = asyncio.create_task(self._reload_when_stale())
 
     async def stop(self) -> None:
         """Stop reloading."""
@@ -62,12 +62,12 @@ class Origins:
         """Schedule a reload: some may have changed."""
         self._is_stale.set()
 
-    async def _follow(self) -> None:
+    async def _reload_when_stale(self) -> None:
         while True:
             await self._is_stale.wait()
-            await self._look()
+            await self._reload()
 
-    async def _look(self) -> None:
+    async def _reload(self) -> None:
         self._is_stale.clear()
         try:
             self.known = _encoded([*self._given, *await self._read()])
@@ -91,20 +91,20 @@ def is_preflight(scope: Any) -> bool:
 
 
 async def answer_preflight(_scope: Scope, _receive: Receive, send: Send) -> None:
-    """Answer a preflight request with an empty 204. `readable` adds the CORS headers."""
+    """Answer a preflight request with an empty 204. `add_cors_headers` adds the CORS headers."""
     start: Any = {"type": "http.response.start", "status": 204, "headers": []}
     await send(start)
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def readable(headers: Headers, scope: Any, allowed: Collection[bytes]) -> Headers:
+def add_cors_headers(headers: Headers, scope: Any, allowed: Collection[bytes]) -> Headers:
     """Add the CORS headers to a response's headers, if the request's origin is allowed."""
     varies = b", ".join([*(value for name, value in headers if name == b"vary"), b"Origin"])
-    told = [*(one for one in headers if one[0] != b"vary"), (b"vary", varies)]
-    asking = [value for name, value in scope["headers"] if name == b"origin"]
-    if len(asking) != 1 or asking[0] not in allowed:
-        return told
-    told += [(b"access-control-allow-origin", asking[0]), (b"access-control-allow-credentials", b"true")]
+    added = [*(one for one in headers if one[0] != b"vary"), (b"vary", varies)]
+    origins = [value for name, value in scope["headers"] if name == b"origin"]
+    if len(origins) != 1 or origins[0] not in allowed:
+        return added
+    added += [(b"access-control-allow-origin", origins[0]), (b"access-control-allow-credentials", b"true")]
     if is_preflight(scope):
-        return [*told, *_PREFLIGHT]
-    return [*told, (b"access-control-expose-headers", _RESPONSE_HEADERS.encode())]
+        return [*added, *_PREFLIGHT]
+    return [*added, (b"access-control-expose-headers", _RESPONSE_HEADERS.encode())]

@@ -26,7 +26,7 @@ from invitree.kit.data.db import OUTAGES
 PROBLEM_TYPE = "https://invitree.dev/problems/"
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 JSON_MEDIA_TYPE = "application/json"
-_CLIENTS_OF_DJOSER = ("/auth/", "/api/")
+_DJOSER_PATHS = ("/auth/", "/api/")
 BODY_LIMIT_BYTES = 64 * 1024
 _log = structlog.get_logger()
 
@@ -97,9 +97,9 @@ class DocumentedOperation(Operation):
                 del (self.responses or {})[status]
         if isinstance(self.request_body, RequestBody):
             self.request_body.required = False  # a missing body is an empty object
-            taken = self.request_body.content
-            schema = taken[RequestEncodingType.JSON]
-            taken |= {RequestEncodingType.URL_ENCODED: schema, RequestEncodingType.MULTI_PART: schema}
+            content = self.request_body.content
+            schema = content[RequestEncodingType.JSON]
+            content |= {RequestEncodingType.URL_ENCODED: schema, RequestEncodingType.MULTI_PART: schema}
 
 
 def _example(kind: type[Problem]) -> Example:
@@ -140,10 +140,10 @@ def render_problem(problem: Problem, scope: Mapping[str, Any]) -> tuple[dict[str
     Under `/auth` and `/api`, djoser's clients expect `application/json`; only requests that accept
     `application/problem+json` by name get that.
     """
-    asked = {name: value.decode("latin-1") for name, value in scope["headers"] if name.startswith(b"accept")}
-    language = language_of(asked.get(b"accept-language", ""))
-    named = PROBLEM_MEDIA_TYPE in asked.get(b"accept", "").lower()
-    is_plain = not named and f"{scope['path']}/".startswith(_CLIENTS_OF_DJOSER)
+    accept = {name: value.decode("latin-1") for name, value in scope["headers"] if name.startswith(b"accept")}
+    language = language_of(accept.get(b"accept-language", ""))
+    named = PROBLEM_MEDIA_TYPE in accept.get(b"accept", "").lower()
+    is_plain = not named and f"{scope['path']}/".startswith(_DJOSER_PATHS)
     headers = {
         "Content-Type": JSON_MEDIA_TYPE if is_plain else PROBLEM_MEDIA_TYPE,
         "Content-Language": language,
@@ -176,7 +176,7 @@ def language_of(accept_language: str) -> Language:
     return best
 
 
-_FRAMEWORKS_OWN: tuple[type[Problem], ...] = (
+_FROM_FRAMEWORK: tuple[type[Problem], ...] = (
     problems.InvalidInput,
     problems.Unauthenticated,
     problems.NotFound,
@@ -184,14 +184,14 @@ _FRAMEWORKS_OWN: tuple[type[Problem], ...] = (
     problems.TooLarge,
     problems.UnsupportedMediaType,
 )
-_BY_STATUS = {kind.status: kind for kind in _FRAMEWORKS_OWN}
+_BY_STATUS = {kind.status: kind for kind in _FROM_FRAMEWORK}
 
 
 def _on_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     """Translate Litestar's own errors: no such route, wrong method, a parameter that does not parse."""
     kind = _BY_STATUS.get(error.status_code)
     if kind is None:
-        return _on_anything(request, error)
+        return _on_unexpected(request, error)
     if kind is problems.InvalidInput:
         fields = _parameters(error)
         # Litestar reports a missing body under the name of the argument, `data`.
@@ -199,14 +199,14 @@ def _on_http_exception(request: Request[Any, Any, Any], error: HTTPException) ->
     if kind is not problems.MethodNotAllowed:
         return respond(request, kind())
     methods = (error.headers or {}).get("allow", "").split(", ")
-    if _asks_for_a_login(request, {*methods} - {"OPTIONS"}):
+    if _needs_login(request, {*methods} - {"OPTIONS"}):
         return respond(request, problems.Unauthenticated())  # like Django REST framework, which authenticates first
     response = respond(request, kind())
     response.headers["Allow"] = _allowed(methods)
     return response
 
 
-def _asks_for_a_login(request: Request[Any, Any, Any], methods: Iterable[str]) -> bool:
+def _needs_login(request: Request[Any, Any, Any], methods: Iterable[str]) -> bool:
     """Return whether a request has no credentials and its URL has a method that requires a login."""
     if request.headers.get("authorization"):
         return False
@@ -242,16 +242,16 @@ def _on_outage(request: Request[Any, Any, Any], error: Exception) -> Response[by
 
 
 # PostgreSQL's messages for these contain row values.
-_QUOTING = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError, asyncpg.PLPGSQLError)
+_WITH_VALUES = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError, asyncpg.PLPGSQLError)
 
 
-def _on_anything(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+def _on_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     # The route instead of the path, which may contain an e-mail address.
-    told: dict[str, Any] = {"exc_info": error}
-    if isinstance(error, _QUOTING):
+    details: dict[str, Any] = {"exc_info": error}
+    if isinstance(error, _WITH_VALUES):
         where = "".join(traceback.format_tb(error.__traceback__))
-        told = {"sqlstate": error.sqlstate, "constraint": error.constraint_name, "where": where}
-    _log.error("request.failed", error=type(error).__name__, route=request.scope.get("path_template"), **told)
+        details = {"sqlstate": error.sqlstate, "constraint": error.constraint_name, "where": where}
+    _log.error("request.failed", error=type(error).__name__, route=request.scope.get("path_template"), **details)
     return respond(request, problems.Internal())
 
 
@@ -266,7 +266,7 @@ def problem_response(request: Request[Any, Any, Any], error: Exception) -> Respo
             return _on_http_exception(request, error)
         case _ if isinstance(error, OUTAGES):
             return _on_outage(request, error)
-    return _on_anything(request, error)
+    return _on_unexpected(request, error)
 
 
 EXCEPTION_HANDLERS: ExceptionHandlersMap = {Exception: problem_response}
