@@ -46,7 +46,7 @@ def phc(password: str, *, kib: int = 1024, passes: int = 2, lanes: int = 8) -> s
 async def busy(hasher: Hasher, *, waiting: int | None = None, lane: str = "127.0.0.1") -> AsyncIterator[None]:
     """Keep every thread of a hasher busy, with so many requests of one network in line: as many as fit, by default."""
     gate = threading.Event()
-    waiting = hasher.most if waiting is None else waiting
+    waiting = hasher.capacity if waiting is None else waiting
     jobs = [asyncio.create_task(hasher._run(lane, gate.wait, 30)) for _ in range(hasher._pool._max_workers + waiting)]
     await asyncio.sleep(0)
     try:

@@ -63,7 +63,7 @@ def front(app: Litestar, *, access_log: bool) -> ASGIApp:
 
 def _is_full(ctx: AppContext, in_hand: int) -> bool:
     # What waits for the hash of a password must not keep out what does not.
-    return in_hand >= _QUEUE_A_CONNECTION * ctx.settings.pool_size + ctx.hasher.most or ctx.db.is_overdue()
+    return in_hand >= _QUEUE_A_CONNECTION * ctx.settings.pool_size + ctx.hasher.capacity or ctx.db.is_saturated()
 
 
 def create_app(settings: Settings) -> Litestar:
@@ -114,7 +114,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[AppContext]:
         hasher=Hasher(threads=max(1, len(usable_cores()) // settings.workers)),
         throttle=RateLimiter(db, keys, on=is_limited),
         tally=LocalRateLimiter(db, keys, on=is_limited),
-        caches={name: Cache(most=size(settings)) for room in ROOMS for name, size in room.caches.items()},
+        caches={name: Cache(max_size=size(settings)) for room in ROOMS for name, size in room.caches.items()},
         origins=Origins(settings.origins, read=partial(list_origins, db)),
         erasures=[room.erase for room in ROOMS if room.erase],
     )
@@ -125,7 +125,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[AppContext]:
         clock=ctx.clock,
         caches=ctx.caches,
         handlers={**db.invalidators, **handlers},
-        on_hearing=ctx.origins.look_again,
+        on_connect=ctx.origins.look_again,
     )
     await listener.start()
     await ctx.origins.start()

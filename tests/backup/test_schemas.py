@@ -8,7 +8,7 @@ from urllib.parse import quote
 import asyncpg
 import pytest
 
-from invitree.kit.postgres.archives import renamed
+from invitree.kit.postgres.archives import rename_schema
 from invitree.migrations import HEAD
 from invitree.run import backups
 from invitree.run.backups import BackupError, back_up
@@ -127,7 +127,7 @@ def test_only_names_are_put_into_another_schema() -> None:
         b"\\.\n",
         b'ALTER TABLE ONLY public.codes REFERENCES public.users(id), notpublic.x, "a".public.y;\n',
     )
-    assert list(renamed(script, b"public", b'"a b"')) == [
+    assert list(rename_schema(script, b"public", b'"a b"')) == [
         b'CREATE TABLE "a b".users (id bigint DEFAULT nextval(\'"a b".users_id_seq\'::regclass));\n',
         b'COPY "a b".users (name) FROM stdin;\n',
         b"public.users\n",

@@ -12,7 +12,7 @@ SOON = NOW + 1
 
 @pytest.fixture
 def cache() -> Cache[str, int]:
-    opened: Cache[str, int] = Cache(most=3)
+    opened: Cache[str, int] = Cache(max_size=3)
     opened.open()
     return opened
 
@@ -99,7 +99,7 @@ def test_a_closed_cache_is_empty_and_keeps_nothing(cache: Cache[str, int]) -> No
 
 
 def test_a_new_cache_is_closed() -> None:
-    cache: Cache[str, int] = Cache(most=3)
+    cache: Cache[str, int] = Cache(max_size=3)
     fill(cache, "a", 1)
     cache.replace("a", 1)
     assert cache.get("a", now=NOW) is None
@@ -145,7 +145,7 @@ class TestOwners:
         assert len(cache) == 0
 
     def test_a_change_of_a_key_leaves_others_alone_that_fall_into_the_same_stripe(self) -> None:
-        cache: Cache[int, int] = Cache(most=5000)
+        cache: Cache[int, int] = Cache(max_size=5000)
         cache.open()
         for key in range(5000):
             cache.fill(key, key, ticket=cache.ticket())
@@ -154,7 +154,7 @@ class TestOwners:
 
 
 def test_a_cache_for_nothing_keeps_nothing() -> None:
-    cache: Cache[str, int] = Cache(most=0)
+    cache: Cache[str, int] = Cache(max_size=0)
     cache.open()
     fill(cache, "a", 1)
     cache.replace("b", 1)

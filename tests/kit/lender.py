@@ -30,10 +30,10 @@ class Strict(Pool):
         assert len(self.lent) <= self._size
         return connection
 
-    def give(self, connection: Any, *, fit: bool = True) -> None:
+    def give(self, connection: Any, *, reusable: bool = True) -> None:
         """Take back, from a borrower or from what was made for nobody."""
         self.lent.discard(connection)
-        super().give(connection, fit=fit)
+        super().give(connection, reusable=reusable)
 
 
 class Lender:

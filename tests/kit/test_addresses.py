@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from invitree.base.addresses import AddressError, as_uri, completed, for_libpq, notes, parse_address
+from invitree.base.addresses import AddressError, as_uri, for_libpq, ignored_parameters, parse_address, with_environment
 from invitree.base.settings import SettingsError, read_settings
 from invitree.kit.postgres.programs import bundled_programs
 
@@ -34,14 +34,14 @@ _DOCUMENTED = {
 @pytest.mark.parametrize("pair", _DOCUMENTED["obeyed"].split())
 def test_a_parameter_is_obeyed_without_a_word(pair: str) -> None:
     parse_address(f"postgresql://h/d?{pair}")
-    assert notes(f"postgresql://h/d?{pair}") == []
+    assert ignored_parameters(f"postgresql://h/d?{pair}") == []
 
 
 @pytest.mark.parametrize("pair", _DOCUMENTED["ignored"].split())
 def test_a_parameter_without_which_nothing_is_lost_is_ignored_and_told_of(pair: str) -> None:
     url = f"postgresql://h/d?{pair}"
     assert parse_address(url).parameters == {}
-    [note] = notes(url)
+    [note] = ignored_parameters(url)
     assert pair.partition("=")[0] in note
 
 
@@ -59,7 +59,7 @@ def test_channel_binding_is_asked_for_in_vain_only_where_the_certificate_is_veri
         parse_address("postgresql:///d?host=/run&channel_binding=require&sslmode=verify-full")
     url = "postgresql://h/d?channel_binding=require&sslmode=verify-full&sslrootcert=system"
     assert for_libpq(parse_address(url))["channel_binding"] == "require"  # pg_dump can
-    [note] = notes(url)
+    [note] = ignored_parameters(url)
     assert "channel_binding" in note
 
 
@@ -121,14 +121,14 @@ def test_what_is_wrong_is_told_without_a_piece_of_the_address(url: str, told: st
 
 def test_variables_of_proof_count_where_the_address_says_nothing_and_those_of_place_never() -> None:
     environ = {"PGSSLMODE": "verify-full", "PGPASSWORD": "p &@", "PGHOST": "other", "PGPORT": "1", "PGOPTIONS": "-x"}
-    found = parse_address(completed("postgresql://u@h/d?sslrootcert=system", environ))
+    found = parse_address(with_environment("postgresql://u@h/d?sslrootcert=system", environ))
     assert (found.sslmode, found.password, found.places) == ("verify-full", "p &@", (("h", 5432),))
     assert found.server_settings == {}
-    found = parse_address(completed("postgresql://u:own@h/d?sslmode=disable", environ))
+    found = parse_address(with_environment("postgresql://u:own@h/d?sslmode=disable", environ))
     assert (found.sslmode, found.password) == ("disable", "own")
     with pytest.raises(AddressError, match="require_auth"):
-        completed("postgresql://u@h/d", {"PGREQUIREAUTH": "scram-sha-256"})
-    assert completed("postgresql://u@h/d", {"PGSSLMODE": ""}) == "postgresql://u@h/d"
+        with_environment("postgresql://u@h/d", {"PGREQUIREAUTH": "scram-sha-256"})
+    assert with_environment("postgresql://u@h/d", {"PGSSLMODE": ""}) == "postgresql://u@h/d"
 
 
 def test_settings_of_the_server_are_given_to_libpq_as_options() -> None:

@@ -70,25 +70,25 @@ async def test_networks_take_turns_however_many_requests_one_of_them_has_sent(li
 
 
 async def test_a_network_that_fills_the_line_is_refused_and_others_are_not(line: Line) -> None:
-    flood = await line.joined(FLOOD, line.hasher.most + 5)
+    flood = await line.joined(FLOOD, line.hasher.capacity + 5)
     assert refused(flood) == 5
     others = [task for lane in (OTHER, THIRD) for task in await line.joined(lane, 3)]
     assert refused(others) == 0
     assert [task.done() for task in flood[-11:]] == [True] * 11, "the newest of its requests made room"
     assert refused(flood) == 5 + 6
-    assert line.hasher._waiting == line.hasher.most
+    assert line.hasher._waiting == line.hasher.capacity
     done = await line.open()
     assert (done.count(OTHER), done.count(THIRD)) == (3, 3)
 
 
 async def test_a_full_line_of_many_small_lanes_refuses_whoever_comes_last(line: Line) -> None:
-    lanes = [task for number in range(line.hasher.most) for task in await line.joined(f"lane {number}")]
+    lanes = [task for number in range(line.hasher.capacity) for task in await line.joined(f"lane {number}")]
     assert refused(await line.joined("one more")) == 1
     assert refused(lanes) == 0
 
 
 async def test_a_full_line_refuses_both_hashing_and_checking(line: Line) -> None:
-    await line.joined("", line.hasher.most)
+    await line.joined("", line.hasher.capacity)
     with pytest.raises(Unavailable):
         await line.hasher.hash("secret")
     with pytest.raises(Unavailable):
@@ -96,7 +96,7 @@ async def test_a_full_line_refuses_both_hashing_and_checking(line: Line) -> None
 
 
 async def test_a_request_that_is_cancelled_leaves_the_line(line: Line) -> None:
-    flood = await line.joined(FLOOD, line.hasher.most)
+    flood = await line.joined(FLOOD, line.hasher.capacity)
     [other] = await line.joined(OTHER)
     for task in [*flood[:-1], other]:
         task.cancel()

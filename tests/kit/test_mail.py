@@ -16,7 +16,7 @@ from msgspec import structs
 
 import invitree.identity.email
 from invitree.base.settings import Settings
-from invitree.kit.email.messages import Content, Letter, deliver, message_id, render
+from invitree.kit.email.messages import EmailContent, OutgoingEmail, deliver, message_id, render
 from invitree.kit.email.smtp import Undeliverable, Undelivered
 
 FOLDER = Path(invitree.identity.email.__path__[0]) / "letters"
@@ -50,7 +50,9 @@ class Seen(HTMLParser):
         self.texts.append(data.strip())
 
 
-def rendered(kind: str, language: str = "en", *, username: str = "anna", new_email: str = "b***@e***.com") -> Content:
+def rendered(
+    kind: str, language: str = "en", *, username: str = "anna", new_email: str = "b***@e***.com"
+) -> EmailContent:
     """Return a letter of any kind."""
     more = {"new_email": new_email} if kind == "email_changed" else {}
     link = LINK if kind in LINKED else ""
@@ -58,12 +60,12 @@ def rendered(kind: str, language: str = "en", *, username: str = "anna", new_ema
     return render(FOLDER, kind, language=chosen, site="invite.example.com", link=link, username=username, **more)
 
 
-def letter(content: Content | None = None, *, to: str = "anna@example.com") -> Letter:
+def letter(content: EmailContent | None = None, *, to: str = "anna@example.com") -> OutgoingEmail:
     """Return a letter that can be delivered."""
-    return Letter(to=to, message_id="<1@example.com>", **structs.asdict(content or rendered("activation")))
+    return OutgoingEmail(to=to, message_id="<1@example.com>", **structs.asdict(content or rendered("activation")))
 
 
-async def written(tmp_path: Path, one: Letter) -> tuple[EmailMessage, Path]:
+async def written(tmp_path: Path, one: OutgoingEmail) -> tuple[EmailMessage, Path]:
     """Return the letter as the outbox has it."""
     await deliver(one, settings=structs.replace(SETTINGS, data_dir=str(tmp_path / "data")))
     [path] = (tmp_path / "data/outbox").iterdir()

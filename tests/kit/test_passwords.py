@@ -292,7 +292,7 @@ async def test_a_full_hasher_keeps_nobody_out_who_is_right(
         def deriving(*args: object) -> bytes:  # others come while the password is being verified
             crowd = others.enter_async_context(busy(ctx.hasher, waiting=3))
             asyncio.run_coroutine_threadsafe(crowd, loop).result(timeout=10)
-            monkeypatch.setattr(ctx.hasher, "_most", 1)
+            monkeypatch.setattr(ctx.hasher, "_capacity", 1)
             return derive(*args)  # type: ignore[arg-type]
 
         monkeypatch.setattr(hashlib, "pbkdf2_hmac", deriving)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from invitree.kit.postgres import programs as pgtools
-from invitree.kit.postgres.programs import NoPrograms, bundled_programs, client_programs, error_line, reaching
+from invitree.kit.postgres.programs import NoPrograms, bundled_programs, client_programs, error_line, libpq_target
 
 
 def install(folder: Path, version: str, *names: str) -> Path:
@@ -63,7 +63,7 @@ def test_programs_are_given_the_address_as_libpq_takes_it_and_the_password_where
     monkeypatch.setenv("INVITREE_SECRET_KEY", "canary")
     monkeypatch.setenv("PGPASSWORD", "canary")
     monkeypatch.setenv("PGSSLMODE", "canary")
-    target, environment = reaching(url)
+    target, environment = libpq_target(url)
     assert target == shown
     assert environment.get("PGPASSWORD") == password
     assert "canary" not in environment.values()

@@ -70,22 +70,22 @@ class TestWaiting:
     async def test_a_queue_is_overdue_once_its_first_have_waited_for_long(
         self, lender: Lender, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(pools, "_OVERDUE_S", 0.1)
+        monkeypatch.setattr(pools, "_SATURATED_S", 0.1)
         pool = lender.pool(1)
         connection = await pool.take()
         waiting = [asyncio.create_task(pool.take()) for _ in range(2)]
         await turn_over()
-        assert not pool.is_overdue()
+        assert not pool.is_saturated()
         await asyncio.sleep(0.2)
         pool.give(connection)
         connection = await waiting[0]
-        assert pool.is_overdue(), "one has waited for long, and another still does"
+        assert pool.is_saturated(), "one has waited for long, and another still does"
         pool.give(connection)
         connection = await waiting[1]
-        assert not pool.is_overdue(), "nobody waits"
+        assert not pool.is_saturated(), "nobody waits"
         waiting = [asyncio.create_task(pool.take())]
         await turn_over()
-        assert not pool.is_overdue(), "that was another queue"
+        assert not pool.is_saturated(), "that was another queue"
         pool.give(connection)
         pool.give(await waiting[0])
 
@@ -96,7 +96,7 @@ class TestWaiting:
         for _ in range(100):
             waiting = asyncio.create_task(pool.take())
             await turn_over()
-            pool.give(connection, fit=False)
+            pool.give(connection, reusable=False)
             later = asyncio.create_task(pool.take())
             connection = await waiting
             assert not later.done()
@@ -105,19 +105,19 @@ class TestWaiting:
         pool.give(connection)
 
     @pytest.mark.parametrize("fit", [True, False])
-    async def test_who_waits_longest_is_next(self, lender: Lender, fit: bool) -> None:
+    async def test_who_waits_longest_is_next(self, lender: Lender, reusable: bool) -> None:
         """Also before somebody who asks in the moment in which a place has become free."""
         pool, served = lender.pool(1), []
 
         async def borrow(name: str) -> None:
             connection = await pool.take()
             served.append(name)
-            pool.give(connection, fit=fit)
+            pool.give(connection, reusable=reusable)
 
         connection = await pool.take()
         first = [asyncio.create_task(borrow(name)) for name in "abc"]
         await turn_over()
-        pool.give(connection, fit=fit)
+        pool.give(connection, reusable=reusable)
         last = asyncio.create_task(borrow("d"))
         await asyncio.gather(*first, last)
         assert served == ["a", "b", "c", "d"]
@@ -125,14 +125,14 @@ class TestWaiting:
     @pytest.mark.parametrize("others", [0, 1, 3])
     @pytest.mark.parametrize("fit", [True, False])
     async def test_one_who_leaves_in_the_moment_of_being_served_takes_nothing_along(
-        self, lender: Lender, others: int, fit: bool
+        self, lender: Lender, others: int, reusable: bool
     ) -> None:
         pool = lender.pool(1)
         for turns in range(4):
             connection = await pool.take()
             leaving, *rest = [asyncio.create_task(pool.take()) for _ in range(1 + others)]
             await turn_over()
-            pool.give(connection, fit=fit)
+            pool.give(connection, reusable=reusable)
             await turn_over(turns)
             if not leaving.cancel():
                 pool.give(leaving.result())

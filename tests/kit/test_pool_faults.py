@@ -149,7 +149,7 @@ class TestFailing:
             assert {type(one) for one in seen} == {asyncpg.TooManyConnectionsError}
             held = [await pool.take(), await pool.take()]
             for one in held:
-                pool.give(one, fit=False)
+                pool.give(one, reusable=False)
 
     async def test_a_place_in_which_none_could_be_made_is_the_next_ones(self, lender: Lender) -> None:
         pool = lender.pool(1)
@@ -157,7 +157,7 @@ class TestFailing:
         held = await pool.take()
         first, second = asyncio.create_task(pool.take()), asyncio.create_task(pool.take())
         await lender.watch.execute(f"ALTER DATABASE {database} CONNECTION LIMIT 0")
-        pool.give(held, fit=False)
+        pool.give(held, reusable=False)
         with pytest.raises(asyncpg.TooManyConnectionsError):
             await first
         await lender.watch.execute(f"ALTER DATABASE {database} CONNECTION LIMIT -1")
@@ -190,7 +190,7 @@ class TestFailing:
             assert len(await asyncio.gather(*(db.fetchval(f"{PID}, pg_sleep(0.05)") for _ in range(3)))) == 3
             postmaster = int((place / "data/postgres/postmaster.pid").read_text().split()[0])
             for one in [await pool.take() for _ in range(3)]:
-                pool.give(one, fit=False)
+                pool.give(one, reusable=False)
             os.kill(postmaster, signal.SIGSTOP)
             seen = await asyncio.gather(*(db.fetchval(PID) for _ in range(6)), return_exceptions=True)
             assert {type(one) for one in seen} == {TimeoutError}
@@ -227,7 +227,7 @@ class TestClosing:
         assert await lender.count() == 0
 
     async def test_what_does_not_come_back_is_ended(self, lender: Lender, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(pools, "_CLOSING_S", 0.1)
+        monkeypatch.setattr(pools, "_SHUTDOWN_S", 0.1)
         pool = lender.pool(2)
         db = Database(pool)
         going = asyncio.create_task(db.fetchval("SELECT pg_sleep(2)"))

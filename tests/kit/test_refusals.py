@@ -2,7 +2,7 @@
 
 import pytest
 
-from invitree.kit.email.refusals import is_addressees
+from invitree.kit.email.refusals import is_address_at_fault
 
 # Of the servers that are most met. Addresses are in it, since they can have any words.
 THE_ADDRESSEES = [
@@ -65,12 +65,12 @@ OURS = [
 
 @pytest.mark.parametrize(("code", "text"), THE_ADDRESSEES)
 def test_a_refusal_of_the_addressee_is_for_ever(code: int, text: str) -> None:
-    assert is_addressees(code, text, of_recipient=True)
+    assert is_address_at_fault(code, text, of_recipient=True)
 
 
 @pytest.mark.parametrize(("code", "text"), OURS)
 def test_a_refusal_that_the_operator_can_mend_is_not_for_ever(code: int, text: str) -> None:
-    assert not is_addressees(code, text, of_recipient=True)
+    assert not is_address_at_fault(code, text, of_recipient=True)
 
 
 @pytest.mark.parametrize(
@@ -78,4 +78,4 @@ def test_a_refusal_that_the_operator_can_mend_is_not_for_ever(code: int, text: s
     [(550, "no", False), (554, "5.7.1 spam", False), (550, "5.1.1 gone", True), (554, "No such user here", True)],
 )
 def test_a_refusal_of_the_letter_is_the_addressees_only_if_it_says_so(code: int, text: str, expected: bool) -> None:
-    assert is_addressees(code, text, of_recipient=False) is expected
+    assert is_address_at_fault(code, text, of_recipient=False) is expected

@@ -37,8 +37,8 @@ async def refusing() -> AsyncIterator[Refusing]:
 
 
 async def test_a_listener_that_cannot_connect_logs_it_once(refusing: Refusing, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listen, "_LONGEST_REST_S", 0.001)
-    listener = Listener(refusing.url, clock=Clock(), caches={}, handlers={}, on_hearing=lambda: None)
+    monkeypatch.setattr(listen, "_MAX_DELAY_S", 0.001)
+    listener = Listener(refusing.url, clock=Clock(), caches={}, handlers={}, on_connect=lambda: None)
     with capture_logs() as logged:
         await listener.start()
         await eventually(lambda: refusing.calls > 50)
@@ -49,7 +49,7 @@ async def test_a_listener_that_cannot_connect_logs_it_once(refusing: Refusing, m
 async def test_origins_that_cannot_be_read_are_logged_once_and_once_more_when_they_can(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cors, "_LONGEST_REST_S", 0.001)
+    monkeypatch.setattr(cors, "_MAX_DELAY_S", 0.001)
     tries = 0
 
     async def read() -> list[str]:

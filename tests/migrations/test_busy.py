@@ -31,7 +31,7 @@ async def test_a_long_transaction_is_not_queued_behind(oldest: str, table: str, 
     async with in_use(oldest) as load:
         async with somebody.transaction():
             await somebody.fetchval(f"SELECT count(*) FROM {table}")
-            migrating = asyncio.create_task(asyncio.to_thread(upgrade, oldest, tell=told.append))
+            migrating = asyncio.create_task(asyncio.to_thread(upgrade, oldest, report=told.append))
             await asyncio.sleep(2.5)
             assert not migrating.done()
         await migrating

@@ -26,8 +26,8 @@ def unhurried() -> Iterator[None]:
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(passwords, "_ARGON2", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
-        patch.setattr(passwords, "_LONGEST_LINE_A_THREAD", RACERS)  # whatever the number of cores
-        patch.setattr(pool, "_LONGEST_WAIT_S", 60.0)
+        patch.setattr(passwords, "_QUEUE_PER_THREAD", RACERS)  # whatever the number of cores
+        patch.setattr(pool, "_MAX_WAIT_S", 60.0)
         yield
 
 

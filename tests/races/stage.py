@@ -30,8 +30,8 @@ async def ready(ctx: AppContext, connections: int, **how: Any) -> None:
     """
     pool = ctx.db._pool
     patient = dict.fromkeys(("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"), "60s")
-    pool._how |= {"timeout": 60, "command_timeout": 60, **how}
-    pool._how["server_settings"] = {**pool._how["server_settings"], **patient}
+    pool._options |= {"timeout": 60, "command_timeout": 60, **how}
+    pool._options["server_settings"] = {**pool._options["server_settings"], **patient}
     for connection in [await pool.take() for _ in range(connections)]:
         pool.give(connection)
 

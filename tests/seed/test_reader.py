@@ -120,7 +120,7 @@ def test_what_is_no_file_of_sqlite_is_told(tmp_path: Path, django: Django) -> No
 
 
 def test_a_locked_file_is_told(django: Django, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("invitree.imports.django.store._PATIENCE_S", 0.1)
+    monkeypatch.setattr("invitree.imports.django.store._TIMEOUT_S", 0.1)
     django.db.execute("BEGIN EXCLUSIVE")
     with pytest.raises(Unreadable, match="database is locked"):
         read_seed(django.path)

@@ -9,7 +9,7 @@ import msgspec
 
 from invitree.base.settings import Settings
 from invitree.kit.context import AppContext
-from invitree.kit.email.messages import Letter, deliver, message_id
+from invitree.kit.email.messages import OutgoingEmail, deliver, message_id
 from invitree.kit.work.jobs import enqueue
 from invitree.run.worker import run as run_worker
 
@@ -21,7 +21,7 @@ async def send(ctx: AppContext, payload: bytes, job_id: int) -> None:
     said = msgspec.json.decode(payload)
     if said["kind"] == "crash":
         raise ZeroDivisionError(f"cannot divide {said['email_key']}")
-    letter = Letter(
+    letter = OutgoingEmail(
         to=said["email_key"],
         subject="Hello",
         text="Hello\n",
@@ -29,7 +29,7 @@ async def send(ctx: AppContext, payload: bytes, job_id: int) -> None:
         language="en",
         message_id=message_id(ctx.settings, job_id=job_id, payload=payload),
     )
-    await deliver(letter, settings=ctx.settings, patience_s=said.get("patience_s", 5))
+    await deliver(letter, settings=ctx.settings, timeout_s=said.get("timeout_s", 5))
 
 
 JOBS = {"send_mail": send}

@@ -42,7 +42,7 @@ async def test_a_letter_keeps_its_message_id_when_it_is_sent_again(
 ) -> None:
     office.hold.clear()  # it is taken after the worker has given up waiting, as by a server that is too slow
     async with office.is_open(), working(mailing, (0.05,)):
-        await ask(db, patience_s=0.3)
+        await ask(db, timeout_s=0.3)
         await eventually(lambda: len(office.asked) == 2)
         office.hold.set()
         await eventually(in_status(db))
@@ -145,7 +145,7 @@ async def test_a_letter_that_hangs_when_the_worker_is_stopped_waits_for_the_next
     office.hold.clear()
     async with office.is_open():
         async with working(mailing) as stop:
-            await ask(db, patience_s=60)
+            await ask(db, timeout_s=60)
             await eventually(lambda: len(office.asked) == 1)
             stop.set()
             stopped_at = time.monotonic()

@@ -75,7 +75,7 @@ async def test_a_letter_whose_taking_is_never_confirmed_is_sent_four_times_at_mo
 ) -> None:
     office.hold.clear()  # as a server that takes letters and needs longer to say so than anybody waits
     async with office.is_open(), working(mailing):
-        await ask(db, patience_s=0.1)
+        await ask(db, timeout_s=0.1)
         await eventually(in_status(db, "failed"))
     assert len(office.asked) == 4
 

@@ -13,7 +13,7 @@ from granian.constants import Interfaces
 from granian.server import Server
 
 from bench.servers import free_port
-from invitree.run.serve import LastingInterrupt
+from invitree.run.serve import StickyInterrupt
 from tests.kit.postmasters import kill_all, processes
 from tests.process import Service, run, service
 from tests.waiting import await_true
@@ -153,7 +153,7 @@ def test_ctrl_c_in_a_terminal_ends_everything_in_order(data: str) -> None:
 
 def test_a_signal_that_comes_while_a_web_process_is_replaced_is_not_lost() -> None:
     server: Any = Server("nowhere:nothing", interface=Interfaces.ASGI, respawn_failed_workers=True)
-    server.main_loop_interrupt = LastingInterrupt(server)
+    server.main_loop_interrupt = StickyInterrupt(server)
 
     class Told(dict[int, float]):
         def clear(self) -> None:  # the loop's last step before it clears the event

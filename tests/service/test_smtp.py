@@ -7,12 +7,12 @@ import pytest
 from msgspec import structs
 
 from invitree.base.settings import Settings
-from invitree.kit.email.messages import Letter, deliver
+from invitree.kit.email.messages import OutgoingEmail, deliver
 from invitree.kit.email.smtp import Undeliverable, Undelivered
 from tests.service.postoffice import PostOffice, certify
 from tests.waiting import eventually
 
-LETTER = Letter(
+LETTER = OutgoingEmail(
     to="anna@example.com", message_id="<1@example.com>", subject="Привет", text="a\n", html="<p>a", language="en"
 )
 PASSWORD = "p%40ss%3Aw%2Frd"
@@ -251,7 +251,7 @@ async def test_only_a_letter_that_was_sent_whole_is_in_doubt(office: PostOffice)
     office.hold.clear()
     async with office.is_open():
         with pytest.raises(Undelivered) as caught:
-            await deliver(LETTER, settings=settings(office), patience_s=0.3)
+            await deliver(LETTER, settings=settings(office), timeout_s=0.3)
         assert caught.value.in_doubt
         cut = asyncio.create_task(deliver(LETTER, settings=settings(office)))
         await eventually(lambda: len(office.asked) == 2)
@@ -261,7 +261,7 @@ async def test_only_a_letter_that_was_sent_whole_is_in_doubt(office: PostOffice)
     office.pace_s = 60
     async with office.is_open():
         with pytest.raises(Undelivered) as caught:
-            await deliver(LETTER, settings=settings(office), patience_s=0.3)
+            await deliver(LETTER, settings=settings(office), timeout_s=0.3)
     assert not caught.value.in_doubt
 
 
@@ -284,20 +284,20 @@ async def test_nobody_there_and_nobody_answering_are_for_later(office: PostOffic
     office.hold.clear()
     async with office.is_open():
         with pytest.raises(Undelivered, match="does not answer"):
-            await deliver(LETTER, settings=settings(office), patience_s=0.3)
+            await deliver(LETTER, settings=settings(office), timeout_s=0.3)
 
 
 async def test_patience_is_for_the_whole_of_a_slow_conversation(office: PostOffice) -> None:
     office.pace_s = 0.4
     async with office.is_open():
-        await deliver(LETTER, settings=settings(office), patience_s=5)
+        await deliver(LETTER, settings=settings(office), timeout_s=5)
         with pytest.raises(Undelivered, match="does not answer"):
-            await deliver(LETTER, settings=settings(office), patience_s=0.6)
+            await deliver(LETTER, settings=settings(office), timeout_s=0.6)
     assert len(office.letters) == 1
 
 
 async def test_a_server_that_hangs_after_taking_a_letter_has_taken_it(office: PostOffice) -> None:
     office.farewell.clear()
     async with office.is_open():
-        await deliver(LETTER, settings=settings(office), patience_s=1)
+        await deliver(LETTER, settings=settings(office), timeout_s=1)
     assert len(office.letters) == 1

@@ -107,5 +107,5 @@ async def test_counts_go_when_they_are_clear(ctx: AppContext) -> None:
         VALUES (1, 't', 'clear', now() - interval '1 s'), (1, 't', 'full', now() + interval '1 h')
         """
     )
-    await ctx.throttle.forget(1)
+    await ctx.throttle.purge(1)
     assert [row["key"] for row in await ctx.db.fetch("SELECT key FROM throttles WHERE scope = 't'")] == [b"full"]

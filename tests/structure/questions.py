@@ -197,7 +197,7 @@ async def _add_up(db: Any) -> None:
 COUNTING: Mapping[str, Callable[[Any], Awaitable[None]]] = {
     "rate_limiter.charge": _charge,
     "rate_limiter.clear": lambda db: _throttle(db).clear(_REQUEST, HOME, _LIMITS[0]),
-    "rate_limiter.forget": lambda db: _throttle(db).forget(HOME),
+    "rate_limiter.purge": lambda db: _throttle(db).purge(HOME),
     "rate_limiter.refund": lambda db: _throttle(db).refund(HOME, *_LIMITS),
     "local_rate_limiter.sync": _add_up,
 }

@@ -238,7 +238,7 @@ class TestWhileTheDatabaseIsAsked:
         async with held(database_url, ctx, limits[1]):
             adding = asyncio.create_task(process.tally.sync())
             await waits_for_a_lock(ctx)
-            cleaning = asyncio.create_task(ctx.throttle.forget(1))
+            cleaning = asyncio.create_task(ctx.throttle.purge(1))
             await asyncio.sleep(0.2)
         await asyncio.gather(adding, cleaning)
         assert is_about(await ahead(ctx, limits[0]), 1)
@@ -254,5 +254,5 @@ class TestWhileTheDatabaseIsAsked:
         for _ in range(5):
             for one in limits:
                 process.passes(one)
-            await asyncio.gather(process.tally.sync(), *(ctx.throttle.forget(1) for _ in range(4)))
+            await asyncio.gather(process.tally.sync(), *(ctx.throttle.purge(1) for _ in range(4)))
         assert all([is_about(await ahead(ctx, one), 5) for one in limits])

@@ -140,7 +140,7 @@ async def test_however_many_keys_there_are_only_those_that_count_are_kept(
 async def test_it_goes_on_whatever_happens_and_says_so(
     ctx: AppContext, process: Process, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tallies, "_EVERY_S", 0.01)
+    monkeypatch.setattr(tallies, "_SYNC_INTERVAL_S", 0.01)
     one, line.how = new("100/1h"), "cut"
     with capture_logs() as said:
         await process.tally.start()

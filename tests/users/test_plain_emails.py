@@ -38,7 +38,7 @@ STRANGE = "@.+-_ \t\u00a0\u3002\uff0e\uff20\u212a\u0131ßA\u0301\u200d\0'/\"()\n
 def by_the_library(text: str) -> Email | None:
     """Parse an address the long way."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(emails, "_SHORT", -1)
+        patched.setattr(emails, "_MAX_PLAIN_LENGTH", -1)
         return parse_email(text)
 
 

@@ -1,1 +1,1 @@
-"""Pure values: settings, problems, e-mail addresses. Nothing here waits, opens or remembers anything."""
+"""Pure values: settings, problems, e-mail addresses. No I/O and no state."""

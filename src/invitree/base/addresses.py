@@ -1,6 +1,6 @@
-"""The address of a PostgreSQL, as libpq takes it: every documented parameter is obeyed, ignored, or refused by name.
+"""PostgreSQL connection URLs, with libpq's parameters: each documented one is supported, ignored, or refused by name.
 
-No message quotes a part of an address, which may be a part of its password; the names of parameters are all it says.
+Error messages name parameters but never quote a value: any part of the URL may be part of the password.
 """
 
 import os
@@ -11,15 +11,15 @@ from urllib.parse import quote, unquote
 
 from msgspec import Struct
 
-_SOCKETS = ("/run/postgresql", "/var/run/postgresql", "/tmp", "localhost")  # noqa: S108  where PostgreSQL's may be
+_SOCKETS = ("/run/postgresql", "/var/run/postgresql", "/tmp", "localhost")  # noqa: S108  the usual places
 _PORT = "5432"
 _ESCAPES = {"%": "%25", "/": "%2F", "@": "%40"}
 _TLS_MODES = ("require", "verify-ca", "verify-full")
 _TLS_VERSIONS = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 _TARGETS = ("any", "read-write", "read-only", "primary", "standby", "prefer-standby")
 
-# What is obeyed, with the values that can be: None for any, a pattern otherwise.
-_OBEYED: Mapping[str, str | None] = {
+# Supported parameters, each with a pattern of allowed values; None allows any.
+_SUPPORTED: Mapping[str, str | None] = {
     "host": None,
     "hostaddr": None,
     "port": None,
@@ -53,7 +53,7 @@ _OBEYED: Mapping[str, str | None] = {
     "replication": "0|off|no|false",
     "min_protocol_version": r"3\.0",
 }
-# Nothing is lost without these.
+# Safe to ignore, and why.
 _IGNORED = {
     "application_name": "the service's own name is what its commands know each other by",
     "fallback_application_name": "the service has a name of its own",
@@ -79,9 +79,9 @@ _REFUSED = {
     "oauth_scope": "use a password or a client certificate",
     "database": "write dbname",
 }
-# What changes nothing for one who connects once, and is unknown to an older libpq.
-_NEEDLESS_TO_LIBPQ = ("load_balance_hosts", "sslcertmode", "min_protocol_version", "replication", "client_encoding")
-# Settings of the server that may stand beside the parameters; libpq knows them only inside `options`.
+# Without effect on a single connection, and unknown to older versions of libpq.
+_NOT_FOR_LIBPQ = ("load_balance_hosts", "sslcertmode", "min_protocol_version", "replication", "client_encoding")
+# Server settings accepted beside the parameters; libpq accepts them only inside `options`.
 _SERVER_SETTINGS = frozenset(
     (
         "search_path",
@@ -114,82 +114,82 @@ VARIABLES = {
     "PGREQUIREPEER": "requirepeer",
     "PGGSSENCMODE": "gssencmode",
 }
-"""The variables that one's own database listens to, by the parameter they stand for: how to prove who is who.
+"""The environment variables that are read, and the parameter each one sets: only those about authentication.
 
-Those that say where the database is are not listened to: a stray one would lead the service elsewhere.
+Those that locate the database (PGHOST, …) are not read: a stray one would point the service at another database.
 """
 
 
 class AddressError(ValueError):
-    """An address cannot be used; the message is one line for the operator, without a part of the address."""
+    """The URL cannot be used. The message is one line for the operator and quotes no part of the URL."""
 
 
 class Address(Struct, frozen=True):
-    """Where a database is, and how to reach it."""
+    """A parsed connection URL."""
 
     places: tuple[tuple[str, int], ...]
-    """Hosts, or folders of a socket, each with its port; the first that does is taken."""
+    """Hosts or socket directories, each with its port; tried in order."""
     user: str
     dbname: str
     password: str | None
     parameters: Mapping[str, str]
-    """What else libpq is told, but for `options`."""
+    """The other libpq parameters, except `options`."""
     server_settings: Mapping[str, str]
-    """What the server is told of a session, `options` among it."""
+    """Settings for the session, including `options`."""
 
     @property
     def sslmode(self) -> str:
-        """How much TLS is asked for, away from sockets."""
+        """The sslmode for TCP connections."""
         strict = self.parameters.get("sslrootcert") == "system"
         return self.parameters.get("sslmode", "verify-full" if strict else "prefer")
 
     @property
     def is_tls_required(self) -> bool:
-        """Return whether a connection without TLS would be wrong."""
+        """Whether a connection without TLS must be refused."""
         return self.sslmode in _TLS_MODES and not all(is_socket(host) for host, _ in self.places)
 
 
 def is_socket(host: str) -> bool:
-    """Return whether a host is the folder of a socket."""
+    """Return whether a host is a socket directory."""
     return host.startswith("/")
 
 
 def parse_address(text: str) -> Address:
-    """Return the parts of an address. Raises AddressError."""
-    given = _given(text)
-    parameters = {name: value for name, value in given.items() if name in _OBEYED and value}
+    """Parse a connection URL. Raises AddressError."""
+    given = _parse(text)
+    parameters = {name: value for name, value in given.items() if name in _SUPPORTED and value}
     settings = {name: value for name, value in given.items() if name in _SERVER_SETTINGS}
     if options := parameters.pop("options", ""):
         settings["options"] = options
     places = _places(*(parameters.pop(name, "") for name in ("host", "hostaddr", "port")), parameters=parameters)
     user = parameters.pop("user", "") or _system_user()
     dbname = parameters.pop("dbname", user)
-    found = Address(places, user, dbname, parameters.pop("password", None), parameters, settings)
-    _check(found)
-    return found
+    address = Address(places, user, dbname, parameters.pop("password", None), parameters, settings)
+    _check(address)
+    return address
 
 
-def notes(text: str) -> list[str]:
-    """Return a line for each parameter of an address that is ignored."""
-    given = _given(text)
-    said = [f"{name} is ignored: {why}" for name, why in _IGNORED.items() if name in given]
+def ignored_parameters(text: str) -> list[str]:
+    """Return one warning for each ignored parameter of a URL."""
+    given = _parse(text)
+    warnings = [f"{name} is ignored: {why}" for name, why in _IGNORED.items() if name in given]
     if given.get("channel_binding") == "require":
-        said.append("channel_binding is ignored: the certificate proves the server (sslmode=verify-full)")
-    return [f"in INVITREE_DATABASE_URL, {line}" for line in said]
+        warnings.append("channel_binding is ignored: the certificate proves the server (sslmode=verify-full)")
+    return [f"in INVITREE_DATABASE_URL, {line}" for line in warnings]
 
 
-def completed(text: str, environ: Mapping[str, str]) -> str:
-    """Return an address with what the environment says and it does not. Raises AddressError."""
-    given = _given(text)
+def with_environment(text: str, environ: Mapping[str, str]) -> str:
+    """Return the URL with parameters added from the environment where it lacks them. Raises AddressError."""
+    given = _parse(text)
     for variable, name in VARIABLES.items():
         if (value := environ.get(variable)) and name not in given:
-            _demand(name, value)
+            _check_parameter(name, value)
             text += f"{'&' if '?' in text else '?'}{name}={quote(value, safe='')}"
     return text
 
 
 def for_libpq(address: Address) -> dict[str, str]:
-    """Return an address as parameters that libpq knows since PostgreSQL 15, without the password."""
+    """Return the parameters for libpq 15 or newer, without the password."""
     options = [address.server_settings.get("options", "")]
     options += [_option(name, value) for name, value in address.server_settings.items() if name != "options"]
     return {
@@ -197,14 +197,14 @@ def for_libpq(address: Address) -> dict[str, str]:
         "port": ",".join(str(port) for _, port in address.places),
         "user": address.user,
         "dbname": address.dbname,
-        **{name: value for name, value in address.parameters.items() if name not in _NEEDLESS_TO_LIBPQ},
+        **{name: value for name, value in address.parameters.items() if name not in _NOT_FOR_LIBPQ},
         "sslmode": address.sslmode,
         **({"options": " ".join(filter(None, options))} if any(options) else {}),
     }
 
 
 def as_uri(text: str) -> str:
-    """Return an address as psql takes it."""
+    """Return the URL in a form that psql accepts."""
     address = parse_address(text)
     if not set(address.server_settings) - {"options"}:
         return text
@@ -219,17 +219,17 @@ def _option(name: str, value: str) -> str:
     return f"-c {name}=" + re.sub(r"([\s\\])", r"\\\1", value)
 
 
-def _given(text: str) -> dict[str, str]:
-    """Return every parameter of an address that may be used. Splits it as libpq does."""
-    found = re.fullmatch(r"postgres(?:ql)?://(?:([^@/]*)@)?(.*)", text, flags=re.DOTALL)
-    if found is None or not text.isprintable():
+def _parse(text: str) -> dict[str, str]:
+    """Return all parameters of a URL, split as libpq splits it. Raises AddressError for one that is not accepted."""
+    match = re.fullmatch(r"postgres(?:ql)?://(?:([^@/]*)@)?(.*)", text, flags=re.DOTALL)
+    if match is None or not text.isprintable():
         raise AddressError("it must be postgresql://user:password@host:5432/database")
-    place, _, query = found[2].partition("?")
+    place, _, query = match[2].partition("?")
     authority, _, dbname = place.partition("/")
     ports = [re.fullmatch(r"(?:\[[^\]]*\]|[^:\[\]]*)(?::(\d*))?", one) for one in authority.split(",")]
     if "@" in place or "/" in dbname or None in ports:
-        raise AddressError(_culprit(found[2]))
-    user, colon, password = (found[1] or "").partition(":")
+        raise AddressError(_encoding_hint(match[2]))
+    user, colon, password = (match[1] or "").partition(":")
     given = {"user": _decoded(user), "dbname": _decoded(dbname)}
     given |= {"password": _decoded(password)} if colon else {}
     given["host"] = ",".join(_decoded(re.sub(r":\d*$", "", one)).strip("[]") for one in authority.split(","))
@@ -240,23 +240,23 @@ def _given(text: str) -> dict[str, str]:
         name, value = _decoded(name), _decoded(value)
         if (name, value) == ("ssl", "true"):
             name, value = "sslmode", "require"  # as JDBC writes it
-        if not equals or name not in _OBEYED.keys() | _IGNORED.keys() | _REFUSED.keys() | _SERVER_SETTINGS:
-            raise AddressError(_unknown(name, is_nameable="password" not in given and "@" not in query))
-        _demand(name, value)
+        if not equals or name not in _SUPPORTED.keys() | _IGNORED.keys() | _REFUSED.keys() | _SERVER_SETTINGS:
+            raise AddressError(_unknown_parameter(name, is_nameable="password" not in given and "@" not in query))
+        _check_parameter(name, value)
         given[name] = value
     return given
 
 
-def _unknown(name: str, *, is_nameable: bool) -> str:
+def _unknown_parameter(name: str, *, is_nameable: bool) -> str:
     known = is_nameable and re.fullmatch(r"[a-z_.]{2,63}", name)
     what = f"there is no parameter {name}" if known else "it has a parameter that there is not"
     return f"{what}; a setting of the server is written options=-c%20NAME%3DVALUE, and an & in a value as %26"
 
 
-def _demand(name: str, value: str) -> None:
+def _check_parameter(name: str, value: str) -> None:
     if name in _REFUSED:
         raise AddressError(f"{name} cannot be obeyed: {_REFUSED[name]}")
-    pattern = _OBEYED.get(name)
+    pattern = _SUPPORTED.get(name)
     if name == "gssencmode" and value == "require":
         raise AddressError("gssencmode=require cannot be obeyed: write sslmode=verify-full, which encrypts too")
     if name == "sslcertmode" and value == "require":
@@ -267,8 +267,8 @@ def _demand(name: str, value: str) -> None:
         raise AddressError(f"{name} has a value that it cannot have")
 
 
-def _culprit(rest: str) -> str:
-    """Return what to encode where a user name or password has broken an address."""
+def _encoding_hint(rest: str) -> str:
+    """Return a hint about the character to percent-encode in a URL that could not be split."""
     at, slash = rest.find("@"), rest.find("/")
     if at < 0:
         return "its host or port cannot be read; a port is a number, and an IPv6 address stands in [ ]"

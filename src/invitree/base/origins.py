@@ -1,21 +1,21 @@
-"""Web origins: where a page comes from, as browsers write it in the `Origin` header (RFC 6454)."""
+"""Web origins, in the form browsers send in the `Origin` header (RFC 6454)."""
 
 import re
 from collections.abc import Iterable
 from ipaddress import IPv6Address
 from urllib.parse import urlsplit
 
-MOST_ORIGINS = 50
+MAX_ORIGINS = 50
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _HOST = re.compile(r"(?!-)[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def parse_origins(texts: Iterable[str]) -> list[str]:
-    """Return origins as browsers send them, each once, blanks dropped. Raises ValueError: one line for the operator."""
+    """Return normalized origins without blanks and duplicates. Raises ValueError with one line for the operator."""
     origins = list(dict.fromkeys(_parse(text) for text in map(str.strip, texts) if text))
-    if len(origins) > MOST_ORIGINS:
-        raise ValueError(f"{len(origins)} origins are too many; {MOST_ORIGINS} at most")
+    if len(origins) > MAX_ORIGINS:
+        raise ValueError(f"{len(origins)} origins are too many; {MAX_ORIGINS} at most")
     return origins
 
 
@@ -42,7 +42,7 @@ def _parse(text: str) -> str:
 
 
 def _host(name: str) -> str:
-    """Return a host as it stands in an origin. Raises ValueError."""
+    """Return the host part of an origin. Raises ValueError."""
     if ":" in name:
         return f"[{IPv6Address(name)}]"
     if not _HOST.fullmatch(name):

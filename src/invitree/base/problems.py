@@ -1,7 +1,7 @@
-"""Every way in which a request can be refused: the one table that knows HTTP statuses and what people read.
+"""The errors a client can get: one class each, with its HTTP status and its texts in English and Russian.
 
-The class is the code (`CodeActive` is `code_active`), its docstring is the English message. Each has a section in
-`docs/problems.md`.
+The class name gives the code (`CodeActive` is `code_active`), and the docstring is the English message. Each has a
+section in `docs/problems.md`.
 """
 
 import re
@@ -12,24 +12,24 @@ Language = Literal["en", "ru"]
 
 
 class Text(NamedTuple):
-    """One message in the languages that people read."""
+    """A message in English and Russian."""
 
     en: str
     ru: str
 
 
 Fields = Mapping[str, Sequence[Text]]
-NON_FIELD = "non_field_errors"  # djoser's name for what concerns the body as a whole
+NON_FIELD = "non_field_errors"  # djoser's key for errors about the body as a whole
 
 
 class Problem(Exception):
-    """A refusal that is told to the client as RFC 9457 problem details."""
+    """An error sent to the client as RFC 9457 problem details."""
 
     status: ClassVar[int]
     code: ClassVar[str]
     title: ClassVar[Text]
     message: ClassVar[Text]
-    # Off where the answer must be the same to the byte for everyone (contract: lookup by e-mail).
+    # False where all answers must be identical to the byte (lookup by e-mail).
     traced: ClassVar[bool] = True
     retry_after_s: int | None = None
 
@@ -42,7 +42,7 @@ class Problem(Exception):
     ) -> None:
         super().__init__(self.code)
         self.fields: Fields = fields or {}
-        self.members = members or {}  # what else its body has
+        self.members = members or {}  # additional members of the body
         if retry_after_s is not None:
             self.retry_after_s = retry_after_s
 
@@ -53,7 +53,7 @@ class Problem(Exception):
         cls.message = Text((cls.__doc__ or "").strip(), ru)
 
     def detail(self) -> Text:
-        """Return the sentence that a person reads: the first field's complaint where there is one."""
+        """Return the message for people: the first field error if there is one."""
         for name, texts in self.fields.items():
             if name == NON_FIELD:
                 return texts[0]
@@ -62,7 +62,7 @@ class Problem(Exception):
 
 
 def catalog() -> Iterator[type[Problem]]:
-    """Yield every kind of problem there is."""
+    """Yield every problem class."""
     yield from Problem.__subclasses__()
 
 

@@ -1,4 +1,4 @@
-"""Rates: how often something may be done, as operators write it: `10/5m`."""
+"""Rates such as `10/5m`, as operators write them in settings."""
 
 import re
 from functools import cache
@@ -10,7 +10,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 class Rate(Struct, frozen=True):
-    """So many times at once, and as many again spread evenly over every `period_s` seconds."""
+    """A burst of `times` uses, regained evenly over `period_s` seconds."""
 
     times: int
     period_s: int
@@ -18,7 +18,7 @@ class Rate(Struct, frozen=True):
 
 @cache
 def parse_rate(text: str) -> Rate:
-    """Return the rate in a text like `10/5m` (times, period in s, m or h). Raises ValueError."""
+    """Parse a rate such as `10/5m` (times, then a period in s, m or h). Raises ValueError."""
     match = _RATE.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not a rate such as 10/5m")

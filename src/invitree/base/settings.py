@@ -1,4 +1,4 @@
-"""Settings: what an operator can choose through `INVITREE_*`, read once and frozen."""
+"""Settings, read once from the `INVITREE_*` environment variables and then frozen."""
 
 import os
 import re
@@ -11,21 +11,21 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct, structs
 
-from invitree.base.addresses import AddressError, completed, parse_address
+from invitree.base.addresses import AddressError, parse_address, with_environment
 from invitree.base.origins import parse_origins
 from invitree.base.rates import parse_rate
 from invitree.base.smtp import MailServer, is_helo_name, parse_mail_server, parse_sender
 
-_SHORTEST_SECRET = 32
+_MIN_SECRET_LENGTH = 32
 _PLACEHOLDER = re.compile(r"(?i)change.?me|insecure|example|secret.?key|password")
 
 
 class SettingsError(ValueError):
-    """A setting cannot be used; the message is one line for the operator."""
+    """A setting is invalid. The message is one line for the operator."""
 
 
 def usable_cores() -> list[int]:
-    """Return the cores that this process may use: a container or `taskset` may leave it fewer than the machine has."""
+    """Return the CPU cores available to this process: a container or `taskset` may limit them."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
@@ -121,17 +121,17 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     @property
     def secret_keys(self) -> tuple[str, ...]:
-        """The secrets in order: the first signs, all verify."""
+        """The secret keys: the first signs, all of them verify."""
         return tuple(filter(None, (key.strip() for key in self.secret_key.split(","))))
 
     @property
     def origins(self) -> list[str]:
-        """Whose pages may call the service from a browser, whatever the program. Raises ValueError."""
+        """Origins allowed by CORS for every program. Raises ValueError."""
         return parse_origins(self.cors_origins.split(","))
 
     @property
     def mail_server(self) -> MailServer:
-        """Where mail is handed over, unless it goes to the outbox. Raises ValueError."""
+        """The SMTP server, where one is configured. Raises ValueError."""
         server = parse_mail_server(self.smtp_url)
         if self.smtp_user and server.user:
             raise ValueError("it names a user, and so does INVITREE_SMTP_USER; keep one of the two")
@@ -139,7 +139,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     @property
     def sender(self) -> Address:
-        """Whom mail is from. Raises ValueError."""
+        """The From address of mail. Raises ValueError."""
         sender = parse_sender(self.mail_from)
         if sender is None:
             raise ValueError("must be one address, or a name and an address such as Invitree <invitree@example.com>")
@@ -147,10 +147,10 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     @property
     def public_base(self) -> str:
-        """What links begin with, without a slash at the end."""
+        """The base URL of links, without a trailing slash."""
         if self.public_url:
             return self.public_url.rstrip("/")
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104  everywhere is also here
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104  a wildcard includes the loopback address
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
 
@@ -158,7 +158,7 @@ _LIMITS = [name for name in Settings.__struct_fields__ if name.startswith("limit
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
-    """Return the settings in `environ`. Raises SettingsError, naming the variable, for one that cannot be used."""
+    """Read the settings from `environ`. Raises SettingsError, which names the invalid variable."""
     found: dict[str, str] = {}
     for field in Settings.__struct_fields__:
         name = f"INVITREE_{field.upper()}"
@@ -166,23 +166,23 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         if path and value:
             raise SettingsError(f"{name} and {name}_FILE are both set; unset one")
         if path:
-            found[field] = _read(name, path)
+            found[field] = _read_file(name, path)
         elif value:
             found[field] = value
     try:
         if found.get("database_url"):
-            found["database_url"] = completed(found["database_url"], environ)
+            found["database_url"] = with_environment(found["database_url"], environ)
             parse_address(found["database_url"])
         settings = msgspec.convert(found, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise SettingsError(_naming_the_variable(str(error))) from None
+        raise SettingsError(_type_error(str(error))) from None
     except AddressError as error:
         raise SettingsError(f"INVITREE_DATABASE_URL cannot be used: {error}") from None
     check_settings(settings)
     return settings
 
 
-def _read(name: str, path: str) -> str:
+def _read_file(name: str, path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeError) as error:
@@ -190,15 +190,15 @@ def _read(name: str, path: str) -> str:
         raise SettingsError(f"{name}_FILE cannot be read: {path}: {reason}") from None
 
 
-def _naming_the_variable(message: str) -> str:
+def _type_error(message: str) -> str:
     what, _, where = message.partition(" - at `$.")
     wanted = "a whole number" if "`int`" in what else "true or false"
     return f"INVITREE_{where.rstrip('`').upper()} must be {wanted}"
 
 
 def check_settings(settings: Settings) -> None:
-    """Raise SettingsError where a value has the right type and cannot be used all the same."""
-    for wrong, message in _complaints(settings):
+    """Check values that have the right type. Raises SettingsError for one that is still invalid."""
+    for wrong, message in _errors(settings):
         if wrong:
             raise SettingsError(message)
     for name, field in {"cors_origins": "origins", "smtp_url": "mail_server", "mail_from": "sender"}.items():
@@ -212,20 +212,20 @@ def check_settings(settings: Settings) -> None:
         except ValueError as error:
             raise SettingsError(f"INVITREE_{name.upper()}: {error}") from None
     if settings.production:
-        for wrong, message in _unfit_for_production(settings):
+        for wrong, message in _production_errors(settings):
             if wrong:
                 raise SettingsError(f"{message} in production mode")
 
 
-def _complaints(settings: Settings) -> Iterator[tuple[bool, str]]:
+def _errors(settings: Settings) -> Iterator[tuple[bool, str]]:
     yield not 1 <= settings.port <= 65535, "INVITREE_PORT must be between 1 and 65535"
     yield settings.workers < 1 or settings.pool_size < 1, "INVITREE_WORKERS and INVITREE_POOL_SIZE must be 1 or more"
     yield settings.cache_size < 0, "INVITREE_CACHE_SIZE must be 0 or more"
     yield settings.log_format not in ("auto", "json", "console"), "INVITREE_LOG_FORMAT must be auto, json or console"
     yield bool(settings.secret_key) and not settings.secret_keys, "INVITREE_SECRET_KEY has no key in it"
-    # Each of them: a comma parts two.
-    short = any(len(key) < _SHORTEST_SECRET for key in settings.secret_keys)
-    yield short, f"INVITREE_SECRET_KEY must have {_SHORTEST_SECRET} characters or more"
+    # Each key by itself: the setting may hold several, separated by commas.
+    short = any(len(key) < _MIN_SECRET_LENGTH for key in settings.secret_keys)
+    yield short, f"INVITREE_SECRET_KEY must have {_MIN_SECRET_LENGTH} characters or more"
     yield settings.retention_days < 31, "INVITREE_RETENTION_DAYS must be 31 or more"
     yield settings.throttle not in ("on", "off"), "INVITREE_THROTTLE must be on or off"
     yield not 0 <= settings.trusted_proxies <= 10, "INVITREE_TRUSTED_PROXIES must be between 0 and 10"
@@ -239,15 +239,15 @@ def _complaints(settings: Settings) -> Iterator[tuple[bool, str]]:
     yield ca, "INVITREE_SMTP_CA must be certificates in PEM (INVITREE_SMTP_CA_FILE names a file of them)"
 
 
-def _unfit_for_production(settings: Settings) -> Iterator[tuple[bool, str]]:
+def _production_errors(settings: Settings) -> Iterator[tuple[bool, str]]:
     yield settings.throttle == "off", "INVITREE_THROTTLE=off is refused"
     yield not settings.public_url.startswith("https://"), "INVITREE_PUBLIC_URL must begin with https://"
-    # A key that was repeated or copied from a page: few different characters, or words that say what it is.
+    # A repeated or copied key: few distinct characters, or words such as "change me".
     weak = any(len(set(key)) < 10 or _PLACEHOLDER.search(key) for key in settings.secret_keys)
     yield weak, "INVITREE_SECRET_KEY must be random; `openssl rand -base64 48` makes one,"
     sender = bool(settings.smtp_url) and settings.mail_from == Settings().mail_from
     yield sender, "INVITREE_MAIL_FROM must be set where INVITREE_SMTP_URL is"
-    # Without a proxy in front, everybody would be answered in plain HTTP.
+    # Without a proxy in front, the service would answer everybody in plain HTTP.
     wild = settings.host in ("0.0.0.0", "::") and settings.trusted_proxies == 0  # noqa: S104
     yield wild, "INVITREE_HOST must not be a wildcard without INVITREE_TRUSTED_PROXIES"
 
@@ -258,7 +258,7 @@ def _is_base_url(text: str) -> bool:
         return bool(
             url.scheme in ("http", "https")
             and url.hostname
-            and url.port != 0  # asked for: a port that is none raises
+            and url.port != 0  # accessing `port` raises ValueError for an invalid one
             and not (url.query or url.fragment or url.username)
             and text.isascii()
             and text.isprintable()

@@ -1,4 +1,4 @@
-"""The mail server and the sender, as an operator writes them down."""
+"""Parsing the mail settings: the SMTP server, the sender, and the HELO name."""
 
 import ipaddress
 import re
@@ -17,11 +17,11 @@ _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})+")
 _NAMED = re.compile(r"(?P<name>.*?)\s*<(?P<address>[^<>]*)>", re.DOTALL)
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _FORM = "must be smtp://user:password@host:587 or smtps://user:password@host:465"
-_APART = "or move both to INVITREE_SMTP_USER and INVITREE_SMTP_PASSWORD"
+_HINT = "or move both to INVITREE_SMTP_USER and INVITREE_SMTP_PASSWORD"
 
 
 class MailServer(Struct, frozen=True, kw_only=True):
-    """Where mail is handed over. `user` is empty where nobody logs in."""
+    """An SMTP server. `user` is empty if it needs no login."""
 
     host: str
     port: int
@@ -31,22 +31,22 @@ class MailServer(Struct, frozen=True, kw_only=True):
 
 
 def parse_mail_server(url: str) -> MailServer:
-    """Return what an `smtp://` or `smtps://` address says.
+    """Parse an `smtp://` or `smtps://` URL.
 
-    Raises ValueError: what is wrong and what to write instead, without a piece of the address, which may be of the
-    password.
+    Raises ValueError, which says what is wrong and how to fix it. It quotes no part of the URL but one character: any
+    part may be part of the password.
     """
     scheme, _, rest = url.partition("://")
-    login, at, place = rest.rpartition("@")
+    login, at, host_and_port = rest.rpartition("@")
     if reserved := _RESERVED.search(login):
         character = reserved[0]
         raise ValueError(
-            f"the user and the password must be percent-encoded: write {character!r} as %{ord(character):02X}, {_APART}"
+            f"the user and the password must be percent-encoded: write {character!r} as %{ord(character):02X}, {_HINT}"
         )
-    match = _PLACE.fullmatch(place)
+    match = _PLACE.fullmatch(host_and_port)
     port = int(match["port"] or 0) if match else 0
     if not match or scheme not in ("smtp", "smtps") or not url.isprintable() or (match["port"] and not port):
-        raise ValueError(f"{_FORM}; a password with special characters must be percent-encoded, {_APART}")
+        raise ValueError(f"{_FORM}; a password with special characters must be percent-encoded, {_HINT}")
     if port > 65535:
         raise ValueError("the port must be between 1 and 65535")
     if scheme == "smtp" and port == _IMPLICIT_TLS:
@@ -73,9 +73,9 @@ def _ascii_host(host: str) -> str:
 
 
 def parse_sender(text: str) -> Address | None:
-    """Return the mailbox that `address` or `Any name <address>` stands for, or None where it is neither.
+    """Parse a sender, `address` or `Any name <address>`; return None if it is neither.
 
-    A name may be quoted or not, and have any printable characters. The domain is in its ASCII form.
+    The name may be quoted and may contain any printable character. The domain is returned in ASCII form.
     """
     text = text.strip()
     named = _NAMED.fullmatch(text)
@@ -89,7 +89,7 @@ def parse_sender(text: str) -> Address | None:
 
 
 def is_helo_name(text: str) -> bool:
-    """Whether a mail server can be greeted with it: a full name, or an IP address in brackets (RFC 5321, 4.1.3)."""
+    """Return whether a text is a valid HELO name: a full host name, or an IP address in brackets (RFC 5321, 4.1.3)."""
     if text.startswith("[") and text.endswith("]"):
         try:
             ipaddress.ip_address(text[1:-1].removeprefix("IPv6:"))

@@ -1,4 +1,4 @@
-"""How easy a password is to guess, by zxcvbn's estimate, and what would make it harder."""
+"""Password strength: zxcvbn's estimate of how easy a password is to guess, and advice on improving it."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,9 @@ from zxcvbn import zxcvbn
 
 from invitree.base.problems import Text
 
-# zxcvbn's scale from 0 to 4. Below 2 means fewer than a million guesses: too few even where guesses are limited.
-_LOWEST_SCORE = 2
-# The estimate takes time in the square of the length; what this many characters do not make hard, more rarely do.
+# zxcvbn scores from 0 to 4. Below 2 means fewer than a million guesses: too few even with rate limits.
+_MIN_SCORE = 2
+# The time grows with the square of the length, and a password that is weak in its first 32 characters rarely improves.
 _ESTIMATED_CHARACTERS = 32
 
 TOO_COMMON = Text("This password is too common.", "Введённый пароль слишком широко распространён.")
@@ -54,14 +54,14 @@ _RUSSIAN = {
 
 
 def weakness(password: str, *, personal: Sequence[str]) -> Sequence[Text]:
-    """Return why a password is too easy to guess and what would help; nothing where it is not.
+    """Return why a password is too easy to guess and what would help; empty if it is strong enough.
 
-    `personal` is what others know of the person: the e-mail address, the username, the program's name.
+    `personal` lists what others know about the user: the e-mail address, the username, the program's name.
     """
     if not password:
-        return []  # the estimator takes no empty text
+        return []  # zxcvbn does not accept an empty password
     estimate = zxcvbn(password[:_ESTIMATED_CHARACTERS], user_inputs=[*personal, *_COMMON_IN_RUSSIAN])
-    if estimate["score"] >= _LOWEST_SCORE:
+    if estimate["score"] >= _MIN_SCORE:
         return []
     warning, suggestions = estimate["feedback"]["warning"], estimate["feedback"]["suggestions"]
     if "common" in warning and "password" in warning:

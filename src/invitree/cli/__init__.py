@@ -11,7 +11,7 @@ from cyclopts import App, CycloptsError
 
 import invitree
 from invitree.base.settings import SettingsError
-from invitree.cli import accounts, letters, policy, running, saving, seeding
+from invitree.cli import accounts, backups, emails, imports, programs, running
 from invitree.cli.common import CommandError
 from invitree.kit.data.checks import UnusableDatabase
 from invitree.kit.data.db import OUTAGES
@@ -34,8 +34,8 @@ _COMMANDS: tuple[Callable[..., object], ...] = (
     running.migrate,
     running.openapi,
     running.verify,
-    saving.backup,
-    saving.restore,
+    backups.backup,
+    backups.restore,
 )
 _MISTAKES = (
     CommandError,
@@ -51,7 +51,7 @@ _OF_THIS_MACHINE = (errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.E
 
 for command in _COMMANDS:
     app.command(command)
-for part in (accounts.user, policy.program, letters.mail, seeding.importing, running.db):
+for part in (accounts.user, programs.program, emails.mail, imports.importing, running.db):
     app.command(part)
 
 

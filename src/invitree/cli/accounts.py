@@ -1,4 +1,4 @@
-"""Users, as whoever runs the service deals with them."""
+"""The commands `invitree user …`."""
 
 import getpass
 import sys
@@ -43,10 +43,10 @@ def create_user(
                 username=username,
                 password=password,
                 program=found,
-                takes_local_email=True,  # whoever runs the service knows their network
+                takes_local_email=True,  # the operator knows the network
             )
             async with opened.transaction() as tx:
-                # Whoever runs the service vouches for the address.
+                # The operator vouches for the address.
                 made = await add_user(
                     tx, program_id=found.id, new_user=new_user, actor=OPERATOR, is_staff=staff, is_confirmed=True
                 )

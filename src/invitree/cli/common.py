@@ -1,4 +1,4 @@
-"""What the commands share: where the settings come from, and a database for the length of a command."""
+"""Helpers for commands: reading settings and opening the database."""
 
 import asyncio
 import os
@@ -21,11 +21,11 @@ DataDir = Annotated[
 
 
 class CommandError(Exception):
-    """A command cannot be done; the message is one line."""
+    """A command failed. The message is one line."""
 
 
 def settings_of(**flags: object) -> Settings:
-    """Return the settings of the environment, with the flags that were given in their place."""
+    """Read the settings from the environment, overridden by flags that were given."""
     chosen = {f"INVITREE_{name.upper()}": str(value) for name, value in given(**flags).items()}
     kept = {name: value for name, value in os.environ.items() if name.removesuffix("_FILE") not in chosen}
     return read_settings({**kept, **chosen})
@@ -37,7 +37,7 @@ def given(**options: object) -> dict[str, object]:
 
 
 def with_database(settings: Settings, work: Callable[[Database], Awaitable[R]]) -> R:
-    """Do some work on the database, brought up to date, of these settings."""
+    """Run a function with the migrated database of these settings."""
 
     async def run(url: str) -> R:
         opened = Database.at(url, size=1, statement_timeout_s=600)
@@ -52,7 +52,7 @@ def with_database(settings: Settings, work: Callable[[Database], Awaitable[R]]) 
 
 
 async def find_program(opened: Database, slug: str) -> Any:
-    """Return the program of this name. Raises Refusal."""
+    """Return the program with this slug. Raises CommandError."""
     from invitree.identity.programs.store import find_program_by_slug
 
     found = await find_program_by_slug(opened, slug=slug)

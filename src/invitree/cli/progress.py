@@ -1,4 +1,4 @@
-"""How far something long is, for whoever waits for it."""
+"""Progress bars."""
 
 import sys
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ from rich.progress import Progress
 
 
 class Advance(Protocol):
-    """Moves the bar: so much is done, of so much, and this is under way."""
+    """Updates a progress bar: steps done, steps in total, and the current step."""
 
     def __call__(self, done: int, of: int, doing: str = "", /) -> None: ...
 
 
 @contextmanager
 def progress(title: str) -> Iterator[Advance]:
-    """Yield what moves a progress bar on a terminal, and does nothing elsewhere."""
+    """Show a progress bar if stderr is a terminal; yield the function that updates it."""
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
         task = bar.add_task(title, total=None)
 

@@ -1,4 +1,4 @@
-"""Running the service, and looking at how it is."""
+"""The commands that run and inspect the service: serve, worker, migrate, openapi, db, verify."""
 
 import asyncio
 from contextlib import suppress
@@ -16,7 +16,7 @@ from invitree.kit.process.metrics import reserve_space
 from invitree.kit.process.output import shield_output
 from invitree.run import serve as server
 
-_WORKER_FILES = 128  # ten letters under way, the database's connections, and what the process itself has open
+_WORKER_FILES = 128  # ten emails being sent, database connections, and the process's own files
 
 db = App(name="db", help="Look at the database.")
 
@@ -43,7 +43,7 @@ def worker(*, parent: Annotated[int | None, Parameter(show=False)] = None, data_
     server.files_allowed(_WORKER_FILES, wanted=4 * _WORKER_FILES, why="by a worker")
     settings = server.with_secret(settings_of(data_dir=data_dir))
     if settings.database_url:
-        with suppress(UnreachableDatabase):  # it waits for a database that is away, and for its schema
+        with suppress(UnreachableDatabase):  # the worker itself waits for the database and its schema
             asyncio.run(check_usable(settings.database_url))
         work(settings, parent=parent)
         return
@@ -80,7 +80,7 @@ def verify(*, data_dir: DataDir = None) -> int:
 
 
 async def check_all(opened: Database) -> bool:
-    """Print of every invariant whether it holds; return whether all do."""
+    """Check every invariant and print the results; return whether all hold."""
     from invitree.invariants import INVARIANTS
     from invitree.kit.data.invariants import check
 

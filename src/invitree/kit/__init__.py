@@ -1,1 +1,1 @@
-"""Plumbing without domain nouns: database, cache, clock, keys, password hashing, web, logs."""
+"""Infrastructure without domain terms: database, cache, clock, keys, password hashing, web, logs."""

@@ -1,4 +1,4 @@
-"""Where a request comes from: the client's network and device, and the language of the person."""
+"""The client of a request: network, device, and preferred language."""
 
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
@@ -11,15 +11,15 @@ from invitree.base.problems import Language
 from invitree.kit.context import app_context
 from invitree.kit.web.responses import language_of
 
-_LONGEST_DEVICE = 200
+_MAX_DEVICE_LENGTH = 200
 Address = IPv4Address | IPv6Address
 
 
 class ClientInfo(Struct, frozen=True, kw_only=True):
-    """What is known of the other side of a request.
+    """The client of a request.
 
-    `network` is what a client cannot change at will (an IPv4 address, an IPv6 /64), to count by; `ip_prefix` is what is
-    kept (/24, /48), to recognize; `device` is the User-Agent.
+    `network` is the key for rate limits: an IPv4 address or an IPv6 /64, which a client cannot change at will.
+    `ip_prefix` (/24 or /48) is what is stored, to recognize a network. `device` is the User-Agent.
     """
 
     network: str = ""
@@ -29,24 +29,24 @@ class ClientInfo(Struct, frozen=True, kw_only=True):
 
     @property
     def lane(self) -> str:
-        """What shares one turn at hashing: an IPv4 address or an IPv6 /48, of which one site may have all the /64s."""
+        """The queue for password hashing: an IPv4 address or an IPv6 /48, as one site may own all its /64s."""
         return self.ip_prefix if ":" in self.network else self.network
 
 
 def client_info(connection: ASGIConnection[Any, Any, Any, Any]) -> ClientInfo:
-    """Return where a request comes from, past as many proxies as `INVITREE_TRUSTED_PROXIES` says."""
+    """Return the client of a request, behind as many proxies as `INVITREE_TRUSTED_PROXIES` says."""
     headers = connection.headers
     address = _address(connection.scope, proxies=app_context(connection).settings.trusted_proxies)
     return ClientInfo(
         network=network_of(address),
         ip_prefix=prefix_of(address),
-        device="".join(filter(str.isprintable, headers.get("user-agent", "")))[:_LONGEST_DEVICE],
+        device="".join(filter(str.isprintable, headers.get("user-agent", "")))[:_MAX_DEVICE_LENGTH],
         language=language_of(headers.get("accept-language", "")),
     )
 
 
 def network_of_scope(scope: Any, *, proxies: int) -> str:
-    """Return what is counted by, of the client of an ASGI request."""
+    """Return the rate-limit key for the client of an ASGI request."""
     return network_of(_address(scope, proxies=proxies))
 
 
@@ -57,9 +57,9 @@ def _address(scope: Any, *, proxies: int) -> Address | None:
 
 @lru_cache(10_000)
 def client_address(peer: str, forwarded_for: str, *, proxies: int) -> Address | None:
-    """Return the client's address: of those that passed the request on, the one before `proxies` of them.
+    """Return the client's address: the one that connected to the outermost of `proxies` trusted proxies.
 
-    Whatever stands further left in `X-Forwarded-For` was written by the client.
+    Whatever is further left in `X-Forwarded-For` was written by the client.
     """
     chain = [*filter(None, (part.strip() for part in forwarded_for.split(","))), peer]
     return _parse(chain[-min(proxies + 1, len(chain))]) or _parse(peer)
@@ -67,12 +67,12 @@ def client_address(peer: str, forwarded_for: str, *, proxies: int) -> Address | 
 
 @lru_cache(10_000)
 def network_of(address: Address | None) -> str:
-    """Return what to count by: an IPv4 address, or an IPv6 /64, which is one customer's."""
+    """Return the rate-limit key: an IPv4 address, or an IPv6 /64, which belongs to one customer."""
     return str(ip_network((address, 64), strict=False)) if isinstance(address, IPv6Address) else str(address or "")
 
 
 def prefix_of(address: Address | None) -> str:
-    """Return what may be kept: a /24 or, of IPv6, a /48."""
+    """Return the prefix that may be stored: an IPv4 /24 or an IPv6 /48."""
     if address is None:
         return ""
     network = ip_network((address, 24 if isinstance(address, IPv4Address) else 48), strict=False)
@@ -80,7 +80,7 @@ def prefix_of(address: Address | None) -> str:
 
 
 def _parse(text: str) -> Address | None:
-    """Return an address, with the port that some proxies write dropped and IPv4 in IPv6 taken for what it is."""
+    """Parse an address, without the port that some proxies add; an IPv4-mapped IPv6 address becomes IPv4."""
     host = text.partition("]")[0].lstrip("[") if text.startswith("[") else text
     if host.count(":") == 1:
         host = host.partition(":")[0]

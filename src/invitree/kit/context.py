@@ -1,4 +1,4 @@
-"""What a running process has open, in one frozen object."""
+"""The application context: everything that a running process has open."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -31,7 +31,7 @@ Erase = Callable[[Transaction, Erased], Awaitable[None]]
 
 
 class AppContext(Struct, frozen=True, kw_only=True):
-    """Opened by `app.py` when a process starts; tests open their own."""
+    """A process's settings and open resources. `app.py` creates it at startup; tests create their own."""
 
     settings: Settings
     db: Database
@@ -46,6 +46,6 @@ class AppContext(Struct, frozen=True, kw_only=True):
 
 
 def app_context(connection: ASGIConnection[Any, Any, Any, Any]) -> AppContext:
-    """Return what the process that serves this connection has open."""
+    """Return the context of the process."""
     opened: AppContext = connection.app.state["context"]
     return opened

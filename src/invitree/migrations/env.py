@@ -1,4 +1,4 @@
-"""Alembic's entry: a transaction a migration, one process at a time, and never long in anybody's way."""
+"""Alembic's environment: one transaction per migration, one process at a time, and short lock timeouts."""
 
 import asyncio
 import time
@@ -22,7 +22,7 @@ def _migrate(connection: Connection) -> None:
 
 
 def _await_turn(connection: Connection) -> None:
-    """Wait until no other process migrates: by asking again, as an index build waits for queries that wait."""
+    """Wait until no other process migrates. Polls, because an index build would wait for a query that is blocked."""
     deadline = time.monotonic() + upgrade.TURN_S
     while not connection.scalar(text(f"SELECT pg_try_advisory_lock({LOCK})")):
         connection.rollback()

@@ -1,7 +1,6 @@
-"""What a migration does beside a service that runs, before the one transaction that is the rest of it.
+"""Helpers for online migrations: statements that run before the migration's main transaction, beside a live service.
 
-Until that transaction has noted that the migration is done, what came before it is run anew at every attempt: each
-statement must be such as can be repeated.
+They run again at every attempt until that transaction has recorded the migration, so each statement must be idempotent.
 """
 
 from collections.abc import Iterator
@@ -12,9 +11,9 @@ from alembic import op
 
 @contextmanager
 def one_by_one() -> Iterator[None]:
-    """Let each statement of the block be a transaction of its own.
+    """Run each statement of the block in its own transaction.
 
-    For changes to tables that are in use. Who holds one table and waits for another is soon waited for in a circle.
+    For changes to tables in use: holding the lock of one table while waiting for another would cause deadlocks.
     """
     with op.get_context().autocommit_block():
         yield
@@ -22,9 +21,9 @@ def one_by_one() -> Iterator[None]:
 
 @contextmanager
 def unhurried() -> Iterator[None]:
-    """Let each statement of the block be a transaction of its own and take long. It must keep nobody from writing."""
+    """Run each statement of the block in its own transaction and without short timeouts. It must not block writers."""
     with one_by_one():
-        op.execute("SET lock_timeout = '1min'")  # for whom this waits, nobody else has to wait
+        op.execute("SET lock_timeout = '1min'")  # nobody queues behind these statements
         op.execute("SET statement_timeout = '6h'")
         yield
         op.execute("RESET lock_timeout")
@@ -32,7 +31,7 @@ def unhurried() -> Iterator[None]:
 
 
 def build_index(name: str, *, on: str, unique: bool = False) -> None:
-    """Build an index if it is missing, or was left half built by an attempt that came to no end."""
+    """Build an index concurrently, replacing an invalid one left by a failed attempt."""
     with one_by_one():
         op.execute(
             f"""

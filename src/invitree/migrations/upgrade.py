@@ -1,4 +1,4 @@
-"""Bringing a database to the schema that this code needs."""
+"""Migrating a database to the schema that this code needs."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ from invitree.kit.data.db import Queryable
 from invitree.migrations import HEAD
 
 TURN_S = 600.0
-"""How long one process waits for another that is changing the schema."""
+"""How long a process waits for another one to finish migrating, in seconds."""
 _PAUSES_S = (0.2, 0.5, 1, 2, 3, 5, 5, 5, 10, 10, 10)
 
 
@@ -21,11 +21,11 @@ class NewerSchema(Exception):
 
 
 class SchemaBusy(Exception):
-    """The schema cannot be changed now; the message is one line that says in whose way it would be."""
+    """The schema cannot be changed now. The message is one line that names the session in the way."""
 
 
 async def revision(db: Queryable) -> str | None:
-    """Return the revision that a database is at, None for an empty one."""
+    """Return the revision of a database, None for an empty one."""
     try:
         found: str | None = await db.fetchval("SELECT version_num FROM alembic_version")
     except asyncpg.UndefinedTableError:
@@ -33,12 +33,12 @@ async def revision(db: Queryable) -> str | None:
     return found
 
 
-def upgrade(url: str, *, to: str = HEAD, tell: Callable[[str], None] = lambda _: None) -> None:
-    """Run every migration up to `to` that the database at `url` lacks. Not to be called from a running event loop.
+def upgrade(url: str, *, to: str = HEAD, report: Callable[[str], None] = lambda _: None) -> None:
+    """Run all pending migrations up to `to`. Must not be called from a running event loop.
 
-    Where somebody uses a table for long, it is tried again for about a minute, and `tell` is told of it. Raises
-    SchemaBusy after that, NewerSchema where the database knows a revision that this code does not, and
-    asyncpg.PostgresError. What a migration that has failed has changed is undone; those before it stay.
+    If a table is in use for long, it retries for about a minute, calls `report` with a message each time, and then
+    raises SchemaBusy. Raises NewerSchema if the database has a revision unknown to this code, and
+    asyncpg.PostgresError. A failed migration is rolled back; earlier ones stay.
     """
     for pause_s in (*_PAUSES_S, None):
         try:
@@ -49,12 +49,12 @@ def upgrade(url: str, *, to: str = HEAD, tell: Callable[[str], None] = lambda _:
             return
         if pause_s is None:
             raise SchemaBusy(busy)
-        tell(f"{busy}; trying again in {pause_s:g} s")
+        report(f"{busy}; trying again in {pause_s:g} s")
         time.sleep(pause_s)
 
 
 def _upgrade(url: str, *, to: str) -> None:
-    # Alembic brings SQLAlchemy along, a second of start-up that a database at its head does not need.
+    # Alembic imports SQLAlchemy, a second that is only spent if there is something to migrate.
     from alembic import command
     from alembic.config import Config
     from alembic.util import CommandError
@@ -66,7 +66,7 @@ def _upgrade(url: str, *, to: str) -> None:
     try:
         command.upgrade(config, to)
     except DBAPIError as error:
-        # What asyncpg said, without SQLAlchemy's wrappings.
+        # asyncpg's error, without SQLAlchemy's wrapping.
         raise (error.orig.__cause__ if error.orig else None) or error from None
     except CommandError as error:
         if "Can't locate revision" in str(error):

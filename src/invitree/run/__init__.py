@@ -1,1 +1,1 @@
-"""How processes live: serve, worker, backups."""
+"""Processes: serving, the worker, backups."""

@@ -1,6 +1,6 @@
-"""Backups: the database in one file that shows whether it is whole, and its way back.
+"""Backup and restore of the database, in one file with a checksum.
 
-The file is an archive of pg_dump, which pg_restore reads as it is, with the SHA-256 of the archive behind it.
+The file is a pg_dump archive, which pg_restore reads as it is, followed by the archive's SHA-256.
 """
 
 import asyncio
@@ -23,8 +23,8 @@ from msgspec import Struct
 
 from invitree.invariants import INVARIANTS
 from invitree.kit.data.connections import connect, is_encrypted
-from invitree.kit.postgres.archives import count_rows, plain, renamed
-from invitree.kit.postgres.programs import bundled_programs, client_programs, error_line, major_of, reaching
+from invitree.kit.postgres.archives import count_rows, rename_schema, unquoted
+from invitree.kit.postgres.programs import bundled_programs, client_programs, error_line, libpq_target, major_of
 from invitree.migrations import HEAD, LOCK
 from invitree.migrations.upgrade import revision
 
@@ -37,21 +37,21 @@ _DUMP = (
     "--no-password",
     "--verbose",
 )
-# Whoever restores may be another role than whoever made the backup, on a machine without its roles and tablespaces.
+# A backup may be restored by another role, on a server without the original roles and tablespaces.
 _READ = ("--format=custom", "--no-owner", "--no-privileges", "--no-tablespaces")
 _WRITE = ("--no-psqlrc", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1", "--file=-")
-_FORGOTTEN = "throttles"  # unlogged: a crash forgets it too
+_NOT_DUMPED = "throttles"  # unlogged: a crash empties it too
 _IN_USE = "somebody else is using the tables of the database, or is migrating it"
-_HEADER_LINES = 40  # comments and settings, with which the script that pg_restore makes begins
+_HEADER_LINES = 40  # the comments and settings at the beginning of pg_restore's script
 _UNKNOWN_BEFORE_17 = (b"SET transaction_timeout = 0;\n",)
 
-# The schema that the service uses: where its tables are, or would be made.
+# The schema that the service uses: where its tables are, or would be created.
 _SCHEMA = """
 SELECT nspname AS schema, quote_ident(nspname) AS home FROM (VALUES (1)) one
 LEFT JOIN pg_namespace n ON CASE WHEN to_regclass('alembic_version') IS NULL THEN nspname = current_schema()
     ELSE n.oid = (SELECT relnamespace FROM pg_class c WHERE c.oid = to_regclass('alembic_version')) END
 """
-# Tables with rows of their own that pg_dump takes: no views, partitioned tables, or what extensions have made.
+# Tables whose rows pg_dump saves: no views, no partitioned tables, no tables of extensions.
 _TABLES = """
 SELECT relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
 WHERE nspname = $1 AND relkind = 'r' AND relname <> $2 AND NOT EXISTS (
@@ -59,14 +59,14 @@ WHERE nspname = $1 AND relkind = 'r' AND relname <> $2 AND NOT EXISTS (
 )
 ORDER BY relname
 """
-_ASTRAY = """
+_STRAY_TABLE = """
 SELECT relname FROM unnest($1::text[]) name JOIN pg_class c ON c.oid = to_regclass(name)
 JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname <> $2 LIMIT 1
 """
 
-# Begins the transaction and makes room. Tables are dropped and not emptied: another version has other tables, and
-# the audit log refuses to be emptied. What extensions have put into the schema stays, as it is in no backup.
-_MAKE_ROOM = """
+# Begins the transaction and removes what there is. Tables are dropped instead of emptied: another version has other
+# tables, and the audit log cannot be emptied. Objects of extensions stay, because backups do not contain them.
+_DROP_ALL = """
 BEGIN;
 SET LOCAL lock_timeout = '5s';
 SET LOCAL client_min_messages = warning;
@@ -116,21 +116,21 @@ END $$;
 """
 
 Advance = Callable[[int, int, str], None]
-"""Is told how many tables are done, of how many, and which one is under way."""
+"""A callback for progress: tables done, tables in total, current table."""
 
 
 class BackupError(Exception):
-    """A backup cannot be made or used; the message is one line for the operator."""
+    """A backup cannot be made or used. The message is one line for the operator."""
 
 
 def back_up(url: str, file: Path, *, force: bool, advance: Advance) -> int:
-    """Write the database, as it is at one moment, into a file, and return the file's size in bytes.
+    """Write a consistent snapshot of the database into a file; return the file's size in bytes.
 
-    The file appears whole or not at all, and only its owner can read it. Raises BackupError, also where there is such
-    a file already, unless `force`.
+    The file appears complete or not at all, readable only by its owner. Raises BackupError, also if the file exists
+    and `force` is not set.
     """
     with asyncio.Runner() as runner, _connection(runner, url) as connection:
-        server = runner.run(_look(connection, url))
+        server = runner.run(_inspect(connection, url))
         if server.revision is None:
             raise BackupError("the database holds no data of Invitree")
         try:
@@ -142,7 +142,7 @@ def back_up(url: str, file: Path, *, force: bool, advance: Advance) -> int:
                 snapshot, tables = runner.run(_snapshot(connection, server))
                 _dump(server, draft, snapshot=snapshot, tables=len(tables), advance=advance)
                 expected = runner.run(_count(connection, server, tables=tables, advance=advance))
-                _prove(server, draft, expected=expected, advance=advance)
+                _verify(server, draft, expected=expected, advance=advance)
                 return _complete(draft)
         except OSError as error:
             raise BackupError(f"{file} cannot be written: {error.strerror}") from None
@@ -151,30 +151,30 @@ def back_up(url: str, file: Path, *, force: bool, advance: Advance) -> int:
 
 
 def _dump(server: "_Server", draft: Path, *, snapshot: str, tables: int, advance: Advance) -> None:
-    which = (f"--schema={server.home}", f"--exclude-table-data={server.home}.{_FORGOTTEN}", f"--snapshot={snapshot}")
+    which = (f"--schema={server.home}", f"--exclude-table-data={server.home}.{_NOT_DUMPED}", f"--snapshot={snapshot}")
     with server.run(
         "pg_dump", *_DUMP, *which, f"--file={draft}", server.target, stdout=DEVNULL, stderr=PIPE
     ) as dumping:
-        said = _follow(dumping, advance=lambda done, of, what: advance(done, 3 * of, what), tables=tables)
-    _demand(dumping, said)
+        output = _report_tables(dumping, advance=lambda done, of, what: advance(done, 3 * of, what), tables=tables)
+    _check_exit(dumping, output)
 
 
 async def _snapshot(connection: Any, server: "_Server") -> tuple[str, list[str]]:
-    """Begin a transaction; return its snapshot, and the tables whose rows are to be backed up."""
+    """Begin a transaction; return its snapshot and the tables to back up."""
     await connection.execute(
         "SET statement_timeout = 0; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = 0"
     )
     await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     snapshot = await connection.fetchval("SELECT pg_export_snapshot()")
-    tables = [row["name"] for row in await connection.fetch(_TABLES, server.schema, _FORGOTTEN)]
-    promised = {name for one in INVARIANTS for name in re.findall(r"\b(?:FROM|JOIN)\s+(?!pg_)(\w+)", one.query)}
-    if astray := await connection.fetchval(_ASTRAY, sorted(promised), server.schema):
-        raise BackupError(f"the table {astray} is not in the schema of the others, {server.schema}")
+    tables = [row["name"] for row in await connection.fetch(_TABLES, server.schema, _NOT_DUMPED)]
+    expected = {name for one in INVARIANTS for name in re.findall(r"\b(?:FROM|JOIN)\s+(?!pg_)(\w+)", one.query)}
+    if stray := await connection.fetchval(_STRAY_TABLE, sorted(expected), server.schema):
+        raise BackupError(f"the table {stray} is not in the schema of the others, {server.schema}")
     return snapshot, tables
 
 
 async def _count(connection: Any, server: "_Server", *, tables: Sequence[str], advance: Advance) -> dict[str, int]:
-    """Return how many rows each table has in the snapshot."""
+    """Count the rows of each table in the snapshot."""
     rows = {}
     for number, name in enumerate(tables):
         advance(len(tables) + number, 3 * len(tables), name)
@@ -183,12 +183,12 @@ async def _count(connection: Any, server: "_Server", *, tables: Sequence[str], a
     return rows
 
 
-def _prove(server: "_Server", draft: Path, *, expected: Mapping[str, int], advance: Advance) -> None:
-    """Raise BackupError unless an archive can be read and has as many rows of each table as it should."""
-    how = ("--data-only", "--file=-", str(draft))
+def _verify(server: "_Server", draft: Path, *, expected: Mapping[str, int], advance: Advance) -> None:
+    """Read an archive and compare its row counts with the expected ones. Raises BackupError."""
+    flags = ("--data-only", "--file=-", str(draft))
     with (
-        tempfile.TemporaryFile() as complaints,
-        server.run("pg_restore", *_READ, *how, stdout=PIPE, stderr=complaints) as reading,
+        tempfile.TemporaryFile() as errors,
+        server.run("pg_restore", *_READ, *flags, stdout=PIPE, stderr=errors) as reading,
     ):
         rows = count_rows(
             reading.stdout,
@@ -196,8 +196,8 @@ def _prove(server: "_Server", draft: Path, *, expected: Mapping[str, int], advan
             advance=lambda done, name: advance(2 * len(expected) + done, 3 * len(expected), name),
         )
         reading.wait()
-        complaints.seek(0)
-        _demand(reading, complaints.read())
+        errors.seek(0)
+        _check_exit(reading, errors.read())
     for table, count in expected.items():
         if rows.get(table) != count:
             raise BackupError(f"the backup is not whole: it has {rows.get(table, 0)} of {count} rows of {table}")
@@ -205,7 +205,7 @@ def _prove(server: "_Server", draft: Path, *, expected: Mapping[str, int], advan
 
 @contextmanager
 def _draft_of(file: Path) -> Iterator[Path]:
-    """Yield a new file that takes the place of `file` if the block ends well, and goes if it does not."""
+    """Yield a temporary file that replaces `file` if the block succeeds and is deleted otherwise."""
     number, name = tempfile.mkstemp(prefix=f"{file.name}.", suffix=".partial", dir=file.parent)
     os.close(number)
     draft = Path(name)
@@ -215,12 +215,12 @@ def _draft_of(file: Path) -> Iterator[Path]:
     finally:
         draft.unlink(missing_ok=True)
     folder = os.open(file.parent, os.O_RDONLY)
-    os.fsync(folder)  # its new name
+    os.fsync(folder)  # make the rename durable
     os.close(folder)
 
 
 def _complete(draft: Path) -> int:
-    """Seal an archive, see it onto the disk, and return its size."""
+    """Append the checksum to an archive, flush it to disk, and return its size."""
     with draft.open("r+b") as archive:
         archive.write(_seal(hashlib.file_digest(archive, "sha256").hexdigest()))
         archive.flush()
@@ -229,7 +229,7 @@ def _complete(draft: Path) -> int:
 
 
 def check_file(file: Path) -> None:
-    """Read all of a backup. Raises BackupError where it is not what was written."""
+    """Read a backup and verify its checksum. Raises BackupError."""
     try:
         with file.open("rb") as opened:
             rest = opened.seek(0, os.SEEK_END) - _SEAL_SIZE
@@ -248,64 +248,64 @@ def check_file(file: Path) -> None:
 
 
 def restore(url: str, file: Path, *, force: bool, advance: Advance) -> str:
-    """Put a checked backup into an empty database, or with `force` into the place of what there is.
+    """Restore a checked backup into an empty database or, with `force`, replace the contents.
 
-    Returns the revision of its schema. Raises BackupError, and then has changed nothing: all of it is one transaction.
+    Returns the revision of its schema. Runs in one transaction: if it raises BackupError, nothing was changed.
     """
     with asyncio.Runner() as runner, _connection(runner, url) as connection:
-        server = runner.run(_look(connection, url))
+        server = runner.run(_inspect(connection, url))
     schema, home, tables = _contents(server, file)
     if schema > HEAD:
         raise BackupError(f"{file} was made by a newer Invitree: its schema is {schema}, and here it is {HEAD}")
-    read = ("pg_restore", *_READ, f"--schema={plain(home)}", "--verbose", "--file=-", str(file))
+    read = ("pg_restore", *_READ, f"--schema={unquoted(home)}", "--verbose", "--file=-", str(file))
     with (
-        tempfile.TemporaryFile() as complaints,
+        tempfile.TemporaryFile() as errors,
         ThreadPoolExecutor(1) as aside,
-        server.run("psql", *_WRITE, server.target, stdin=PIPE, stdout=DEVNULL, stderr=complaints) as writing,
+        server.run("psql", *_WRITE, server.target, stdin=PIPE, stdout=DEVNULL, stderr=errors) as writing,
         server.run(*read, stdout=PIPE, stderr=PIPE) as reading,
     ):
-        said = aside.submit(_follow, reading, advance=advance, tables=tables)
-        with suppress(BrokenPipeError):  # psql has given up, and says why
+        output = aside.submit(_report_tables, reading, advance=advance, tables=tables)
+        with suppress(BrokenPipeError):  # psql has exited, and its error is reported below
             literal = "'" + server.schema.replace("'", "''") + "'"
-            preamble = _MAKE_ROOM.format(force=force, lock=LOCK, schema=literal)
-            _pour(reading, writing, preamble=preamble, renaming=(home, server.home.encode()), major=server.major)
-            _demand(reading, said.result())
+            preamble = _DROP_ALL.format(force=force, lock=LOCK, schema=literal)
+            _pipe(reading, writing, preamble=preamble, schemas=(home, server.home.encode()), major=server.major)
+            _check_exit(reading, output.result())
         writing.wait()
-        complaints.seek(0)
-        _demand(writing, complaints.read())
+        errors.seek(0)
+        _check_exit(writing, errors.read())
     return schema
 
 
-def _pour(reading: Any, writing: Any, *, preamble: str, renaming: tuple[bytes, bytes], major: int) -> None:
-    """Have psql do what pg_restore reads, and commit only if that came to its end: a pipe ends for any reason."""
-    omitting = () if major >= 17 else _UNKNOWN_BEFORE_17
+def _pipe(reading: Any, writing: Any, *, preamble: str, schemas: tuple[bytes, bytes], major: int) -> None:
+    """Pipe pg_restore's script into psql, with a COMMIT only if pg_restore succeeded: a pipe may end for any reason."""
+    omitted = () if major >= 17 else _UNKNOWN_BEFORE_17
     with writing.stdin as script:
         script.write(preamble.encode())
-        header = (line for line in itertools.islice(reading.stdout, _HEADER_LINES) if line not in omitting)
-        if renaming[0] == renaming[1]:
+        header = (line for line in itertools.islice(reading.stdout, _HEADER_LINES) if line not in omitted)
+        if schemas[0] == schemas[1]:
             script.writelines(header)
             shutil.copyfileobj(reading.stdout, script, _CHUNK)
         else:
-            script.writelines(renamed(itertools.chain(header, reading.stdout), *renaming))
+            script.writelines(rename_schema(itertools.chain(header, reading.stdout), *schemas))
         if reading.wait() == 0:
             script.write(b"COMMIT;\n")
 
 
-def _demand(process: Any, said: bytes) -> None:
-    """Raise BackupError where a program has failed."""
+def _check_exit(process: Any, output: bytes) -> None:
+    """Raise BackupError if a program has failed."""
     if process.returncode == 0:
         return
     program = Path(process.args[0]).name
     if process.returncode < 0:
         raise BackupError(f"{program} was ended by the signal {signal.Signals(-process.returncode).name}")
-    complaint = error_line(said)
-    if "lock timeout" in complaint:
+    error = error_line(output)
+    if "lock timeout" in error:
         raise BackupError(_IN_USE)
-    raise BackupError(complaint if program == "psql" else f"{program}: {complaint}")
+    raise BackupError(error if program == "psql" else f"{program}: {error}")
 
 
 class _Server(Struct, frozen=True):
-    """A database server, and the programs that can talk with it."""
+    """A database server, and client programs that work with it."""
 
     major: int
     programs: Path
@@ -314,14 +314,14 @@ class _Server(Struct, frozen=True):
     environment: Mapping[str, str]
     schema: str
     home: str
-    """The schema as SQL has it, in quotes where it needs them."""
+    """The schema as an SQL identifier, quoted if needed."""
     revision: str | None
 
     @contextmanager
-    def run(self, program: str, *flags: str, **how: Any) -> Iterator[Any]:
-        """Run a program beside the block, which waits for its end, or kills it when it raises."""
+    def run(self, program: str, *flags: str, **kwargs: Any) -> Iterator[Any]:
+        """Run a program during the block; wait for it at the end, or kill it if the block raises."""
         folder = self.reader if program == "pg_restore" else self.programs
-        with Popen([folder / program, *flags], env=self.environment, **how) as process:  # noqa: S603
+        with Popen([folder / program, *flags], env=self.environment, **kwargs) as process:  # noqa: S603
             try:
                 yield process
             except BaseException:
@@ -338,7 +338,7 @@ def _connection(runner: asyncio.Runner, url: str) -> Iterator[Any]:
         connection.terminate()
 
 
-async def _look(connection: Any, url: str) -> _Server:
+async def _inspect(connection: Any, url: str) -> _Server:
     major = connection.get_server_version().major
     schema, home = await connection.fetchrow(_SCHEMA)
     if schema is None:
@@ -347,34 +347,34 @@ async def _look(connection: Any, url: str) -> _Server:
     reader = max(
         programs, bundled_programs(), key=major_of
     )  # it connects to nothing, and reads what any older one wrote
-    target, environment = reaching(url)
+    target, environment = libpq_target(url)
     return _Server(major, programs, reader, target, environment, schema, home, await revision(connection))
 
 
 def _contents(server: _Server, file: Path) -> tuple[str, bytes, int]:
-    """Return the revision of a backup, the name of its schema as SQL has it, and how many tables have data there."""
+    """Return a backup's revision, its schema as an SQL identifier, and its number of tables with data."""
     of_revision = ("--data-only", "--table=alembic_version", "--file=-")
-    said = b""
+    listing = b""
     for flags in (("--list",), of_revision):
         with server.run("pg_restore", *_READ, *flags, str(file), stdout=PIPE, stderr=PIPE) as reading:
-            output, complaints = reading.communicate()
-        _demand(reading, complaints)
-        said += output
-    found = re.search(rb"^COPY (.+)\.alembic_version .*\n(\w+)$", said, flags=re.MULTILINE)
+            output, errors = reading.communicate()
+        _check_exit(reading, errors)
+        listing += output
+    found = re.search(rb"^COPY (.+)\.alembic_version .*\n(\w+)$", listing, flags=re.MULTILINE)
     if found is None:
         raise BackupError(f"{file} holds no data of Invitree")
-    return found[2].decode(), found[1], said.count(b" TABLE DATA ")
+    return found[2].decode(), found[1], listing.count(b" TABLE DATA ")
 
 
-def _follow(process: Any, *, advance: Advance, tables: int) -> bytes:
-    """Tell of each table that a program says it has come to; return all that it says."""
-    said, done = [], 0
+def _report_tables(process: Any, *, advance: Advance, tables: int) -> bytes:
+    """Report each table that a program's output mentions; return the whole output."""
+    output, done = [], 0
     for line in process.stderr:
-        said.append(line)
+        output.append(line)
         if found := re.search(rb'(?:contents of|data for) table ".+\.([^.]+)"', line):
             advance(done, tables, found[1].decode(errors="replace"))
             done += 1
-    return b"".join(said)
+    return b"".join(output)
 
 
 def _seal(digest: str) -> bytes:

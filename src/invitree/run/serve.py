@@ -1,4 +1,4 @@
-"""Running the service: a database that is there and migrated, web processes in front of it, and a clean end."""
+"""Running the service: database and migration, web processes, the worker, and a graceful shutdown."""
 
 import asyncio
 import errno
@@ -24,7 +24,7 @@ import invitree
 from invitree.base.addresses import VARIABLES
 from invitree.base.settings import Settings, SettingsError, check_settings
 from invitree.kit.data.checks import check_reachable, check_usable
-from invitree.kit.data.connections import connect, tell_ignored
+from invitree.kit.data.connections import connect, warn_about_ignored
 from invitree.kit.postgres.embedded import EmbeddedError, cluster_identity, embedded_postgres, is_running
 from invitree.kit.process.children import Keeper, allow_files, endings, ignore_endings, is_told_to_end
 from invitree.kit.process.imports import block_import, lazy_import
@@ -32,49 +32,52 @@ from invitree.kit.process.metrics import reserve_space
 from invitree.migrations import HEAD
 from invitree.migrations.upgrade import revision, upgrade
 
-_SPARE_CONNECTIONS = 45  # for a worker (16), commands and psql, and PostgreSQL's own reserve
-_MOST_CONNECTIONS = 8_192  # of clients, to a web process
-_BACKLOG = 4_096  # of clients who are not connected yet
-_FEWEST_CONNECTIONS = 100  # with which a web process is of use
-_OWN_FILES = 64  # that a web process has open besides connections
-_PATIENCE_S = 60.0
-_LONGEST_LOADING_S = 10.0  # where it is not needed any more
-_LOOK_S = 2.0  # between looks at the embedded database
-_LONGEST_LOOK_S = 16.0  # where it ends again and again
+_SPARE_CONNECTIONS = 45  # for a worker (16), commands, psql, and PostgreSQL's reserve
+_MAX_CONNECTIONS = 8_192  # of clients to one web process
+_BACKLOG = 4_096  # connections not accepted yet
+_MIN_CONNECTIONS = 100  # fewer are not worth running for
+_OWN_FILES = 64  # open files of a web process besides connections
+_TIMEOUT_S = 60.0
+_MAX_LOADING_S = 10.0  # to wait for imports at exit
+_CHECK_S = 2.0  # between checks of the embedded database
+_MAX_CHECK_S = 16.0  # between restarts of one that keeps failing
 
 
 class CannotServe(Exception):
-    """The service cannot run; the message is one line for the person who started it."""
+    """The service cannot run. The message is one line for the operator."""
 
 
 @contextmanager
 def database(settings: Settings, *, keep: bool = False) -> Iterator[Settings]:
-    """Yield the settings with the URL of a database that answers: the given one, or the embedded one, started here.
+    """Yield the settings with the URL of a running database: the configured one, or the embedded one, started here.
 
-    `keep` has the embedded one started again whenever it ends by itself. Raises UnusableDatabase or EmbeddedError.
+    `keep` restarts the embedded one whenever it dies. Raises UnusableDatabase or EmbeddedError.
     """
     if settings.database_url:
-        tell_ignored(settings.database_url)
+        warn_about_ignored(settings.database_url)
         asyncio.run(check_reachable(settings.database_url))
         yield settings
     else:
         connections = settings.workers * (settings.pool_size + 1) + _SPARE_CONNECTIONS
-        folder, how = Path(settings.data_dir), {"max_connections": str(connections)}
-        with embedded_postgres(folder, settings=how) as url, _kept(folder, how) if keep else nullcontext():
+        folder, pg_settings = Path(settings.data_dir), {"max_connections": str(connections)}
+        with (
+            embedded_postgres(folder, settings=pg_settings) as url,
+            _keep_running(folder, pg_settings) if keep else nullcontext(),
+        ):
             yield structs.replace(settings, database_url=url)
 
 
 @contextmanager
-def _kept(folder: Path, how: Mapping[str, str]) -> Iterator[None]:
-    """Look after the embedded database for the length of a block: a full disk or a lack of memory may have ended it.
+def _keep_running(folder: Path, pg_settings: Mapping[str, str]) -> Iterator[None]:
+    """Restart the embedded database whenever it dies during the block, perhaps for lack of disk space or memory.
 
-    Ends the process where the database's folder is another one by now. Raises CannotServe then.
+    Terminates this process, and raises CannotServe, if the database's directory was replaced.
     """
     leaving, began_as, is_lost = threading.Event(), cluster_identity(folder), threading.Event()
 
-    def look_after() -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are for the main thread
-        wait_s, said, ended_s = _LOOK_S, "", 0.0
+    def monitor() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # the main thread handles signals
+        wait_s, reported, ended_s = _CHECK_S, "", 0.0
         while not leaving.wait(wait_s):
             try:
                 if cluster_identity(folder) != began_as:
@@ -82,19 +85,19 @@ def _kept(folder: Path, how: Mapping[str, str]) -> Iterator[None]:
                     os.kill(os.getpid(), signal.SIGTERM)
                     return
                 if is_running(folder):
-                    if time.monotonic() - ended_s > _PATIENCE_S:
-                        wait_s, said = _LOOK_S, ""
+                    if time.monotonic() - ended_s > _TIMEOUT_S:
+                        wait_s, reported = _CHECK_S, ""
                     continue
-                wait_s, ended_s = min(wait_s * 2, _LONGEST_LOOK_S), time.monotonic()
-                if not said:
-                    _tell("the embedded PostgreSQL has ended; starting it again")
-                with embedded_postgres(folder, settings=how):
-                    said = ""  # whoever yields in `database` goes on using it
+                wait_s, ended_s = min(wait_s * 2, _MAX_CHECK_S), time.monotonic()
+                if not reported:
+                    _report("the embedded PostgreSQL has ended; starting it again")
+                with embedded_postgres(folder, settings=pg_settings):
+                    reported = ""  # `database` still holds it, so it keeps running
             except (EmbeddedError, OSError) as error:
-                if said != str(error):
-                    _tell(said := str(error))
+                if reported != str(error):
+                    _report(reported := str(error))
 
-    keeper = threading.Thread(target=look_after, daemon=True)
+    keeper = threading.Thread(target=monitor, daemon=True)
     keeper.start()
     try:
         yield
@@ -105,15 +108,15 @@ def _kept(folder: Path, how: Mapping[str, str]) -> Iterator[None]:
             raise CannotServe(f"the database in {folder.resolve()} was moved, removed or replaced while it was in use")
 
 
-def _tell(line: str) -> None:
+def _report(line: str) -> None:
     print(f"invitree: {line}", file=sys.stderr, flush=True)
 
 
 def migrate(url: str) -> bool:
-    """Bring the database at `url` to this version's schema; return whether there was anything to do.
+    """Migrate the database at `url` to this version's schema; return whether there was anything to do.
 
-    Raises UnusableDatabase, NewerSchema where a newer Invitree has been there, SchemaBusy where others keep using the
-    tables, and what asyncpg raises where the database refuses.
+    Raises UnusableDatabase, NewerSchema if a newer Invitree has migrated it, SchemaBusy if its tables are in use for
+    too long, and asyncpg's errors.
     """
 
     async def current() -> str | None:
@@ -126,12 +129,12 @@ def migrate(url: str) -> bool:
     asyncio.run(check_usable(url))
     if asyncio.run(current()) == HEAD:
         return False
-    upgrade(url, tell=_tell)
+    upgrade(url, report=_report)
     return True
 
 
 def with_secret(settings: Settings) -> Settings:
-    """Return the settings with a secret: the given one, or one made at the first start and kept in the data folder."""
+    """Return the settings with a secret key: the given one, or one generated once and kept in the data directory."""
     if settings.secret_key:
         return settings
     path = Path(settings.data_dir) / "secret_key"
@@ -151,7 +154,7 @@ def with_secret(settings: Settings) -> Settings:
 
 
 def _write_once(path: Path, text: str) -> None:
-    """Write a file that nobody else can read, whole or not at all. Raises FileExistsError."""
+    """Create a private file with this text, completely or not at all. Raises FileExistsError."""
     number, draft = tempfile.mkstemp(dir=path.parent)
     try:
         with os.fdopen(number, "w", encoding="utf-8") as file:
@@ -164,23 +167,23 @@ def _write_once(path: Path, text: str) -> None:
 
 
 def serve(settings: Settings, *, worker: bool = True) -> None:
-    """Run the service until SIGINT, SIGTERM or SIGHUP, with a worker beside it unless told otherwise.
+    """Run the service until SIGINT, SIGTERM or SIGHUP, with a worker process unless `worker` is false.
 
     Raises CannotServe, EmbeddedError or NewerSchema.
     """
-    most = _most_connections(settings.pool_size)
-    os.environ["PYTHONSAFEPATH"] = "1"  # no child imports what lies about where this was started
+    max_connections = _max_connections(settings.pool_size)
+    os.environ["PYTHONSAFEPATH"] = "1"  # child processes must not import from the working directory
     with _metrics_folder() as metrics, ExitStack() as opened:
-        address = opened.enter_context(_own_port(settings.host, settings.port))
+        address = opened.enter_context(_reserve_port(settings.host, settings.port))
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics  # read when the application is imported
-        loading = threading.Thread(target=_load, daemon=True)
-        loading.start()  # what takes longest, while the database starts
-        # Also after an error: an import must not meet the interpreter's end, unless a signal has left its lock taken.
-        opened.callback(loading.join, _LONGEST_LOADING_S)
+        loading = threading.Thread(target=_preload, daemon=True)
+        loading.start()  # the slowest part, in parallel with the database's start
+        # Wait for imports even after an error: they must not run at interpreter exit. A signal may leave them hanging.
+        opened.callback(loading.join, _MAX_LOADING_S)
         complete = with_secret(opened.enter_context(database(settings, keep=True)))
         if migrate(complete.database_url):
             print("The database has the current schema.", flush=True)
-        _pass_on(complete)
+        _export(complete)
         loading.join()
         greeting = _greeting(address, given=settings)
         keeper = opened.enter_context(_worker_keeper()) if worker else None
@@ -188,19 +191,19 @@ def serve(settings: Settings, *, worker: bool = True) -> None:
         try:
             if is_told_to_end():
                 raise KeyboardInterrupt
-            _run_workers(complete, address, most)
+            _run_workers(complete, address, max_connections)
         finally:
             ignore_endings()
     print("Stopped.", flush=True)
 
 
-def _load() -> None:
-    """Import what the web processes need, once for all of them."""
+def _preload() -> None:
+    """Import the application once, before the web processes are forked."""
     reserve_space()
-    gc.disable()  # nothing of this is garbage, and looking for some takes a tenth of the time
+    gc.disable()  # imports create no garbage, and collecting takes a tenth of the time
     try:
-        # structlog loads rich where it finds it, a fifth of the time, for tracebacks that are not printed with it here;
-        # Litestar loads a writer of YAML, Granian a reader of .env files.
+        # Optional dependencies that are not used: structlog would import rich (a fifth of the time), Litestar yaml, and
+        # Granian dotenv.
         lazy_import("yaml")
         with block_import("rich"), block_import("dotenv"):
             import granian.server  # noqa: F401
@@ -219,21 +222,21 @@ def _metrics_folder() -> tempfile.TemporaryDirectory[str]:
 
 
 def _worker_keeper() -> Keeper:
-    # Not `-m`, which puts the folder that this was started in before all others; -P keeps `-c` from doing so.
+    # Not `-m`, which puts the working directory first on sys.path; with `-c`, -P prevents that.
     program = "from invitree.cli import main; main()"
     command = [sys.executable, "-P", "-c", program, "worker", "--parent", str(os.getpid())]
-    return Keeper(command, name="worker", tell=_tell)
+    return Keeper(command, name="worker", report=_report)
 
 
 @contextmanager
-def _own_port(host: str, port: int) -> Iterator[str]:
-    """Keep a port for this service; yield the address that `host` stands for. Raises CannotServe where it is taken."""
+def _reserve_port(host: str, port: int) -> Iterator[str]:
+    """Reserve a port; yield the address that `host` resolves to. Raises CannotServe if the port is taken."""
     with ExitStack() as held:
         try:
             if sys.platform == "linux":
-                # Granian binds the port only when the database is there, and its sockets would share it without a word
-                # with those of another service (SO_REUSEPORT). A name in the abstract namespace has one owner, and goes
-                # with the process.
+                # Granian binds the port only after the database has started, and with SO_REUSEPORT, so it would
+                # silently share the port with another service. An abstract socket name has one owner, and is released
+                # when the process ends.
                 held.enter_context(socket.socket(socket.AF_UNIX)).bind(f"\0invitree serves port {port}")
             family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             with socket.socket(family, kind, protocol) as probe:
@@ -248,25 +251,25 @@ def _own_port(host: str, port: int) -> Iterator[str]:
         yield str(address[0])
 
 
-def _pass_on(settings: Settings) -> None:
-    """Put the settings where the web processes read them."""
+def _export(settings: Settings) -> None:
+    """Export the settings to the environment, where the web processes read them."""
     for field, value in structs.asdict(settings).items():
         name = f"INVITREE_{field.upper()}"
         os.environ.pop(f"{name}_FILE", None)
         os.environ[name] = str(value)
-    for variable in VARIABLES:  # the address is complete, and that of the embedded database listens to none
+    for variable in VARIABLES:  # already part of the URL, and not for the embedded database
         os.environ.pop(variable, None)
 
 
-def _run_workers(settings: Settings, address: str, most: int) -> None:
+def _run_workers(settings: Settings, address: str, max_connections: int) -> None:
     from granian.constants import Interfaces, Loops
     from granian.log import LogLevels
     from granian.server import Server
 
     if sys.platform == "linux":
-        # Forked with everything imported, a web process is there at once and shares the memory of the code.
+        # A web process forked after the imports starts at once and shares the memory of the code.
         multiprocessing.set_start_method("fork", force=True)
-        os.register_at_fork(after_in_child=_end_when_told)
+        os.register_at_fork(after_in_child=_reset_signals)
     server: Any = Server(
         "invitree.app:serve",
         factory=True,
@@ -280,18 +283,18 @@ def _run_workers(settings: Settings, address: str, most: int) -> None:
         respawn_failed_workers=True,
         workers_kill_timeout=15,
         backlog=_BACKLOG,
-        backpressure=most,
+        backpressure=max_connections,
     )
-    # Granian would start the web processes anew, which are forked and so would be as they were.
+    # On SIGHUP, Granian would restart the web processes, which, being forked, would not be any different.
     on_hangup = server.signal_handler_interrupt if signal.SIGHUP in endings() else signal.SIG_IGN
     server.signal_handler_reload = on_hangup
-    server.main_loop_interrupt = LastingInterrupt(server)
+    server.main_loop_interrupt = StickyInterrupt(server)
     server.on_startup(lambda: server.signal_handler_interrupt() if is_told_to_end() else None)
     try:
-        # A loader of our own: Granian's puts the folder that this was started in before all others.
+        # Our own loader: Granian's puts the working directory first on sys.path.
         server.serve(target_loader=_application, wrap_loader=False)
     except SystemExit as end:
-        # A web process that Ctrl-C ended before it was told to end makes no difference.
+        # It does not matter if Ctrl-C killed a web process before Granian stopped it.
         if end.code and not server.interrupt_signal:
             raise CannotServe("the web processes did not start or keep running; see the lines above") from None
 
@@ -302,24 +305,23 @@ def _application() -> Any:
     return application()
 
 
-def _most_connections(pool_size: int) -> int:
-    """Return how many clients may be connected to a web process; raises what the system allows it, as far as it may.
+def _max_connections(pool_size: int) -> int:
+    """Return the maximum number of client connections to a web process, raising the limit on open files if possible.
 
-    Those beyond are not even told that they have to wait, so this is far more than can be served: whoever is connected
-    and slow, or silent, must not keep others out. `kit/web/edge.py` refuses those who ask for too much. Raises
-    CannotServe.
+    Clients beyond it get no response at all, so it is far more than can be served: slow and idle clients must not block
+    others. `kit/web/edge.py` sheds the load of too many requests. Raises CannotServe.
     """
-    own = _OWN_FILES + 2 * pool_size  # to give a query up, PostgreSQL has to be told over another connection
+    own = _OWN_FILES + 2 * pool_size  # canceling a query takes a second connection
     allowed = files_allowed(
-        own + _FEWEST_CONNECTIONS, wanted=own + _MOST_CONNECTIONS, why=f"with INVITREE_POOL_SIZE={pool_size}"
+        own + _MIN_CONNECTIONS, wanted=own + _MAX_CONNECTIONS, why=f"with INVITREE_POOL_SIZE={pool_size}"
     )
-    return min(_MOST_CONNECTIONS, allowed - own)
+    return min(_MAX_CONNECTIONS, allowed - own)
 
 
 def files_allowed(needed: int, *, wanted: int, why: str) -> int:
-    """Return how many files a process may open, raised to as many as are wanted if that is possible.
+    """Raise the limit on open files to `wanted` if possible; return the resulting limit.
 
-    Raises CannotServe where it may open fewer than are needed.
+    Raises CannotServe if it is lower than `needed`.
     """
     if (allowed := allow_files(wanted)) < needed:
         raise CannotServe(
@@ -329,11 +331,11 @@ def files_allowed(needed: int, *, wanted: int, why: str) -> int:
     return allowed
 
 
-class LastingInterrupt(threading.Event):
-    """What wakes Granian's loop, never to be lost.
+class StickyInterrupt(threading.Event):
+    """The event that wakes Granian's main loop, which stays set once the server is to stop.
 
-    The loop clears it when it replaces a web process that has ended. Ctrl-C in a terminal ends them all, and the signal
-    may come just before: Granian would forget that it was told to stop.
+    The loop clears the event when it replaces a web process that has died. As Ctrl-C kills them all, the signal may
+    arrive just before that, and Granian would lose it.
     """
 
     def __init__(self, server: Any) -> None:
@@ -341,21 +343,21 @@ class LastingInterrupt(threading.Event):
         self._server = server
 
     def clear(self) -> None:
-        """Forget what has been dealt with; that the server is to stop never is."""
+        """Clear the event, unless the server is to stop."""
         super().clear()
         if self._server.interrupt_signal:
             self.set()
 
 
-def _end_when_told() -> None:
-    """Let signals end a web process until it serves: the handlers it was forked with would only tell its own copy."""
+def _reset_signals() -> None:
+    """Restore default signal handling in a forked web process until it serves: the parent's handlers have no effect."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
 
 
 def _greeting(address: str, *, given: Settings) -> str:
-    """Return what says where everything is."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104  everywhere is also here
+    """Return the startup message with the service's URLs."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104  a wildcard includes the loopback address
     base = f"http://{f'[{host}]' if ':' in host else host}:{given.port}"
     folder = Path(given.data_dir).resolve()
     return (
@@ -370,16 +372,16 @@ def _greeting(address: str, *, given: Settings) -> str:
 
 
 def _greet(address: str, port: int, greeting: str, keeper: Keeper | None) -> None:
-    """Greet once a web process answers; from then on keep the worker running.
+    """Print the startup message once a web process responds, and then keep the worker running.
 
-    Imports and resolves nothing: it runs while web processes are forked.
+    Must not import or resolve anything, because web processes are forked meanwhile.
     """
-    # Signals are for the main thread: one that another thread takes does not wake it.
+    # Signals must reach the main thread: one delivered to another thread would not wake it.
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + _TIMEOUT_S
     while time.monotonic() < deadline:
         time.sleep(0.02)
-        # An answer, and not a connection: the port is open before the web processes are there.
+        # Wait for a response, not just a connection: the port is open before the web processes have started.
         with suppress(OSError), socket.create_connection((address, port), timeout=5) as asking:
             asking.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
             if asking.recv(5) == b"HTTP/":

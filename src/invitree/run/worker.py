@@ -53,7 +53,7 @@ async def purge_expired(ctx: AppContext) -> None:
             for purge in room.purges:
                 while await purge(ctx.db, program_id=program_id, most=_AT_ONCE):
                     pass
-        await ctx.throttle.forget(program_id)
+        await ctx.throttle.purge(program_id)
 
 
 async def watch_invariants(ctx: AppContext) -> None:

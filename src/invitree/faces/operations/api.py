@@ -20,13 +20,13 @@ from invitree.kit.context import app_context
 from invitree.kit.data.checks import find_fault
 from invitree.kit.data.db import OUTAGES, Database
 from invitree.kit.data.invariants import last_checks
-from invitree.kit.process.retries import Trouble
+from invitree.kit.process.retries import RetryLog
 from invitree.kit.web.responses import answers
 from invitree.kit.work.jobs import backlog, has_worker
 from invitree.migrations import HEAD
 from invitree.migrations.upgrade import revision
 
-_trouble = Trouble("not_ready")
+_retries = RetryLog("not_ready")
 
 
 class StatusOut(Struct):
@@ -68,15 +68,15 @@ async def readyz(request: Request[Any, Any, Any]) -> ReadyOut:
         found = await revision(db)
         worker = await has_worker(db)
     except (*OUTAGES, asyncpg.PostgresError) as error:
-        _trouble.failed(f"{type(error).__name__}: {error}")
+        _retries.failed(f"{type(error).__name__}: {error}")
         raise Unavailable from None
     if fault:
-        _trouble.failed(fault)
+        _retries.failed(fault)
         raise Unavailable
     if found != HEAD:
-        _trouble.failed(f"the schema is {found}, and {HEAD} is needed")
+        _retries.failed(f"the schema is {found}, and {HEAD} is needed")
         raise Unavailable
-    _trouble.over()
+    _retries.succeeded()
     return ReadyOut(worker="running" if worker else "missing")
 
 

@@ -44,7 +44,7 @@ async def send_mail(ctx: AppContext, payload: bytes, job_id: int) -> None:
     await mail.deliver(letter, settings=ctx.settings)
 
 
-async def _letter(ctx: AppContext, job: EmailJob, *, message_id: str) -> mail.Letter | None:
+async def _letter(ctx: AppContext, job: EmailJob, *, message_id: str) -> mail.OutgoingEmail | None:
     recipient = await _find(ctx, job)
     if recipient is None or not _is_due(job, recipient):
         return None
@@ -66,7 +66,7 @@ async def _letter(ctx: AppContext, job: EmailJob, *, message_id: str) -> mail.Le
         link=address,
         **values,
     )
-    return mail.Letter(**msgspec.structs.asdict(content), to=job.to or recipient.email, message_id=message_id)
+    return mail.OutgoingEmail(**msgspec.structs.asdict(content), to=job.to or recipient.email, message_id=message_id)
 
 
 async def _find(ctx: AppContext, job: EmailJob) -> Recipient | None:

@@ -1,7 +1,7 @@
-"""Seed: people, codes, tokens and referrals of the Django service that Invitree replaces, carried over from its file.
+"""Import of users, codes, tokens and referrals from the SQLite file of the Django service that Invitree replaces.
 
-Promises: a user arrives in one transaction with password, code, token and referrer, after whoever brought them, and
-once: another run completes what was cut off and touches nobody who has arrived, whatever has become of them, but
-for codes that an earlier version has folded: these get their spelling back. Whatever stays behind is told with its
-reason. The file is only read.
+Guarantees: a user is imported in one transaction with password, code, token and referrer, after the referrer, and once.
+Another run completes an interrupted one and does not touch users imported before, whatever has become of them, except
+that it restores the spelling of codes folded by an earlier version. Skipped rows are reported with the reason. The file
+is only read.
 """

@@ -1,4 +1,4 @@
-"""Carrying the Django service's data over."""
+"""Importing the Django service's data."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
@@ -19,7 +19,7 @@ _USERS_A_TRANSACTION = 500
 
 
 class KindCount(Struct):
-    """How many of a kind came, had come with their users in an earlier run, and stay behind."""
+    """How many rows of a kind were imported now, were imported by an earlier run, and were skipped."""
 
     imported: int = 0
     before: int = 0
@@ -27,14 +27,14 @@ class KindCount(Struct):
 
 
 class Report(Struct):
-    """What an import did, or would do."""
+    """The result of an import or a dry run."""
 
     tallies: dict[Kind, KindCount]
     refusals: list[SkippedRow]
 
     @property
     def is_news(self) -> bool:
-        """Whether anything was there to be imported."""
+        """Whether there was anything to import."""
         return any(tally.imported for tally in self.tallies.values())
 
 
@@ -43,16 +43,16 @@ _Begin = Callable[[], AbstractAsyncContextManager[Queryable]]
 
 
 class _RolledBack(Exception):
-    """Takes a dry run back."""
+    """Rolls back a dry run."""
 
 
 async def import_seed(
     db: Database, *, program: Program, source: str, seed: Seed, keys: Keyring, dry_run: bool, advance: Advance
 ) -> Report:
-    """Carry a seed over into a program, and return what came of it.
+    """Import the data of a file into a program, and return a report.
 
-    `source` names the file's data: who has come from it is not touched again. A dry run does it all in one transaction
-    and takes it back. `advance` is told how many users are done, of how many.
+    `source` names the data: users imported from it before are not touched. A dry run does everything in one transaction
+    and rolls it back. `advance` is called with the numbers of users done and in total.
     """
     now = await db.fetchval("SELECT clock_timestamp()")
     planned = plan(seed, now=now, zone=program.zone, is_verifiable=is_verifiable)
@@ -87,7 +87,7 @@ async def _carry(
 
 
 async def _respell(db: Database, *, program_id: int, source: str, arrivals: Sequence[Arrival]) -> None:
-    """Give codes their spelling back that an earlier version has folded (O to 0, I and L to 1) as it imported them."""
+    """Restore the spelling of codes that an earlier version folded (O to 0, I and L to 1) on import."""
     for start in range(0, len(arrivals), _USERS_A_TRANSACTION):
         batch = arrivals[start : start + _USERS_A_TRANSACTION]
         async with db.transaction() as tx:
@@ -100,7 +100,7 @@ async def _respell(db: Database, *, program_id: int, source: str, arrivals: Sequ
 
 
 class _Written(Struct, frozen=True, kw_only=True):
-    """Who is there now, by the old ids, what of theirs was new, and which addresses were not free."""
+    """The ids of present users by their old ids, their new codes and sessions, and the addresses already taken."""
 
     ids: Mapping[int, int]
     codes: set[str]
@@ -111,7 +111,7 @@ class _Written(Struct, frozen=True, kw_only=True):
 async def _write(
     tx: Queryable, program_id: int, source: str, new: Sequence[Arrival], before: Mapping[int, int], keys: Keyring
 ) -> _Written:
-    """Write new users and what is theirs, given who has come before."""
+    """Write new users with their codes, tokens and referrals; `before` are those imported earlier."""
     users = [arrival.user for arrival in new]
     ids = {**before, **await store.insert_users(tx, program_id=program_id, source=source, users=users)}
     came = [(ids[arrival.user.old_id], arrival) for arrival in new if arrival.user.old_id in ids]
@@ -144,7 +144,7 @@ def _tell(report: Report, batch: Iterable[Arrival], before: Mapping[int, int], w
         _refuse(report, refusals)
         refused = {(refusal.kind, refusal.old_id) for refusal in refusals}
         for kind, old_id in _things(arrival):
-            # A password has no refusal of its own where its user stays behind.
+            # A skipped user's password is not reported separately.
             if ("user" if kind == "password" else kind, old_id) not in refused:
                 report.tallies[kind].imported += 1
 

@@ -1,4 +1,4 @@
-"""What of the Django service's data can be carried over, and as what."""
+"""Rules for the import: which rows of the Django service can be imported, and what becomes of them."""
 
 import enum
 from collections import defaultdict
@@ -15,7 +15,7 @@ from invitree.identity.users.rules import clean_username
 from invitree.sharing.codes.rules import parse_code
 
 UNUSABLE = "!"
-_LAST_DAY = date(9998, 12, 31)  # "never" is written as the last day of the calendar, which has none after it
+_LAST_DAY = date(9998, 12, 31)  # "never" is stored as the last day of the calendar, to which no day can be added
 
 
 class OldUser(Struct, frozen=True, kw_only=True):
@@ -58,7 +58,7 @@ class OldReferral(Struct, frozen=True, kw_only=True):
 
 
 class Seed(Struct, frozen=True, kw_only=True):
-    """Everything in the file that matters here, each table in the order of its ids."""
+    """The relevant rows of the file, each table in the order of its ids."""
 
     users: Sequence[OldUser]
     codes: Sequence[OldCode]
@@ -67,7 +67,7 @@ class Seed(Struct, frozen=True, kw_only=True):
 
 
 class Reason(enum.StrEnum):
-    """Why something stays behind."""
+    """Why a row is skipped."""
 
     BAD_EMAIL = "the e-mail address is missing or malformed"
     NO_EMAIL = "an administrator without an e-mail address: invitree user create --staff --email … makes one here"
@@ -96,7 +96,7 @@ Kind = Literal["user", "password", "code", "token", "referral"]
 
 
 class SkippedRow(Struct, frozen=True):
-    """Something that stays behind: the id of its row (of its user, for passwords and tokens) and why."""
+    """A row that is not imported: its id (that of its user, for passwords and tokens) and the reason."""
 
     kind: Kind
     old_id: int | None
@@ -105,7 +105,7 @@ class SkippedRow(Struct, frozen=True):
 
 
 class Code(Struct, frozen=True, kw_only=True):
-    """A code as it will be."""
+    """A code to import."""
 
     old_id: int
     text: str
@@ -115,7 +115,7 @@ class Code(Struct, frozen=True, kw_only=True):
 
 
 class Token(Struct, frozen=True, kw_only=True):
-    """A token that goes on working."""
+    """A token to import, which stays valid."""
 
     key: str
     created_at: datetime
@@ -130,7 +130,7 @@ class Referral(Struct, frozen=True, kw_only=True):
 
 
 class User(Struct, frozen=True, kw_only=True):
-    """A user as it will be."""
+    """A user to import."""
 
     old_id: int
     email: Email
@@ -142,7 +142,7 @@ class User(Struct, frozen=True, kw_only=True):
 
 
 class Arrival(Struct, frozen=True, kw_only=True):
-    """A user with everything that comes along."""
+    """A user to import with their codes, token and referral."""
 
     user: User
     codes: Sequence[Code]
@@ -151,14 +151,14 @@ class Arrival(Struct, frozen=True, kw_only=True):
 
 
 class Plan(Struct, frozen=True):
-    """Who arrives, referrers before their referees, and what stays behind."""
+    """The users to import, referrers before their referees, and the rows to skip."""
 
     arrivals: Sequence[Arrival]
     refusals: Sequence[SkippedRow]
 
 
 def plan(seed: Seed, *, now: datetime, zone: ZoneInfo, is_verifiable: Callable[[str], bool]) -> Plan:
-    """Decide on everything that the file alone decides. The same file gets the same decisions."""
+    """Decide what to import, as far as the file alone determines it. Deterministic for the same file."""
     refusals: list[SkippedRow] = []
     users = _users(seed.users, now, is_verifiable, refusals)
     people = _People(in_file={row.id for row in seed.users}, arriving=users)
@@ -182,7 +182,7 @@ def _users(
     for row in rows:
         email, username = parse_email(row.email), clean_username(row.username)
         if email is None:
-            # `createsuperuser` asks for no address; whoever runs the service should hear how to go on.
+            # `createsuperuser` does not require an address; tell the operator what to do.
             is_bare = row.is_staff and not row.email.strip()
             reason, shown = (Reason.NO_EMAIL, row.username) if is_bare else (Reason.BAD_EMAIL, row.email)
             refusals.append(SkippedRow("user", row.id, reason, shown))
@@ -211,7 +211,7 @@ def _users(
 
 
 class _People(Struct, frozen=True, kw_only=True):
-    """Those in the file and those of them who arrive."""
+    """All users in the file, and those to import."""
 
     in_file: Collection[int]
     arriving: Mapping[int, User]
@@ -225,7 +225,7 @@ class _People(Struct, frozen=True, kw_only=True):
 def _codes(
     rows: Iterable[OldCode], people: _People, zone: ZoneInfo, refusals: list[SkippedRow]
 ) -> Mapping[int, Sequence[Code]]:
-    """Return the codes of each user: one that is not revoked, the one that ends last, and those that were ended."""
+    """Return each user's codes: all revoked ones, and of the others the one that expires last."""
     codes: dict[int, dict[int, Code]] = defaultdict(dict)
     texts: set[str] = set()
     for row in rows:
@@ -257,7 +257,7 @@ def _code(row: OldCode, owner: User, zone: ZoneInfo) -> Code | Reason:
         text=text,
         created_at=min(owner.created_at, end),
         expires_at=end,
-        # Who is deactivated in Invitree loses the code, too.
+        # In Invitree, deactivating a user revokes the code too.
         is_revoked=not (row.is_active and owner.is_active),
     )
 
@@ -293,7 +293,7 @@ def _token(row: OldToken, owner: User, now: datetime) -> Token | Reason:
 def _referrals(
     rows: Iterable[OldReferral], people: _People, now: datetime, refusals: list[SkippedRow]
 ) -> Mapping[int, Referral]:
-    """Return the referral of each referee; together they are a forest."""
+    """Return the referral of each referee; together they form a forest."""
     referrals: dict[int, Referral] = {}
     trees = _Trees()
     for row in rows:
@@ -321,13 +321,13 @@ def _referrals(
 
 
 class _Trees:
-    """Which users hang together (union-find with path halving)."""
+    """Connected users (union-find with path halving)."""
 
     def __init__(self) -> None:
         self._up: dict[int, int] = {}
 
     def join(self, one: int, other: int) -> bool:
-        """Join the trees of two users; return False where they are in one tree already."""
+        """Join the trees of two users; return False if they are in the same tree already."""
         one, other = self._root(one), self._root(other)
         self._up[other] = one
         return one != other
@@ -340,7 +340,7 @@ class _Trees:
 
 
 def _referrers_first(users: Iterable[int], referrers: Mapping[int, int]) -> Iterable[int]:
-    """Yield every user after their referrer, and otherwise as they come."""
+    """Yield every user after their referrer, otherwise in the given order."""
     seen: set[int] = set()
     for user in users:
         chain: list[int] = []
@@ -353,7 +353,7 @@ def _referrers_first(users: Iterable[int], referrers: Mapping[int, int]) -> Iter
 
 
 def end_of(text: str, *, zone: ZoneInfo) -> datetime | None:
-    """Return when a code is dead: after the last moment of a day in the program's time zone, or at an instant."""
+    """Return when a code expires: at the end of a day in the program's time zone, or at an instant."""
     try:
         last_day = min(date.fromisoformat(text), _LAST_DAY)
         return datetime.combine(last_day + timedelta(days=1), time(), zone).astimezone(UTC)
@@ -362,7 +362,7 @@ def end_of(text: str, *, zone: ZoneInfo) -> datetime | None:
 
 
 def moment_of(text: str) -> datetime | None:
-    """Return an instant as Django writes it into SQLite, UTC where it says nothing else; None where it is none."""
+    """Parse a datetime as Django writes it into SQLite, in UTC unless it has an offset; return None if invalid."""
     try:
         moment = datetime.fromisoformat(text)
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
@@ -371,6 +371,6 @@ def moment_of(text: str) -> datetime | None:
 
 
 def _past(text: str, *, now: datetime) -> datetime | None:
-    # What comes after is later than what is imported; a clock that was wrong once must not contradict that.
+    # Imported rows must not be newer than later ones, even if the old service's clock was wrong.
     moment = moment_of(text)
     return moment and min(moment, now)

@@ -1,4 +1,4 @@
-"""Every statement about the Django service's file, and about those who have come from it."""
+"""SQL for reading the Django service's file, and for writing imported rows."""
 
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -12,9 +12,9 @@ from msgspec import structs
 from invitree.imports.django.rules import Code, OldCode, OldReferral, OldToken, OldUser, Seed, User
 from invitree.kit.data.db import Queryable
 
-_PATIENCE_S = 2.0
+_TIMEOUT_S = 2.0
 
-# Each column with the names it may have; None after them: it may be missing. Rows come in the order of the first.
+# The possible names of each column; a final None makes it optional. Rows are ordered by the first column.
 _Names = Sequence[str | None]
 _USER: Mapping[str, _Names] = {
     "id": ("id",),
@@ -52,18 +52,18 @@ _REFERRAL: Mapping[str, _Names] = {
 
 
 class Unreadable(Exception):
-    """The file cannot be imported; the message is one line."""
+    """The file cannot be imported. The message is one line."""
 
 
 def read_seed(path: Path) -> Seed:
-    """Return what is in the Django service's SQLite file, which is not written to. Raises Unreadable."""
+    """Read the Django service's SQLite file, without writing to it. Raises Unreadable."""
     if not path.is_file():
         raise Unreadable(f"there is no file {path}")
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=_PATIENCE_S)) as file:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=_TIMEOUT_S)) as file:
             file.isolation_level = None
             file.text_factory = lambda raw: raw.decode("utf-8", "replace")
-            file.execute("BEGIN")  # one state of all tables, should the service be running
+            file.execute("BEGIN")  # a consistent snapshot, in case the service is running
             return Seed(
                 users=[_user(*row) for row in _read(file, "auth_user", _USER)],
                 codes=[_code(*row) for row in _read(file, "stakewolle_referralcode", _CODE)],
@@ -77,7 +77,7 @@ def read_seed(path: Path) -> Seed:
 def _read(
     file: sqlite3.Connection, table: str, columns: Mapping[str, _Names], *, is_optional: bool = False
 ) -> Iterable[Any]:
-    """Return the rows of a table with these columns, whatever they are called there."""
+    """Return the rows of a table, with these columns under whichever of their names it has."""
     found = [name for (name,) in file.execute("SELECT name FROM pragma_table_info(?)", (table,))]
     if not found and is_optional:
         return ()
@@ -95,7 +95,7 @@ def _read(
     return file.execute(f"SELECT {', '.join(chosen)} FROM {table} ORDER BY 1")  # noqa: S608  names from above
 
 
-# Any column of SQLite may hold anything.
+# SQLite columns may contain values of any type.
 def _user(
     number: Any, name: Any, email: Any, password: Any, is_active: Any, is_staff: Any, is_superuser: Any, joined: Any
 ) -> OldUser:
@@ -140,13 +140,13 @@ def _id(value: Any) -> int:
 
 
 async def lock_import(db: Queryable, *, program_id: int) -> None:
-    """Let one import at a time write into a program, until the transaction ends. Sign-ups go on."""
+    """Lock a program against concurrent imports until the transaction ends. Sign-ups are not blocked."""
     await db.execute("SELECT FROM programs p (program_id) WHERE p.program_id = $1 FOR NO KEY UPDATE", program_id)
 
 
 async def find_imported(db: Queryable, *, program_id: int, source: str, old_ids: Collection[int]) -> dict[int, int]:
-    """Return who has come from a source before: ids of users by their ids there."""
-    # One by one: the planner does not know how the table grows, and would read all of the source's for each batch.
+    """Return the users imported from a source before: their ids by their old ids."""
+    # A lateral lookup per id: the planner does not know how the table grows, and would scan the source for each batch.
     rows = await db.fetch(
         """
         SELECT given.old_id, found.user_id
@@ -163,7 +163,7 @@ async def find_imported(db: Queryable, *, program_id: int, source: str, old_ids:
 
 
 async def insert_users(db: Queryable, *, program_id: int, source: str, users: Sequence[User]) -> dict[int, int]:
-    """Write users, where their addresses and names are free; return their ids by their ids in the source."""
+    """Insert users whose addresses and usernames are free; return their ids by their old ids."""
     old_ids = {user.email.key: user.old_id for user in users}
     rows = await db.fetch(
         """
@@ -209,7 +209,7 @@ async def _remember(db: Queryable, *, program_id: int, source: str, written: Map
 
 
 async def find_taken_emails(db: Queryable, *, program_id: int, email_keys: Collection[str]) -> set[str]:
-    """Return which of these addresses somebody has."""
+    """Return which of these addresses are taken."""
     rows = await db.fetch(
         """
         SELECT given.email_key
@@ -225,7 +225,7 @@ async def find_taken_emails(db: Queryable, *, program_id: int, email_keys: Colle
 
 
 async def insert_codes(db: Queryable, *, program_id: int, codes: Sequence[tuple[int, Code]]) -> set[str]:
-    """Write codes of users who have none yet, where their texts are free; return which were written."""
+    """Insert codes of users without any, if their texts are free; return those inserted."""
     rows = await db.fetch(
         """
         INSERT INTO codes (program_id, user_id, code, created_at, expires_at, revoked_at)
@@ -243,9 +243,9 @@ async def insert_codes(db: Queryable, *, program_id: int, codes: Sequence[tuple[
 
 
 async def respell_codes(db: Queryable, *, program_id: int, codes: Sequence[tuple[int, Code]]) -> list[str]:
-    """Spell codes of users as given where O, I and L are folded; return the keys of their owners' addresses.
+    """Restore the given spelling of codes in which O, I and L were folded; return their owners' email keys.
 
-    A spelling that another code has stays with that code. Only imports write an O, I or L, and one import at a time.
+    A spelling taken by another code is not restored. Only imports write an O, I or L, and one import at a time.
     """
     rows = await db.fetch(
         """
@@ -264,7 +264,7 @@ async def respell_codes(db: Queryable, *, program_id: int, codes: Sequence[tuple
 
 
 async def insert_sessions(db: Queryable, *, program_id: int, tokens: Sequence[tuple[int, bytes, datetime]]) -> set[int]:
-    """Begin sessions: of whom, the token's hash, since when. Return the users whose tokens were new."""
+    """Insert sessions (user id, token hash, start). Return the users whose tokens were new."""
     rows = await db.fetch(
         """
         INSERT INTO sessions (program_id, user_id, token_hash, created_at, last_seen_at)
@@ -280,7 +280,7 @@ async def insert_sessions(db: Queryable, *, program_id: int, tokens: Sequence[tu
 
 
 async def insert_referrals(db: Queryable, *, program_id: int, referrals: Sequence[tuple[int, int, datetime]]) -> None:
-    """Write who brought whom, when; none of the referees has a referrer yet. Ids grow in the order given."""
+    """Insert referrals (referrer, referee, time), with ascending ids; no referee may have a referrer yet."""
     await db.execute(
         """
         INSERT INTO referrals (program_id, referrer_id, referee_id, created_at)

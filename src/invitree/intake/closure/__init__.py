@@ -1,5 +1,5 @@
-"""Closure: an account ends, deleted by its owner or staff, or is kept out by the operator until further notice.
+"""Closing accounts: deletion by the owner or staff, and deactivation by the operator.
 
-Promises: sessions, links and code die in the same transaction; of a deleted user nothing that tells who it was is left,
-while the referrals, and so everybody's counts, stay; the address is free for a new sign-up.
+Guarantees: sessions, links and the code are revoked in the same transaction. Deletion erases everything that identifies
+the user but keeps the referrals, and so everybody's counts; the address is free for a new sign-up.
 """

@@ -1,4 +1,4 @@
-"""The routes by which people leave."""
+"""Routes for deleting accounts."""
 
 from typing import Annotated, Any
 

@@ -1,1 +1,1 @@
-"""Sign-up: a new user, with or without a referral code, in one transaction or not at all."""
+"""Sign-up: creating a user, with or without a referral code, in one transaction."""

@@ -1,4 +1,4 @@
-"""Signing somebody up."""
+"""Signing up a user."""
 
 from datetime import datetime
 
@@ -27,7 +27,7 @@ async def sign_up(
     referral_code: str | None,
     origin: ClientInfo,
 ) -> User:
-    """Write a user and, with a code, who brought them; where addresses are to be confirmed, send the link for it.
+    """Create a user and, with a code, the referral; enqueue the activation email if the program requires one.
 
     Raises InvalidInput, and then nothing may be committed.
     """
@@ -45,7 +45,7 @@ async def sign_up(
 async def _attribute(tx: Queryable, *, program_id: int, referee_id: int, referral_code: str) -> None:
     text = parse_code(referral_code)
     code = text and await lock_code(tx, program_id=program_id, code=text)
-    # Asked for after the lock was granted: now() is the transaction's start, before a wait in which the code may die.
+    # Read after the lock was granted: now() is the start of the transaction, and the code may expire during the wait.
     used_at: datetime = await tx.fetchval("SELECT clock_timestamp()")
     if not isinstance(code, LockedCode) or not _is_active(code, now=used_at):
         raise InvalidInput({"referral_code": [DEAD_CODE]})

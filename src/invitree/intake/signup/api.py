@@ -1,4 +1,4 @@
-"""The public door."""
+"""Routes for signing up."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -49,9 +49,9 @@ class SignUpIn(Struct):
 
     @classmethod
     def check(cls, fields: Mapping[str, Any]) -> Fields:
-        """Return what is wrong beside the types: a code under another name, which must not be dropped silently.
+        """Return errors beyond types: a code under a wrong field name, which must not be ignored silently.
 
-        Where a field is missing or mistyped, what is wrong with the others is told with it.
+        If a field is missing or has a wrong type, errors in the other fields are included too.
         """
         complaints = misnamed_code_errors(
             name for name, value in fields.items() if value and name not in cls.__struct_fields__
@@ -98,7 +98,7 @@ async def register(
     ctx, program, origin = app_context(request), await program_of(request), client_info(request)
     await ctx.throttle.charge(request, program.id, limit("register", ctx.settings.limit_register, origin.network))
     if program.activation == "required" and (address := parse_email(data.email)):
-        # A count apart from resets: whoever signs up with variants of an address must not stop its owner's.
+        # Limits of their own, so that sign-ups with variants of an address cannot use up its owner's password resets.
         await ctx.throttle.charge(
             request,
             program.id,

@@ -1,4 +1,4 @@
-"""What must not be overlooked at the door."""
+"""Rules for sign-up: detecting a misnamed referral code."""
 
 import re
 from collections.abc import Iterable
@@ -14,9 +14,9 @@ _CLOSE = 0.85
 
 
 def misnamed_code_errors(names: Iterable[str]) -> Fields:
-    """Return a complaint where a client may have meant `referral_code` by the name of an unknown field.
+    """Return an error if an unknown field's name looks like `referral_code`.
 
-    It stands under `referral_code`: `code` is a member that every problem has.
+    The error is keyed by `referral_code`, because every problem has a member `code`.
     """
     for name in names:
         if _is_meant(re.sub("[^a-z]", "", name[:100].lower())):

@@ -1,4 +1,4 @@
-"""A cache that never shows what is gone: bounded, per process, told of changes by the database."""
+"""A bounded per-process cache that never returns stale values: database notifications invalidate its entries."""
 
 import math
 from collections import OrderedDict
@@ -10,34 +10,37 @@ V = TypeVar("V")
 
 Ticket = NewType("Ticket", int)
 _Entry = tuple[V, float, Ticket, int]
-"""A value, when it dies, the change it was read after, and the stripe of what it depends on."""
+"""A value, when it expires, the last change before it was read, and the stripe of its owner."""
 _STRIPES = 1024
-_FOR_GOOD = Ticket(2**63)  # of what a change finds by its key: others in the stripe are not its business
+_NEVER_STALE = Ticket(
+    2**63
+)  # for entries that a change removes by key: other changes in the stripe do not concern them
 
 
 class Cache(Generic[K, V]):
-    """Values under keys until they expire, are invalidated, or `most` newer ones push them out.
+    """An LRU cache: at most `max_size` values, kept until they expire, are invalidated, or are evicted.
 
-    A value depends on its key, or on an `owner` that it names: whatever changes that invalidates all that depends on
-    it. Closed (empty, refusing to be filled) until `open` is called, and again whenever news of changes may be missed.
+    A value depends on its key, or on an `owner` given when it is filled; a change of that owner invalidates every value
+    that depends on it. The cache is closed (empty, and not to be filled) until `open` is called, and closed again
+    whenever notifications may be missed.
     """
 
-    def __init__(self, *, most: int) -> None:
-        self._most = most
+    def __init__(self, *, max_size: int) -> None:
+        self._max_size = max_size
         self._entries: OrderedDict[K, _Entry[V]] = OrderedDict()
         self._changes = 0
-        # Which change was the last of an owner, or of another one in its stripe: nothing older is good any more.
+        # The last change of any owner in each stripe: values read before it are stale.
         self._last = [0] * _STRIPES
-        self._turns = [0] * _STRIPES
+        self._last_at = [0] * _STRIPES
         self._open = False
         self._good_until = math.inf
 
     def __len__(self) -> int:
-        """Return how many values are kept, dead ones included."""
+        """Return the number of entries, including expired ones."""
         return len(self._entries)
 
     def get(self, key: K, *, now: float) -> V | None:
-        """Return the value under `key` if it is there and alive at `now`, in seconds since 1970."""
+        """Return the value under `key` unless it is missing or has expired at `now` (Unix timestamp, seconds)."""
         entry = self._entries.get(key)
         if entry is None or self._good_until <= now:
             return None
@@ -48,57 +51,57 @@ class Cache(Generic[K, V]):
         return value
 
     def ticket(self) -> Ticket:
-        """Return what `fill` needs; take it before reading the database."""
+        """Return a ticket for `fill`. Take it before reading the database."""
         return Ticket(self._changes)
 
     def fill(
         self, key: K, value: V, *, ticket: Ticket, expires_at: float = math.inf, owner: Hashable | None = None
     ) -> None:
-        """Keep what a read found, unless what it depends on was changed since the ticket was taken."""
+        """Store the value just read, unless its owner has changed since the ticket was taken."""
         stripe = hash(key if owner is None else owner) % _STRIPES
         if self._open and self._last[stripe] <= ticket:
-            self._entries[key] = (value, expires_at, _FOR_GOOD if owner is None else ticket, stripe)
+            self._entries[key] = (value, expires_at, _NEVER_STALE if owner is None else ticket, stripe)
             self._entries.move_to_end(key)
-            if len(self._entries) > self._most:
+            if len(self._entries) > self._max_size:
                 self._entries.popitem(last=False)
 
     def change(self, owner: Hashable, *, at: int = 0) -> None:
-        """Invalidate a key, or all that depends on an owner; reads that began before can no longer fill.
+        """Invalidate a key, or all values of an owner; reads that began earlier can no longer fill.
 
-        `at` numbers the changes of a key as they were committed, where they can be heard of in another order.
+        `at` numbers the changes of a key in commit order, in case their notifications arrive in another order.
         """
         stripe = hash(owner) % _STRIPES
         self._changes += 1
         self._last[stripe] = self._changes
-        self._turns[stripe] = max(self._turns[stripe], at)
+        self._last_at[stripe] = max(self._last_at[stripe], at)
         self._entries.pop(owner, None)  # type: ignore[arg-type]
 
     def replace(self, key: K, value: V, *, expires_at: float = math.inf, at: float = math.inf) -> None:
-        """Put what was committed in the place of a value that depends on its key, unless a later change is known."""
+        """Store a committed value under its key, unless a later change is known."""
         self.change(key)
-        if at >= self._turns[hash(key) % _STRIPES]:
+        if at >= self._last_at[hash(key) % _STRIPES]:
             self.fill(key, value, ticket=self.ticket(), expires_at=expires_at)
 
     def trust(self, *, until: float) -> None:
-        """Show nothing from then on, in seconds since 1970: changes may have been made that are not heard of yet.
+        """Return no values after `until` (Unix timestamp, seconds): notifications may not have been processed yet.
 
-        A process that was held up answers those who ask before it hears.
+        A process that was suspended may serve requests before it reads its notifications.
         """
         self._good_until = until
 
     def clear(self) -> None:
-        """Forget everything; reads that began before can no longer fill."""
+        """Delete all entries; reads that began earlier can no longer fill."""
         self._changes += 1
         self._last = [self._changes] * _STRIPES
         self._entries.clear()
 
     def open(self) -> None:
-        """Begin to keep values: news of changes will arrive from here on. Reads that began before cannot fill."""
+        """Start caching: notifications arrive from now on. Reads that began earlier cannot fill."""
         self.clear()
-        self._turns = [0] * _STRIPES
+        self._last_at = [0] * _STRIPES
         self._open = True
 
     def close(self) -> None:
-        """Forget everything and keep nothing: news of changes may be missed."""
+        """Delete all entries and stop caching: notifications may be missed."""
         self._open = False
         self._entries.clear()

@@ -1,4 +1,4 @@
-"""Whether a database can carry the service: asked where a command or the service starts, and by `/readyz`."""
+"""Checks that the database is usable, run at startup and by `/readyz`."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,7 +12,7 @@ from invitree.kit.data.connections import connect
 from invitree.kit.data.db import OUTAGES, SESSION, Queryable
 
 _OLDEST_POSTGRES = 15
-_PATIENCE_S = 5.0
+_TIMEOUT_S = 5.0
 _POOLED = (
     "INVITREE_DATABASE_URL leads to a connection pooler, such as PgBouncer, through which {what}; "
     "give the address of PostgreSQL itself (Invitree needs no pooler: docs/operating.md)"
@@ -20,34 +20,34 @@ _POOLED = (
 
 
 class UnusableDatabase(Exception):
-    """The database cannot carry the service; the message is one line for the operator."""
+    """The service cannot use the database. The message is one line for the operator."""
 
 
 class UnreachableDatabase(UnusableDatabase):
-    """The database does not answer, or lets nobody in; which may change."""
+    """The database does not answer or refuses the connection, perhaps only for now."""
 
 
 async def check_reachable(url: str) -> None:
-    """Raise UnusableDatabase where a database does not let us in, or is of a version or encoding that will not do."""
-    async with _reached(url):
+    """Check that a database accepts connections and has a supported version and encoding. Raises UnusableDatabase."""
+    async with _connected(url):
         pass
 
 
 async def check_usable(url: str) -> None:
-    """Raise UnusableDatabase where a database cannot carry the service."""
-    async with _reached(url) as first, _reached(url) as second:
+    """Check everything that the service needs of a database. Raises UnusableDatabase."""
+    async with _connected(url) as first, _connected(url) as second:
         if fault := await find_fault(first) or await _find_pooler(first, second):
             raise UnusableDatabase(fault)
 
 
 async def find_fault(db: Queryable) -> str | None:
-    """Return what keeps the service from working on a database that answers, as one line, or None."""
+    """Return one line about what makes a reachable database unusable, or None."""
     found = await db.fetchrow(
         """
         SELECT pg_is_in_recovery() AS is_standby,
             current_setting('transaction_read_only') = 'on' AS is_read_only,
             current_schema() IS NULL AS lacks_schema,
-            current_setting('synchronous_commit') = 'off' AS forgets,
+            current_setting('synchronous_commit') = 'off' AS is_lossy,
             current_setting('lock_timeout') <> $1 AS is_pooled,
             (SELECT min(name) FROM unnest('{programs,users,sessions,audit,throttles,pgqueuer}'::text[]) name
              WHERE NOT has_table_privilege(to_regclass(name), 'INSERT')) AS closed_table,
@@ -71,7 +71,7 @@ async def find_fault(db: Queryable) -> str | None:
             f"ALTER ROLE {role} SET search_path = public",
         ),
         (
-            found["forgets"],
+            found["is_lossy"],
             "synchronous_commit is off, and a crash would lose what people were told is done; "
             f"ALTER ROLE {role} SET synchronous_commit = on",
         ),
@@ -87,13 +87,13 @@ async def find_fault(db: Queryable) -> str | None:
         ),
         (found["is_pooled"], _POOLED.format(what="the settings of a session do not get")),
     )
-    return next((message for is_so, message in faults if is_so), None)
+    return next((message for is_faulty, message in faults if is_faulty), None)
 
 
 @asynccontextmanager
-async def _reached(url: str) -> AsyncIterator[Any]:
+async def _connected(url: str) -> AsyncIterator[Any]:
     try:
-        connection = await connect(url, timeout=_PATIENCE_S, server_settings=SESSION)
+        connection = await connect(url, timeout=_TIMEOUT_S, server_settings=SESSION)
     except asyncpg.ProtocolViolationError as error:
         if "startup parameter" not in str(error):
             raise UnreachableDatabase(_unreachable(error)) from None
@@ -108,7 +108,7 @@ async def _reached(url: str) -> AsyncIterator[Any]:
             raise UnusableDatabase(f"the database's encoding is {encoding}; UTF8 is needed")
         yield connection
     finally:
-        await connection.close(timeout=_PATIENCE_S)
+        await connection.close(timeout=_TIMEOUT_S)
 
 
 def _unreachable(error: Exception) -> str:
@@ -117,19 +117,19 @@ def _unreachable(error: Exception) -> str:
 
 
 async def _find_pooler(first: Any, second: Any) -> str | None:
-    """Return what is lost between transactions, if something is: a pooler lends each of them another session."""
-    heard = asyncio.Event()
+    """Return one line about session state that a connection pooler loses between transactions, or None."""
+    received = asyncio.Event()
     channel = f"invitree_check_{uuid4().hex}"
     try:
-        async with asyncio.timeout(_PATIENCE_S):
-            await first.add_listener(channel, lambda *_: heard.set())
+        async with asyncio.timeout(_TIMEOUT_S):
+            await first.add_listener(channel, lambda *_: received.set())
             session = await first.prepare("SELECT pg_backend_pid()")
             before = await session.fetchval()
             async with second.transaction():
-                # The session that was given back last is lent first: if there is a pooler, that one is taken now.
+                # A pooler hands out the most recently returned session, so it would be taken by this transaction.
                 await second.execute("SELECT pg_notify($1, '')", channel)
                 after = await session.fetchval()
-            await session.fetchval()  # what was announced comes before its answer
+            await session.fetchval()  # a notification arrives before the answer to this query
     except (TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
         return _POOLED.format(what="prepared statements do not last")
-    return None if before == after and heard.is_set() else _POOLED.format(what="LISTEN does not last")
+    return None if before == after and received.is_set() else _POOLED.format(what="LISTEN does not last")

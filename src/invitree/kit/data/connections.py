@@ -1,7 +1,6 @@
-"""Connections to the database at an address, made of what the address says and of nothing else.
+"""Connecting to the database at a URL, with nothing but what the URL says.
 
-asyncpg by itself looks around in the environment and the home folder, and takes any parameter that it does not know for
-a setting of the server.
+asyncpg itself also reads the environment and the home directory, and treats any unknown parameter as a server setting.
 """
 
 import errno
@@ -20,19 +19,19 @@ from typing import Any
 
 import asyncpg
 
-from invitree.base.addresses import Address, for_libpq, is_socket, notes, parse_address
+from invitree.base.addresses import Address, for_libpq, ignored_parameters, is_socket, parse_address
 
 _PINNED = {
-    # A promise such as "one of two registrations wins" is proved for this isolation, and others fail where it waits.
+    # Guarantees such as "one of two registrations wins" are tested at this level; stricter ones raise errors instead.
     "default_transaction_isolation": "read committed",
     "default_transaction_deferrable": "off",
     "idle_session_timeout": "0",
     "timezone": "UTC",
 }
-"""What every connection asks for, since the address, the database or its role may have another default."""
+"""Settings of every connection, which override the defaults of the URL, the database and the role."""
 
-# Whether to try with TLS, first and second.
-_WAYS = {"disable": (False,), "allow": (False, True), "prefer": (True, False)}
+# Whether to use TLS at the first attempt, and at the second.
+_TLS_ATTEMPTS = {"disable": (False,), "allow": (False, True), "prefer": (True, False)}
 _DEFAULTS = {"sslrootcert": "root.crt", "sslcrl": "root.crl", "sslcert": "postgresql.crt", "sslkey": "postgresql.key"}
 _SYSTEM_ROOTS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 _KEEPALIVES = {
@@ -41,65 +40,65 @@ _KEEPALIVES = {
     "keepalives_count": "TCP_KEEPCNT",
     "tcp_user_timeout": "TCP_USER_TIMEOUT",
 }
-_ELSEWHERE = (OSError, asyncpg.CannotConnectNowError, asyncpg.TargetServerAttributeNotMatched)
-_OTHERWISE = (ConnectionError, ssl.SSLError, asyncpg.InvalidAuthorizationSpecificationError)
+_TRY_NEXT_HOST = (OSError, asyncpg.CannotConnectNowError, asyncpg.TargetServerAttributeNotMatched)
+_TRY_NEXT_TLS = (ConnectionError, ssl.SSLError, asyncpg.InvalidAuthorizationSpecificationError)
 
 
-async def connect(url: str, *, timeout: float, server_settings: Mapping[str, str] = {}, **how: Any) -> Any:  # noqa: ASYNC109
-    """Return an asyncpg connection to the first place of an address that is reached and has what is asked for.
+async def connect(url: str, *, timeout: float, server_settings: Mapping[str, str] = {}, **options: Any) -> Any:  # noqa: ASYNC109
+    """Return an asyncpg connection to the first host of a URL that can be reached and meets its requirements.
 
-    `timeout` is for each place, unless the address has another; `server_settings` count more than those of the address.
-    Raises AddressError, and what asyncpg raises.
+    `timeout` applies to each host, unless the URL sets another; `server_settings` override those of the URL. Raises
+    AddressError, and asyncpg's errors.
     """
     address = parse_address(url)
-    how |= {
+    options |= {
         "timeout": max(float(address.parameters.get("connect_timeout", 0)), 0) or timeout,
         "user": address.user,
         "database": address.dbname,
-        "password": password_for(address) or "",  # for None asyncpg would look around
+        "password": password_for(address) or "",  # with None, asyncpg would search for one itself
         "direct_tls": address.parameters.get("sslnegotiation") == "direct",
         "server_settings": {**address.server_settings, **_PINNED, **server_settings},
         "krbsrvname": "postgres",
         "gsslib": "gssapi",
     }
     failure: Exception = ConnectionError("there is no such server")
-    for wanted in _wanted(address):
-        for host, port in _in_turn(address):
-            ways = (False,) if is_socket(host) else _WAYS.get(address.sslmode, (True,))
-            contexts = [_context(url, _stamps(address)) if tls else False for tls in ways]
+    for target in _target_attrs(address):
+        for host, port in _in_order(address):
+            attempts = (False,) if is_socket(host) else _TLS_ATTEMPTS.get(address.sslmode, (True,))
+            contexts = [_context(url, _mtimes(address)) if tls else False for tls in attempts]
             try:
-                connection = await _reach(contexts, host=host, port=port, target_session_attrs=wanted, **how)
-            except _ELSEWHERE as error:
+                connection = await _attempt(contexts, host=host, port=port, target_session_attrs=target, **options)
+            except _TRY_NEXT_HOST as error:
                 failure = error
             else:
                 _keep_alive(connection, address.parameters)
                 return connection
-    raise _in_our_words(failure) from None
+    raise _without_host(failure) from None
 
 
-async def _reach(contexts: Sequence[ssl.SSLContext | bool], **how: Any) -> Any:
+async def _attempt(contexts: Sequence[ssl.SSLContext | bool], **options: Any) -> Any:
     try:
-        return await asyncpg.connect(ssl=contexts[0], **how)
-    except _OTHERWISE as error:
-        in_vain = isinstance(error, ConnectionRefusedError | asyncpg.InvalidPasswordError)
-        if len(contexts) == 1 or in_vain:
+        return await asyncpg.connect(ssl=contexts[0], **options)
+    except _TRY_NEXT_TLS as error:
+        hopeless = isinstance(error, ConnectionRefusedError | asyncpg.InvalidPasswordError)
+        if len(contexts) == 1 or hopeless:
             raise
-    return await asyncpg.connect(ssl=contexts[1], **how)
+    return await asyncpg.connect(ssl=contexts[1], **options)
 
 
-def _wanted(address: Address) -> tuple[str, ...]:
-    wanted = address.parameters.get("target_session_attrs", "any")
-    return ("standby", "any") if wanted == "prefer-standby" else (wanted,)
+def _target_attrs(address: Address) -> tuple[str, ...]:
+    target = address.parameters.get("target_session_attrs", "any")
+    return ("standby", "any") if target == "prefer-standby" else (target,)
 
 
-def _in_turn(address: Address) -> Sequence[tuple[str, int]]:
+def _in_order(address: Address) -> Sequence[tuple[str, int]]:
     if address.parameters.get("load_balance_hosts") == "random":
         return random.sample(address.places, len(address.places))
     return address.places
 
 
-def _in_our_words(failure: Exception) -> Exception:
-    """Return an error without the host in it."""
+def _without_host(failure: Exception) -> Exception:
+    """Return an equivalent error that does not contain the host."""
     if isinstance(failure, ssl.SSLCertVerificationError):
         reason = failure.verify_message.partition(",")[0]
         return ConnectionError(f"the server's certificate is refused: {reason}")
@@ -113,7 +112,7 @@ def _in_our_words(failure: Exception) -> Exception:
 
 
 def _keep_alive(connection: Any, parameters: Mapping[str, str]) -> None:
-    """Have the system notice a peer that is gone, as libpq does."""
+    """Enable TCP keepalives, as libpq does."""
     own = connection._transport.get_extra_info("socket")  # noqa: SLF001
     if own.family == socket.AF_UNIX:
         return
@@ -124,19 +123,19 @@ def _keep_alive(connection: Any, parameters: Mapping[str, str]) -> None:
 
 
 @cache
-def tell_ignored(url: str) -> None:
-    """Say, once in a process, what of an address is ignored."""
-    for note in notes(url):
+def warn_about_ignored(url: str) -> None:
+    """Print a warning about each ignored parameter of a URL, once per process."""
+    for note in ignored_parameters(url):
         print(f"invitree: {note}", file=sys.stderr, flush=True)
 
 
 def is_encrypted(connection: Any) -> bool:
-    """Return whether a connection is over TLS."""
+    """Return whether a connection uses TLS."""
     return connection._transport.get_extra_info("ssl_object") is not None  # noqa: SLF001
 
 
 def parameters_of(address: Address) -> dict[str, str]:
-    """Return an address as libpq takes it in an empty home folder, without the password."""
+    """Return the parameters for libpq without a home directory, without the password."""
     found = for_libpq(address)
     found.pop("passfile", None)
     if is_socket(address.places[0][0]) or address.sslmode in ("disable", "allow", "prefer"):
@@ -146,13 +145,13 @@ def parameters_of(address: Address) -> dict[str, str]:
     found |= {name: file for name in names if (file := _file(address, name))}
     if address.parameters.get("sslcertmode") == "disable":
         found = {name: value for name, value in found.items() if name not in ("sslcert", "sslkey")}
-    if found.get("sslrootcert") == "system":  # which libpq knows since PostgreSQL 16
-        found["sslrootcert"] = next((file for file in _SYSTEM_ROOTS if _stamp(Path(file))), "system")
+    if found.get("sslrootcert") == "system":  # older libpq than 16 does not know "system"
+        found["sslrootcert"] = next((file for file in _SYSTEM_ROOTS if _mtime(Path(file))), "system")
     return found
 
 
 def password_for(address: Address) -> str | None:
-    """Return the password of an address, which may be in a file for passwords."""
+    """Return the password of an address: its own, or from the password file."""
     if address.password is not None:
         return address.password
     given = address.parameters.get("passfile")
@@ -185,9 +184,9 @@ def _password_in(line: str, address: Address, host: str, port: int) -> str | Non
 
 
 def _file(address: Address, name: str) -> str:
-    """Return the file of a parameter, given or libpq's own; a home folder that cannot be entered has none."""
+    """Return the file for a parameter: the given one, or libpq's default if it exists and can be read."""
     default = _home() / ".postgresql" / _DEFAULTS[name]
-    return address.parameters.get(name) or (str(default) if _stamp(default) else "")
+    return address.parameters.get(name) or (str(default) if _mtime(default) else "")
 
 
 def _home() -> Path:
@@ -197,22 +196,22 @@ def _home() -> Path:
         return Path("/nonexistent")
 
 
-def _stamp(path: Path) -> int:
-    """Return when a file was written, 0 for none."""
+def _mtime(path: Path) -> int:
+    """Return a file's modification time in ns, or 0 if there is no such file."""
     try:
         return path.stat().st_mtime_ns
     except OSError:
         return 0
 
 
-def _stamps(address: Address) -> tuple[object, ...]:
-    """Return what changes when a certificate is renewed."""
+def _mtimes(address: Address) -> tuple[object, ...]:
+    """Return a cache key that changes when a certificate is renewed."""
     files = [_file(address, name) for name in _DEFAULTS]
-    return tuple((file, _stamp(Path(file))) for file in files if file)
+    return tuple((file, _mtime(Path(file))) for file in files if file)
 
 
 @lru_cache(maxsize=4)
-def _context(url: str, _stamps: tuple[object, ...]) -> ssl.SSLContext:
+def _context(url: str, _mtimes: tuple[object, ...]) -> ssl.SSLContext:
     address = parse_address(url)
     parameters = address.parameters
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -231,7 +230,7 @@ def _context(url: str, _stamps: tuple[object, ...]) -> ssl.SSLContext:
 
 
 def _trust(context: ssl.SSLContext, address: Address) -> None:
-    """Have the server's certificate verified, where there is something to verify it with."""
+    """Set up verification of the server's certificate, if sslmode or a root certificate asks for it."""
     roots = _file(address, "sslrootcert")
     if not roots and address.sslmode == "require":
         return
@@ -256,7 +255,7 @@ def _trust(context: ssl.SSLContext, address: Address) -> None:
 
 @contextmanager
 def _naming(name: str) -> Iterator[None]:
-    """Say which parameter's file cannot be used."""
+    """Turn an OSError into a ConnectionError that names the parameter."""
     try:
         yield
     except OSError as error:

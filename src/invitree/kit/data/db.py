@@ -1,4 +1,4 @@
-"""The database: a pool that never waits long, and transactions that are visible where they are used."""
+"""The database: a connection pool with short waits, and explicit transactions."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
@@ -12,19 +12,19 @@ from invitree.kit.data.pool import Pool
 F = TypeVar("F", bound=Callable[..., Any])
 
 _CONNECT_S = 1.0
-_STATEMENTS = 500  # more than there are
+_STATEMENTS = 500  # more than the service has
 SESSION = {
     "application_name": "invitree",
     "lock_timeout": "2s",
     "idle_in_transaction_session_timeout": "10s",
 }
 
-# What a request may meet while the database is away, full, restarting or slow: told as 503, to be tried again.
+# Errors while the database is down, full, restarting or slow. They become a 503, so that clients try again.
 OUTAGES = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # between the words with which the database ends a connection, and its end
+    asyncpg.InternalClientError,  # between the server's last message and the end of the connection
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
     asyncpg.OperatorInterventionError,
@@ -36,8 +36,8 @@ OUTAGES = (
 )
 
 
-# A statement may still be running, and its answer come when nobody waits for it; or the connection is about to end, or
-# leads to a server that has become a standby.
+# After these a connection must not be reused: a statement may still be running, the connection may be closing, or the
+# server may have become a standby.
 _CUT_OFF = (
     asyncio.CancelledError,
     GeneratorExit,
@@ -50,7 +50,7 @@ _CUT_OFF = (
 
 
 class Queryable(Protocol):
-    """What a store function needs: the pool for a plain read, a connection inside a transaction."""
+    """What store functions take: a Database for a plain read, or a Transaction."""
 
     async def fetch(self, query: str, *args: Any) -> list[Any]: ...
 
@@ -62,7 +62,7 @@ class Queryable(Protocol):
 
 
 class Transaction:
-    """A connection inside a transaction, and the notifications that its commit sends, as (topic, payload).
+    """An open transaction, and the notifications it sends at commit, as (topic, payload).
 
     `answer` is the response body of the request that it belongs to, where that is stored with it.
     """
@@ -79,8 +79,8 @@ class Transaction:
 class Database:
     """The connections of one process.
 
-    `invalidators` apply this process's own notifications, by topic, as soon as they are committed: they are still on
-    their way back to it.
+    `invalidators` apply this process's own notifications, by topic, right after the commit, before they come back from
+    the server.
     """
 
     def __init__(self, pool: Pool) -> None:
@@ -89,53 +89,53 @@ class Database:
 
     @classmethod
     def at(cls, url: str, *, size: int, statement_timeout_s: float = 5) -> "Database":
-        """Return the database at `url`, over at most `size` connections, which are made when they are needed.
+        """Return the database at `url`, with at most `size` connections, opened on demand.
 
-        So a web process that is started anew during an outage waits for the database, and does not die.
+        A web process that restarts during an outage therefore waits for the database instead of failing.
         """
         return cls(
             Pool(
                 url,
                 size=size,
                 timeout=_CONNECT_S,
-                # For a server that has stopped answering: with a second for a connection, an answer within six.
+                # For a server that no longer responds: with a second for connecting, requests end within six.
                 command_timeout=statement_timeout_s - 0.5,
-                max_cached_statement_lifetime=0,  # they are few, and good as long as the connection is
+                max_cached_statement_lifetime=0,  # there are few, valid as long as the connection
                 statement_cache_size=_STATEMENTS,
                 server_settings={**SESSION, "statement_timeout": f"{statement_timeout_s:.0f}s"},
             )
         )
 
     async def close(self) -> None:
-        """Let running queries end, then close every connection."""
+        """Wait for running queries, then close every connection."""
         await self._pool.close()
 
-    def is_overdue(self) -> bool:
-        """Return whether connections are waited for that long that nobody should begin to."""
-        return self._pool.is_overdue()
+    def is_saturated(self) -> bool:
+        """Return whether the pool is saturated."""
+        return self._pool.is_saturated()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Run the block in one transaction, committed when it ends and rolled back when it raises."""
         connection = await self._pool.take()
-        tx, fit = Transaction(connection), True
+        tx, reusable = Transaction(connection), True
         transaction = connection.transaction()
         try:
             await transaction.start()
             try:
                 yield tx
             except _CUT_OFF:
-                raise  # it ends with the connection: a ROLLBACK would be waited for as long again, in vain
+                raise  # closing the connection rolls back; a ROLLBACK would only time out again
             except BaseException:
                 await transaction.rollback()
                 raise
             await transaction.commit()
         except _CUT_OFF:
-            fit = False
+            reusable = False
             raise
         finally:
-            self._pool.give(connection, fit=fit)
-            for topic, payload in tx.notifications:  # also after an error, which may have come after the commit
+            self._pool.give(connection, reusable=reusable)
+            for topic, payload in tx.notifications:  # also after an error: the commit may have succeeded
                 if topic in self.invalidators:
                     self.invalidators[topic](payload)
 
@@ -157,21 +157,21 @@ class Database:
         tag: str = await self._run("execute", query, args)
         return tag
 
-    async def _run(self, how: str, query: str, args: tuple[Any, ...]) -> Any:
+    async def _run(self, method: str, query: str, args: tuple[Any, ...]) -> Any:
         connection = await self._pool.take()
-        fit = True
+        reusable = True
         try:
-            return await getattr(connection, how)(query, *args)
+            return await getattr(connection, method)(query, *args)
         except _CUT_OFF:
-            fit = False
+            reusable = False
             raise
         finally:
-            # Nothing here leaves session state behind, so it is lent again as it is: RESET ALL is a round trip.
-            self._pool.give(connection, fit=fit)
+            # No code here changes session state, so the connection needs no RESET ALL, which is a round trip.
+            self._pool.give(connection, reusable=reusable)
 
 
 def unscoped(reason: str) -> Callable[[F], F]:
-    """Mark a store function that names no program, and say why; a structure test refuses the others."""
+    """Mark a store function that takes no program_id, with the reason; a structure test rejects unmarked ones."""
 
     def mark(function: F) -> F:
         function.__dict__["unscoped"] = reason

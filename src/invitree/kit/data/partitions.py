@@ -1,6 +1,6 @@
-"""Tables that are partitioned by month, so that what is old goes with its partition and nothing has to be deleted.
+"""Tables partitioned by month, so that old rows are dropped with their partition instead of being deleted.
 
-A partition is `<table>_YYYY_MM`, but for the first one, which has no beginning. All months are those of UTC.
+A partition is named `<table>_YYYY_MM`, except the first, which has no lower bound. Months are in UTC.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from msgspec import Struct
 from invitree.kit.data.db import Transaction
 
 _MONTHS_AHEAD = 3
-"""A service whose worker does not run for longer than this can no longer write."""
+"""If no worker runs for longer than this, writes fail."""
 
 
 class _Partition(Struct, frozen=True):
@@ -21,17 +21,17 @@ class _Partition(Struct, frozen=True):
 
 
 async def keep_months(tx: Transaction, *, table: str, older_than: timedelta) -> Sequence[str]:
-    """Add the partitions of the months to come, and drop those that ended longer ago than `older_than`.
+    """Create partitions for the coming months, and drop those that ended longer ago than `older_than`.
 
-    Returns the names of what was dropped. Raises asyncpg.LockNotAvailableError where the table is in use for long: this
-    may as well be done later. What is added cannot be changed, not even by its owner.
+    Returns the names of the dropped partitions. Raises asyncpg.LockNotAvailableError if the table is locked for long;
+    try again later. Rows of a new partition cannot be changed, not even by its owner.
     """
-    await tx.execute("SET LOCAL lock_timeout = '300ms'")  # whoever comes after it waits too
+    await tx.execute("SET LOCAL lock_timeout = '300ms'")  # later statements queue behind this one
     await tx.execute("SET LOCAL timezone = 'UTC'")
     partitions = await _partitions(tx, table)
     for row in await _missing(tx, since=partitions[-1].ends):
         name = f"{table}_{row['month']:%Y_%m}"
-        # Attached, and not made as a partition: that would keep readers and writers out.
+        # ATTACH instead of CREATE TABLE … PARTITION OF, which would block readers and writers.
         await tx.execute(
             f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES)"
         )
@@ -72,7 +72,7 @@ async def _missing(tx: Transaction, *, since: datetime) -> list[Any]:
 
 
 async def _unprotected(tx: Transaction, table: str) -> list[str]:
-    """Return which of a table and its partitions have no privileges set: new ones, and those that were restored."""
+    """Return the tables, of a table and its partitions, without privileges set: new and restored ones."""
     rows = await tx.fetch(
         """
         SELECT c.oid::regclass::text AS name FROM pg_class c

@@ -1,1 +1,1 @@
-"""Email: messages, and their way to a mail server."""
+"""Composing email and delivering it by SMTP."""

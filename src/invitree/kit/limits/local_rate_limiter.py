@@ -1,12 +1,12 @@
-"""How often something was done, counted in memory and added up with the other processes' counts twice a second.
+"""Rate limits counted in memory and synchronized with the other processes twice a second.
 
-For what is asked so often that a row written each time would cost more than the answer. Within a process a limit is
-exact; several together may let through what each does in half a second. The counts are rows of the table of
-`kit.limits.rate_limiter`.
+For requests so frequent that writing a row each time would cost more than the answer. A limit is exact within a
+process; several processes together may exceed it by what each allows in half a second. The counts are stored in the
+table of `kit.limits.rate_limiter`.
 
-While the database is away each process counts alone, and tells later what has not run out by then. Where only the
-answer was lost, the database having counted, the same is told again: such a count is for a while too high, by what one
-process had let through, and never too low.
+While the database is down, each process counts alone, and later syncs what has not expired. If the database counted but
+its answer was lost, the same uses are sent again: the count is then too high for a while, by what one process allowed,
+but never too low.
 """
 
 import asyncio
@@ -23,18 +23,18 @@ from msgspec import Struct
 from invitree.base.problems import TooManyRequests
 from invitree.kit.data.db import Database
 from invitree.kit.limits.rate_limiter import Limit, add_ratelimit_headers
-from invitree.kit.process.retries import Trouble
+from invitree.kit.process.retries import RetryLog
 from invitree.kit.secrets.keys import Keyring
 
-_EVERY_S = 0.5
-_AT_ONCE = 500  # rows of one statement
-_EPSILON_S = 1e-6  # steps do not add up to a period to the last bit
+_SYNC_INTERVAL_S = 0.5
+_BATCH_SIZE = 500  # rows of one statement
+_EPSILON_S = 1e-6  # floating-point steps do not add up exactly to a period
 
 _Key = tuple[int, str, str]
 
 
 class _Count(Struct, gc=False):
-    """The moment at which a count is clear, as far as is known here, and how much of that nobody else knows."""
+    """When a count is back at zero, as far as this process knows, and how much of that has not been synced."""
 
     clear_at: float
     unsynced_s: float
@@ -42,94 +42,94 @@ class _Count(Struct, gc=False):
 
 
 class LocalRateLimiter:
-    """Counts uses of limits. `on=False` lets everything through.
+    """Counts uses of limits. `on=False` allows everything.
 
-    `now` is a clock of the process's own that never goes back, in seconds: of the database's only spans are learned.
+    `now` is a monotonic clock of this process, in seconds; only durations are exchanged with the database.
     """
 
     def __init__(self, db: Database, keys: Keyring, *, on: bool, now: Callable[[], float] = time.monotonic) -> None:
         self._db, self._keys, self._on, self._now = db, keys, on, now
         self._counts: dict[_Key, _Count] = {}
-        self._longest_s = 0.0  # of the periods
+        self._max_period_s = 0.0  # the longest period of any limit
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
-        self._adding_up = asyncio.Lock()
-        self._trouble = Trouble("tally.not_told")
+        self._syncing = asyncio.Lock()
+        self._retries = RetryLog("tally.not_told")
 
     async def start(self) -> None:
-        """Begin to add up."""
+        """Start synchronizing."""
         self._task = asyncio.create_task(self._sync_forever()) if self._on else None
 
     async def stop(self) -> None:
-        """Add up once more, and no more."""
+        """Synchronize one last time, and stop."""
         self._stopping.set()
         if self._task is not None:
             await self._task
 
     def count(self, scope: Any, program_id: int, first: Limit, *others: Limit) -> None:
-        """Count one use of every limit. Raises TooManyRequests, and then none is counted.
+        """Count one use of every limit, or raise TooManyRequests and count none.
 
-        The answer to the request of this ASGI scope tells how much is left of `first`, the caller's own.
+        The response headers of the ASGI request report what is left of `first`, the caller's own limit.
         """
         if not self._on:
             return
-        now, waits, moved = self._now(), [], []
+        now, waits, charges = self._now(), [], []
         for limit in (first, *others):
             count = self._counts.get(key := (program_id, limit.scope, limit.key))
             clear_at = max(count.clear_at, now) + limit.step_s if count else now + limit.step_s
             if clear_at > now + limit.rate.period_s + _EPSILON_S:
                 waits.append(clear_at - now - limit.rate.period_s)
             if count is None:
-                self._longest_s = max(self._longest_s, limit.rate.period_s)
-            moved.append((key, count, clear_at, limit.step_s))
-        add_ratelimit_headers(scope, first, ahead_s=moved[0][2] - now - (first.step_s if waits else 0.0))
+                self._max_period_s = max(self._max_period_s, limit.rate.period_s)
+            charges.append((key, count, clear_at, limit.step_s))
+        add_ratelimit_headers(scope, first, ahead_s=charges[0][2] - now - (first.step_s if waits else 0.0))
         if waits:
             raise TooManyRequests(retry_after_s=max(1, math.ceil(max(waits) - _EPSILON_S)))
-        for key, count, clear_at, step_s in moved:
+        for key, count, clear_at, step_s in charges:
             if count is None:
                 self._counts[key] = _Count(clear_at, step_s)
             else:
                 count.clear_at, count.unsynced_s = clear_at, count.unsynced_s + step_s
 
     async def sync(self) -> None:
-        """Tell the database what was counted here, and learn what was counted elsewhere."""
-        async with self._adding_up:  # two at once would tell the same twice
+        """Send unsynced counts to the database, and read those of other processes."""
+        async with self._syncing:  # two concurrent syncs would send the same counts twice
             now = self._now()
             for key in [key for key, count in self._counts.items() if count.clear_at <= now]:
-                del self._counts[key]  # told or not: what has run out matters to nobody
-            untold = iter([key for key, count in self._counts.items() if count.unsynced_s])
-            while some := list(islice(untold, _AT_ONCE)):
-                await self._sync_batch(some)
+                del self._counts[key]  # synced or not: it has expired
+            unsynced = iter([key for key, count in self._counts.items() if count.unsynced_s])
+            while batch := list(islice(unsynced, _BATCH_SIZE)):
+                await self._sync_batch(batch)
 
     async def _sync_batch(self, keys: Sequence[_Key]) -> None:
         now, counts = self._now(), [self._counts[key] for key in keys]
-        untold = [count.unsynced_s for count in counts]
-        # While the database was away some of it has run out: only what is still ahead is ahead of everybody.
-        told = [min(count.unsynced_s, max(0.0, count.clear_at - now)) for count in counts]
+        unsynced = [count.unsynced_s for count in counts]
+        # While the database was down some of it has expired: send only the rest.
+        sent = [min(count.unsynced_s, max(0.0, count.clear_at - now)) for count in counts]
         rows = await self._db.fetch(
             """
             INSERT INTO throttles AS t (program_id, scope, key, clear_at)
-            SELECT asked.program_id, asked.scope, asked.key, statement_timestamp() + asked.moved
-            FROM unnest($1::bigint[], $2::text[], $3::bytea[], $4::interval[]) AS asked (program_id, scope, key, moved)
-            ORDER BY asked.program_id, asked.scope, asked.key
+            SELECT given.program_id, given.scope, given.key, statement_timestamp() + given.moved
+            FROM unnest($1::bigint[], $2::text[], $3::bytea[], $4::interval[]) AS given (program_id, scope, key, moved)
+            ORDER BY given.program_id, given.scope, given.key
             ON CONFLICT (program_id, scope, key) DO UPDATE
-            -- What is further ahead than any period was written by a clock that was itself ahead.
+            -- A value further ahead than any period was written while the clock was ahead.
             SET clear_at = greatest(least(t.clear_at, statement_timestamp() + $5::interval), statement_timestamp())
                            + (EXCLUDED.clear_at - statement_timestamp())
             RETURNING t.program_id, t.scope, t.key, t.clear_at - statement_timestamp() AS ahead
             """,
             [program_id for program_id, _, _ in keys],
             [scope for _, scope, _ in keys],
-            prints := [self._fingerprint(key, count) for (_, _, key), count in zip(keys, counts, strict=True)],
-            [timedelta(seconds=told_s) for told_s in told],
-            timedelta(seconds=self._longest_s),
+            fingerprints := [self._fingerprint(key, count) for (_, _, key), count in zip(keys, counts, strict=True)],
+            [timedelta(seconds=sent_s) for sent_s in sent],
+            timedelta(seconds=self._max_period_s),
         )
         ahead = {(row["program_id"], row["scope"], row["key"]): row["ahead"].total_seconds() for row in rows}
-        for key, unsynced_s, fingerprint in zip(keys, untold, prints, strict=True):
-            count = self._counts[key]  # which may have been moved on since
+        for key, unsynced_s, fingerprint in zip(keys, unsynced, fingerprints, strict=True):
+            count = self._counts[key]  # may have been charged meanwhile
             count.unsynced_s = round(count.unsynced_s - unsynced_s, 6)
             count.clear_at = max(count.clear_at, now + ahead[key[0], key[1], fingerprint] + count.unsynced_s)
-        self._trouble.over()
+        self._retries.succeeded()
 
     def _fingerprint(self, key: str, count: _Count) -> bytes:
         count.fingerprint = count.fingerprint or self._keys.fingerprint(key)
@@ -138,9 +138,9 @@ class LocalRateLimiter:
     async def _sync_forever(self) -> None:
         while not self._stopping.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), _EVERY_S)
+                await asyncio.wait_for(self._stopping.wait(), _SYNC_INTERVAL_S)
             try:
                 await self.sync()
             except Exception as error:
-                # What was counted is kept, and told when that is possible.
-                self._trouble.failed(type(error).__name__)
+                # The counts are kept and sent once the database is back.
+                self._retries.failed(type(error).__name__)

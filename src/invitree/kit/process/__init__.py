@@ -1,1 +1,1 @@
-"""What a process asks of the system: output, signals, children, metrics."""
+"""Operating-system concerns of a process: output, signals, children, metrics."""

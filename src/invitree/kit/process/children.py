@@ -1,4 +1,4 @@
-"""What processes ask of the system: to be ended in order, open files, and a child that is kept running."""
+"""Graceful termination by signals, the limit on open files, and keeping a child process running."""
 
 import os
 import resource
@@ -9,29 +9,29 @@ from collections.abc import Callable
 from contextlib import suppress
 
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_SAME_S = 10.0
-_told = threading.Event()
-_FIRST_REST_S, _LONGEST_REST_S = 1.0, 60.0
-_GOOD_LIFE_S = 60.0  # of a child that is started anew without a longer rest
-_END_S = 20.0  # a worker's jobs have ten seconds, and then a few statements
+_REPEAT_S = 10.0
+_requested = threading.Event()
+_FIRST_DELAY_S, _MAX_DELAY_S = 1.0, 60.0
+_STABLE_S = 60.0  # a child that ran this long is restarted without backoff
+_STOP_TIMEOUT_S = 20.0  # a worker gives its jobs ten seconds, and then runs a few statements
 
 
 def endings() -> list[signal.Signals]:
-    """Return the signals that end this process: those that were not ignored when it was started, as under `nohup`."""
+    """Return the signals that terminate this process: those that are not ignored, as SIGHUP is under `nohup`."""
     return [number for number in _ENDINGS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def end_in_order() -> None:
-    """Have each of them raise KeyboardInterrupt, so that what was begun is ended in order.
+    """Make termination signals raise KeyboardInterrupt, for a graceful shutdown.
 
-    Those that follow within seconds change nothing: a closing terminal sends more than one.
+    Further signals within ten seconds are ignored: a closing terminal sends more than one.
     """
-    last_s = -_SAME_S
+    last_s = -_REPEAT_S
 
     def interrupt(_number: int, _frame: object) -> None:
         nonlocal last_s
-        _told.set()
-        if (now_s := time.monotonic()) >= last_s + _SAME_S:
+        _requested.set()
+        if (now_s := time.monotonic()) >= last_s + _REPEAT_S:
             last_s = now_s
             raise KeyboardInterrupt
 
@@ -40,18 +40,18 @@ def end_in_order() -> None:
 
 
 def is_told_to_end() -> bool:
-    """Return whether any of them has come: Python drops what is raised inside of some callbacks, of imports for one."""
-    return _told.is_set()
+    """Return whether a termination signal has arrived. Python drops exceptions raised in some import callbacks."""
+    return _requested.is_set()
 
 
 def ignore_endings() -> None:
-    """Let none of them cut short what is being ended."""
+    """Ignore termination signals, so that they do not interrupt the shutdown."""
     for number in _ENDINGS:
         signal.signal(number, signal.SIG_IGN)
 
 
 def allow_files(wanted: int) -> int:
-    """Allow this process and its children so many open files, as far as the system lets; return how many it does."""
+    """Raise the limit on open files to `wanted`, if the system allows it; return the resulting limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
@@ -61,67 +61,67 @@ def allow_files(wanted: int) -> int:
 
 
 class Keeper:
-    """Keeps one child running, from `keep` to the end of the block. One that ends soon rests longer each time."""
+    """Keeps one child process running until the end of the block, restarting it with exponential backoff."""
 
-    def __init__(self, command: list[str], *, name: str, tell: Callable[[str], None]) -> None:
-        self._command, self._name, self._tell = command, name, tell
-        self._lock = threading.Lock()  # for what follows
+    def __init__(self, command: list[str], *, name: str, report: Callable[[str], None]) -> None:
+        self._command, self._name, self._report = command, name, report
+        self._lock = threading.Lock()  # guards the attributes below
         self._process = 0
-        self._is_gone = threading.Event()
-        self._is_gone.set()
+        self._has_ended = threading.Event()
+        self._has_ended.set()
         self._ending = threading.Event()
 
     def __enter__(self) -> "Keeper":
         return self
 
     def keep(self) -> None:
-        """Start the child, and start it again whenever it ends. Returns when the block ends."""
-        rest_s = _FIRST_REST_S
+        """Start the child, and restart it whenever it ends. Returns when the block ends."""
+        delay_s = _FIRST_DELAY_S
         while not self._ending.is_set():
-            began_s = time.monotonic()
+            started_s = time.monotonic()
             try:
                 self._start()
-                how = self._wait()
+                outcome = self._wait()
             except OSError as error:
-                how = f"{error.strerror}"
-            if time.monotonic() - began_s > _GOOD_LIFE_S:
-                rest_s = _FIRST_REST_S
+                outcome = f"{error.strerror}"
+            if time.monotonic() - started_s > _STABLE_S:
+                delay_s = _FIRST_DELAY_S
             if not self._ending.is_set():
-                self._tell(f"the {self._name} has ended ({how}); starting it again in {rest_s:g} s")
-            self._ending.wait(rest_s)
-            rest_s = min(rest_s * 2, _LONGEST_REST_S)
+                self._report(f"the {self._name} has ended ({outcome}); starting it again in {delay_s:g} s")
+            self._ending.wait(delay_s)
+            delay_s = min(delay_s * 2, _MAX_DELAY_S)
 
     def _wait(self) -> str:
-        """Wait for the child's end; return how it ended."""
-        if self._is_gone.is_set():
+        """Wait for the child to end; return its exit code or signal."""
+        if self._has_ended.is_set():
             return ""
         os.waitid(os.P_PID, self._process, os.WEXITED | os.WNOWAIT)
-        with self._lock:  # its number belongs to nobody else until here
+        with self._lock:  # the PID cannot be reused until it is waited for
             code = os.waitstatus_to_exitcode(os.waitpid(self._process, 0)[1])
-            self._is_gone.set()
+            self._has_ended.set()
         return f"exit code {code}" if code >= 0 else f"signal {-code}"
 
     def _start(self) -> None:
         with self._lock:
             if self._ending.is_set():
                 return
-            # Not Popen: it waits for a pipe to close, which a web process that is forked meanwhile keeps open.
+            # Not Popen, which waits for a pipe to close that a web process forked meanwhile keeps open.
             self._process = os.posix_spawn(
                 self._command[0],
                 self._command,
                 os.environ,
                 file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
-                setpgroup=0,  # Ctrl-C reaches the whole group, and a letter may be under way
+                setpgroup=0,  # Ctrl-C is sent to the whole group, and an email may be under way
                 setsigmask=[],
                 setsigdef=[signal.SIGINT, signal.SIGTERM],
             )
-            self._is_gone.clear()
+            self._has_ended.clear()
 
     def __exit__(self, *_: object) -> None:
         self._ending.set()
-        for how in (signal.SIGTERM, signal.SIGKILL):
+        for number in (signal.SIGTERM, signal.SIGKILL):
             with self._lock:
-                if not self._is_gone.is_set():
-                    os.kill(self._process, how)
-            if self._is_gone.wait(_END_S):
+                if not self._has_ended.is_set():
+                    os.kill(self._process, number)
+            if self._has_ended.wait(_STOP_TIMEOUT_S):
                 return

@@ -1,4 +1,4 @@
-"""Keeping libraries from loading others that nothing here uses with them."""
+"""Blocking or deferring the imports of libraries' optional dependencies, for a faster start."""
 
 import sys
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from importlib.util import LazyLoader, find_spec, module_from_spec
 
 @contextmanager
 def block_import(module: str) -> Iterator[None]:
-    """Let imports of a module fail during the block, as if it were not installed; nothing if it is loaded already."""
+    """Make imports of a module fail during the block, as if it were not installed. No effect if already loaded."""
     if module in sys.modules:
         yield
         return
@@ -20,9 +20,9 @@ def block_import(module: str) -> Iterator[None]:
 
 
 def lazy_import(module: str) -> None:
-    """Let a module be loaded when something in it is first used, and not when it is imported; nothing if it is already.
+    """Load a module at its first use instead of at import. No effect if it is loaded already.
 
-    For what a library imports whether it needs it or not.
+    For modules that a library imports whether it needs them or not.
     """
     spec = find_spec(module)
     if module not in sys.modules and spec is not None and spec.loader is not None:

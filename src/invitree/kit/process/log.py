@@ -1,4 +1,4 @@
-"""Logs: one event a line, JSON for machines or colors for a terminal, always to stderr."""
+"""Logging: one event per line to stderr, as JSON or in colors for a terminal."""
 
 import logging
 import sys
@@ -12,7 +12,7 @@ from invitree.kit.process.output import Output
 _DROPPED = Counter("invitree_log_lines_dropped", "Lines of the log that could not be written.")
 
 trace_id: ContextVar[str] = ContextVar("trace_id")
-"""Names the request that is being served."""
+"""The id of the current request."""
 
 
 def configure_logging(log_format: str) -> None:
@@ -24,7 +24,7 @@ def configure_logging(log_format: str) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    # Without local variables: a traceback must not print passwords and tokens.
+    # Without local variables: a traceback must not contain passwords and tokens.
     plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     renderer: list[structlog.typing.Processor] = (
         [plain] if console else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

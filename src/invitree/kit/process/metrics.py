@@ -1,18 +1,18 @@
-"""Room for the metrics of several processes: prometheus-client maps a file into the memory of each."""
+"""Disk space for metrics: prometheus-client memory-maps a file in each process."""
 
 import os
 from pathlib import Path
 from typing import Any
 
 _BYTES = {"counter": 1 << 16, "histogram": 1 << 20}
-"""By the kind of metric: more than all routes together come to."""
+"""File size by kind of metric: more than all routes together need."""
 
 
 def reserve_space() -> None:
-    """Take the disk space for this process's metrics before it has any.
+    """Allocate the disk space for this process's metrics in advance.
 
-    The system ends a process that writes into a mapped file for which the disk has no room (SIGBUS). If there is none
-    now, the process keeps its metrics to itself.
+    A process that writes to a memory-mapped file on a full disk is killed (SIGBUS). If the disk is full already, the
+    metrics stay in this process's memory.
     """
     if not (folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR")):
         return
@@ -25,11 +25,11 @@ def reserve_space() -> None:
             file.unlink(missing_ok=True)
         from prometheus_client import values
 
-        vars(values)["MmapedDict"] = _InMemory  # looked up there when a process begins to count
+        vars(values)["MmapedDict"] = _InMemory  # looked up there at the first metric
 
 
 class _InMemory:
-    """What prometheus-client asks of a mapped file."""
+    """A replacement for prometheus-client's memory-mapped file."""
 
     def __init__(self, *_: Any) -> None:
         self._values: dict[str, tuple[float, float]] = {}

@@ -1,7 +1,7 @@
-"""Standard output and standard error that cannot stop the work.
+"""Standard output and standard error that never raise or block.
 
-A process whose log has lost its reader, is on a full disk, or goes into a pipe that nobody empties serves and sends
-mail all the same: a line that cannot be written is dropped and counted.
+A process keeps working if its log has lost its reader, is on a full disk, or goes to a pipe that nobody reads: lines
+that cannot be written are dropped and counted.
 """
 
 import atexit
@@ -15,23 +15,23 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-_LONGEST_WAIT_S = 0.1  # for a reader who is slow
-_SHARE = 0.1  # of the time, at most, is spent on waiting
+_LONGEST_WAIT_S = 0.1  # for a slow reader
+_SHARE = 0.1  # the largest share of time spent waiting
 
 
 class Output(io.TextIOBase):
-    """A text stream to a file descriptor that writes whole lines, never raises and waits for no longer than a moment.
+    """A text stream to a file descriptor that writes whole lines, never raises, and waits 0.1 s at most.
 
-    No buffer and no thread: a line that was written has left the process, whatever becomes of that.
+    No buffer and no thread: a written line has left the process, even if the process is killed.
     """
 
     on_drop: Callable[[], None] = staticmethod(lambda: None)
-    """Called for every piece of text that is dropped."""
+    """Called whenever text is dropped."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._target = _without_waiting(descriptor)
-        self._begun = threading.local()  # a line of which only the beginning was given, of each thread
+        self._begun = threading.local()  # the unfinished line of each thread
         self._is_torn = False
         self._left_s, self._waited_at = _LONGEST_WAIT_S, time.monotonic()
 
@@ -53,7 +53,7 @@ class Output(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        """Write what is a whole line by now."""
+        """Write all complete lines; keep the rest until its newline comes."""
         lines, end, self._begun.text = f"{getattr(self._begun, 'text', '')}{text}".rpartition("\n")
         if end:
             self._put(f"{lines}\n".encode("utf-8", "backslashreplace"))
@@ -75,7 +75,7 @@ class Output(io.TextIOBase):
             self._is_torn = False
 
     def _wait(self) -> bool:
-        """Wait for the reader, for as long as there is time left for that; return whether they are ready."""
+        """Wait for the reader within the time budget; return whether writing is possible."""
         began = time.monotonic()
         left_s = min(_LONGEST_WAIT_S, self._left_s + (began - self._waited_at) * _SHARE)
         is_ready = bool(select.select([], [self._target], [], max(0.0, left_s))[1])
@@ -85,34 +85,34 @@ class Output(io.TextIOBase):
 
 
 def shield_output() -> None:
-    """Put an Output in the place of standard output and standard error, for all that writes to them from now on."""
+    """Replace sys.stdout and sys.stderr with an Output."""
     sys.stdout, sys.stderr = Output(1), Output(2)
 
 
 def open_what_is_closed() -> None:
-    """Lead what the process was started without to nowhere: the next file would take its number, and be written to."""
+    """Open /dev/null for closed standard streams: the next opened file would get the number, and the output."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
             nowhere = os.open(os.devnull, os.O_RDWR)
             os.dup2(nowhere, descriptor)
-            os.set_inheritable(descriptor, True)  # dup2 leaves it as it is where the two are one
+            os.set_inheritable(descriptor, True)  # dup2 does not set it if both are the same
             if nowhere != descriptor:
                 os.close(nowhere)
 
 
 def _without_waiting(descriptor: int) -> int:
-    """Return a descriptor for the same that raises BlockingIOError instead of waiting, where there is one."""
+    """Return a non-blocking descriptor for the same file, if possible."""
     mode, is_terminal = os.fstat(descriptor).st_mode, os.isatty(descriptor)
     if is_terminal or stat.S_ISFIFO(mode):
-        with suppress(OSError):  # of our own, on Linux: the one we were given is the shell's too
+        with suppress(OSError):  # reopened, on Linux: the shell shares the original
             own = os.open(f"/dev/fd/{descriptor}", os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
             if not os.get_blocking(own):
                 return own
             os.close(own)
     if (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)) and os.get_blocking(descriptor):
         os.set_blocking(descriptor, False)
-        # Who writes into it after this process does not expect that. (A child finds it so, and leaves it so.)
+        # Restore it for whoever uses it next. (Child processes share it meanwhile.)
         atexit.register(os.set_blocking, descriptor, True)
     return descriptor

@@ -1,19 +1,19 @@
-"""What keeps failing and is tried again: how long to rest, and what to say of it without filling the log."""
+"""Retrying with backoff, and logging repeated failures without flooding the log."""
 
 import time
 from collections.abc import Callable
 
 import structlog
 
-_EVERY_S = 60.0  # how often a trouble that lasts is told of
+_LOG_INTERVAL_S = 60.0  # between log lines while it keeps failing
 _log = structlog.get_logger()
 
 
-class Trouble:
-    """One thing that is tried again until it works, and the event under which it is logged.
+class RetryLog:
+    """The log of one operation that is retried until it succeeds.
 
-    Told are the first failure, each new reason, once a minute how often it has failed, and the end. What fails again
-    within the minute is the same trouble.
+    Logs the first failure, each new reason, once a minute the number of failures, and the recovery. A failure within a
+    minute of the last one continues the same series.
     """
 
     def __init__(
@@ -21,26 +21,26 @@ class Trouble:
     ) -> None:
         self._event, self._first_s, self._longest_s, self._now = event, first_s, longest_s, now
         self._reasons: set[str] = set()
-        self._times = self._in_a_row = 0
-        self._failed_at = self._told_at = now()
-        self._is_told = False
+        self._times = self._consecutive = 0
+        self._failed_at = self._logged_at = now()
+        self._is_logged = False
 
     def failed(self, reason: str) -> float:
-        """Log a failure if there is something new about it; return for how many seconds to rest before the next try."""
+        """Log a failure if it is due; return how many seconds to wait before the next attempt."""
         now = self._now()
-        if now - self._failed_at > _EVERY_S:
+        if now - self._failed_at > _LOG_INTERVAL_S:
             self._reasons.clear()
             self._times = 0
-        self._failed_at, self._times, self._in_a_row = now, self._times + 1, self._in_a_row + 1
-        if reason not in self._reasons or now - self._told_at >= _EVERY_S:
+        self._failed_at, self._times, self._consecutive = now, self._times + 1, self._consecutive + 1
+        if reason not in self._reasons or now - self._logged_at >= _LOG_INTERVAL_S:
             self._reasons.add(reason)
-            self._told_at, self._is_told = now, True
+            self._logged_at, self._is_logged = now, True
             _log.warning(self._event, reason=reason, times=self._times)
-        return float(min(self._longest_s, self._first_s * 2 ** min(self._in_a_row - 1, 10)))
+        return float(min(self._longest_s, self._first_s * 2 ** min(self._consecutive - 1, 10)))
 
-    def over(self) -> None:
-        """Log that it works again, where it was told that it did not."""
-        self._in_a_row = 0
-        if self._is_told:
-            self._is_told = False
+    def succeeded(self) -> None:
+        """Log the recovery, if the failure was logged."""
+        self._consecutive = 0
+        if self._is_logged:
+            self._is_logged = False
             _log.info(self._event, over=True, times=self._times)

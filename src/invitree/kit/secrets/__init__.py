@@ -1,1 +1,1 @@
-"""Keys, tokens, and hashes of passwords."""
+"""Keys, tokens, and password hashes."""

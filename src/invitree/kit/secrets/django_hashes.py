@@ -1,7 +1,7 @@
-"""Hashes of passwords as Django writes them, other than argon2 (`django.contrib.auth.hashers`, 1.4 to 6.0).
+"""Django's password hashes, except argon2 (`django.contrib.auth.hashers`, Django 1.4 to 6.0).
 
-`pbkdf2_sha256$<iterations>$<salt>$<base64>`, the same with `pbkdf2_sha1`, `scrypt$<N>$<salt>$<r>$<p>$<base64>`, and
-`bcrypt_sha256$$2b$<rounds>$<salt and hash>`, which is a bcrypt of the SHA-256 in hexadecimal.
+The formats are `pbkdf2_sha256$<iterations>$<salt>$<base64>` (or `pbkdf2_sha1`), `scrypt$<N>$<salt>$<r>$<p>$<base64>`,
+and `bcrypt_sha256$$2b$<rounds>$<salt and hash>`, which is a bcrypt of the SHA-256 in hexadecimal.
 """
 
 import base64
@@ -12,12 +12,12 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-# What a hash may cost to verify: about 1.5 s. Django 6.0 makes pbkdf2 with 1,200,000 iterations.
-_MOST_ITERATIONS = 5_000_000
-_MOST_SCRYPT = 1 << 22  # N * r * p; Django's own are a sixth of that
-_MOST_SCRYPT_BYTES = 64 << 20
-_MOST_ROUNDS = 14  # two to this power; Django's own are 12
-_LONGEST_HASH = 512
+# Limits on the cost of verifying a hash, about 1.5 s. Django 6.0 uses 1,200,000 iterations of pbkdf2.
+_MAX_ITERATIONS = 5_000_000
+_MAX_SCRYPT = 1 << 22  # N * r * p; Django's default is a sixth of that
+_MAX_SCRYPT_BYTES = 64 << 20
+_MAX_ROUNDS = 14  # the exponent of 2; Django's default is 12
+_MAX_LENGTH = 512
 _SALT = r"([^$\x00\ud800-\udfff]+)"
 _BASE64 = r"([A-Za-z0-9+/]+={0,2})"
 _PBKDF2 = re.compile(rf"pbkdf2_(sha256|sha1)\$([1-9][0-9]{{0,6}})\${_SALT}\${_BASE64}")
@@ -26,29 +26,29 @@ _BCRYPT = re.compile(r"bcrypt_sha256\$(\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{22})[
 
 
 class DjangoHash(NamedTuple):
-    """A hash that some password may match, at a bearable cost."""
+    """A well-formed hash that is not too expensive to verify."""
 
     scheme: str
     derive: Callable[[bytes, int], bytes]
-    """Does the work, of so many iterations where the scheme has such."""
+    """Computes the digest, with the given number of iterations if the scheme has them."""
     iterations: int
     digest: bytes
 
     def matches(self, password: bytes) -> bool:
-        """Return whether this is the password."""
+        """Return whether the password matches."""
         return hmac.compare_digest(self.derive(password, self.iterations), self.digest)
 
     def waste(self, password: bytes, *, after: "DjangoHash | None") -> None:
-        """Do the work that a failure with this hash costs, less that of the failure that was before."""
-        # Django raises its iterations with every version, so hashes of one scheme differ in them.
+        """Take as long as a failed check of this hash, less the time already spent on a failed check of `after`."""
+        # Django raises its iterations with every version, so they differ among hashes of one scheme.
         missing = self.iterations - (after.iterations if after and after.scheme == self.scheme else 0)
         if missing > 0:
             self.derive(password, missing)
 
 
 def read_django_hash(text: str) -> DjangoHash | None:
-    """Return the hash that this is, or None where it is none or costs too much."""
-    if len(text) > _LONGEST_HASH:
+    """Parse a hash; return None if it is malformed or too expensive to verify."""
+    if len(text) > _MAX_LENGTH:
         return None
     scheme = text.partition("$")[0]
     try:
@@ -58,41 +58,41 @@ def read_django_hash(text: str) -> DjangoHash | None:
 
 
 def _read_pbkdf2(text: str) -> DjangoHash | None:
-    found = _PBKDF2.fullmatch(text)
-    if found is None or int(found[2]) > _MOST_ITERATIONS:
+    match = _PBKDF2.fullmatch(text)
+    if match is None or int(match[2]) > _MAX_ITERATIONS:
         return None
-    name, salt, digest = found[1], found[3].encode(), base64.b64decode(found[4], validate=True)
+    name, salt, digest = match[1], match[3].encode(), base64.b64decode(match[4], validate=True)
 
     def derive(password: bytes, iterations: int) -> bytes:
         return hashlib.pbkdf2_hmac(name, password, salt, iterations)
 
     size = hashlib.new(name).digest_size
-    return DjangoHash(f"pbkdf2_{name}", derive, int(found[2]), digest) if len(digest) == size else None
+    return DjangoHash(f"pbkdf2_{name}", derive, int(match[2]), digest) if len(digest) == size else None
 
 
 def _read_scrypt(text: str) -> DjangoHash | None:
-    found = _SCRYPT.fullmatch(text)
-    if found is None:
+    match = _SCRYPT.fullmatch(text)
+    if match is None:
         return None
-    n, r, p = int(found[1]), int(found[3]), int(found[4])
-    salt, digest = found[2].encode(), base64.b64decode(found[5], validate=True)
-    if n < 2 or n & (n - 1) or n * r * p > _MOST_SCRYPT or 128 * n * r > _MOST_SCRYPT_BYTES or len(digest) != 64:
+    n, r, p = int(match[1]), int(match[3]), int(match[4])
+    salt, digest = match[2].encode(), base64.b64decode(match[5], validate=True)
+    if n < 2 or n & (n - 1) or n * r * p > _MAX_SCRYPT or 128 * n * r > _MAX_SCRYPT_BYTES or len(digest) != 64:
         return None
 
     def derive(password: bytes, _: int) -> bytes:
-        return hashlib.scrypt(password, salt=salt, n=n, r=r, p=p, maxmem=2 * _MOST_SCRYPT_BYTES, dklen=64)
+        return hashlib.scrypt(password, salt=salt, n=n, r=r, p=p, maxmem=2 * _MAX_SCRYPT_BYTES, dklen=64)
 
     return DjangoHash("scrypt", derive, 1, digest)
 
 
 def _read_bcrypt(text: str) -> DjangoHash | None:
-    found = _BCRYPT.fullmatch(text)
-    if found is None or not 4 <= int(found[2]) <= _MOST_ROUNDS:
+    match = _BCRYPT.fullmatch(text)
+    if match is None or not 4 <= int(match[2]) <= _MAX_ROUNDS:
         return None
-    salt = found[1].encode()
+    salt = match[1].encode()
 
     def derive(password: bytes, _: int) -> bytes:
-        import bcrypt  # few need it
+        import bcrypt  # rarely needed
 
         return bcrypt.hashpw(hashlib.sha256(password).hexdigest().encode(), salt)
 
@@ -106,4 +106,4 @@ _READERS: dict[str, Callable[[str], DjangoHash | None]] = {
     "bcrypt_sha256": _read_bcrypt,
 }
 SCHEMES = tuple(_READERS)
-"""What such hashes begin with, up to the first `$`."""
+"""The prefixes of these hashes, up to the first `$`."""

@@ -1,4 +1,4 @@
-"""Secrets: what signs access tokens and hashes the opaque ones."""
+"""Keys derived from the secret: for signing access tokens and hashing opaque ones."""
 
 import base64
 import hashlib
@@ -10,13 +10,13 @@ from typing import Any
 import msgspec
 
 _HEADER = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"  # {"alg":"HS256","typ":"JWT"}
-_LONGEST_JWT = 4096  # ours are under 400 bytes; anything long is not worth parsing
+_MAX_JWT_LENGTH = 4096  # ours are under 400 bytes; anything long is not worth parsing
 
 
 class Keyring:
-    """The service's secrets, first the one that signs; all verify, so that a secret can be replaced without a cut.
+    """The secret keys: the first signs and all verify, so that a secret can be rotated without logging anybody out.
 
-    Each purpose has a key of its own, derived with HMAC-SHA256, so that no token of one kind says anything of another.
+    Each purpose has its own key, derived with HMAC-SHA256, so that a token of one kind reveals nothing about others.
     """
 
     def __init__(self, secret_keys: Sequence[str]) -> None:
@@ -32,14 +32,14 @@ class Keyring:
         return f"{signed}.{_text(_mac(self._signing[0], signed))}"
 
     def verify(self, token: str) -> Any:
-        """Return the claims of a JWT that one of the keys signed, or None. The claims themselves are not checked.
+        """Return the claims of a JWT signed by one of the keys, or None. The claims themselves are not checked.
 
-        The header must be the one that `sign` writes, to the byte: what it says is never followed, so none of what it
-        could say (another algorithm, a key of its own, …) can mean anything.
+        The header must be identical to the one `sign` writes and is never interpreted, which rules out attacks by it
+        (another algorithm, an embedded key, …).
         """
         signed, _, signature = token.rpartition(".")
         header, _, payload = signed.partition(".")
-        if header != _HEADER or len(token) > _LONGEST_JWT:
+        if header != _HEADER or len(token) > _MAX_JWT_LENGTH:
             return None
         for key in self._signing:
             if hmac.compare_digest(_text(_mac(key, signed)).encode(), signature.encode("utf-8", "surrogatepass")):
@@ -47,31 +47,31 @@ class Keyring:
         return None
 
     def hash(self, token: str) -> bytes:
-        """Return what is stored of a new opaque token: 32 bytes."""
+        """Return the hash to store for a new opaque token: 32 bytes."""
         return _mac(self._hashing[0], token)
 
     def hashes(self, token: str) -> list[bytes]:
-        """Return what may be stored of an opaque token, under each key."""
+        """Return the hashes under which an opaque token may be stored, one for each key."""
         return [_mac(key, token) for key in self._hashing]
 
     def successors(self, token: str) -> list[str]:
-        """Return what may follow a refresh token, under each key, first the one to use now.
+        """Return the possible successors of a refresh token, one for each key; the first is the one to issue.
 
-        Derived rather than random: a client whose answer was lost can be given the same successor again, though only
-        its hash is stored.
+        Derived rather than random: a client that lost the response can get the same successor again, although only its
+        hash is stored.
         """
         return [_text(_mac(key, token)) for key in self._rotating]
 
     def links(self, nonce: str) -> list[str]:
-        """Return the token of a link in a mail, under each key, first the one to use now.
+        """Return the possible tokens of an email link, one for each key; the first is the one to issue.
 
-        Derived, so that neither the database nor the queue of mails holds what would open an account, and a mail that
-        is sent again has the same link.
+        Derived rather than stored: neither the database nor the job queue contains a usable token, and a resent email
+        has the same link.
         """
         return [_text(_mac(key, nonce)) for key in self._linking]
 
     def fingerprint(self, text: str) -> bytes:
-        """Return 16 bytes that stand for a text, to count by: of addresses nothing else is to be kept."""
+        """Return a 16-byte keyed hash of a rate-limit key: addresses are not stored in clear."""
         return _mac(self._counting, text)[:16]
 
 
@@ -83,7 +83,7 @@ def new_token() -> str:
 def _claims(payload: str) -> Any:
     try:
         return msgspec.json.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except (ValueError, RecursionError):  # signed with our key, and not by us
+    except (ValueError, RecursionError):  # signed with our key, but not by us
         return None
 
 

@@ -1,8 +1,8 @@
-"""The API reference pages: Redoc to read, Scalar to try, served without asking any other host.
+"""The API reference pages, Redoc for reading and Scalar for trying, without requests to other hosts.
 
 `api_docs` is for `Litestar(openapi_config=...)`, `docs_handlers` for its route handlers. The JavaScript comes from the
-files of the package `offapi`. The pages run under a Content-Security-Policy: no other host, no inline script, no eval.
-Everything is named relatively, the server in the document too, and so works under any path that a proxy serves it at.
+package `offapi`. The Content-Security-Policy allows no other host, no inline script and no eval. All URLs are relative,
+including the server in the document, so the pages work below any path prefix of a proxy.
 """
 
 import gzip
@@ -34,8 +34,8 @@ SCALAR: Final = (
 )
 
 # Both bundles probe for eval, which the policy would report: Redoc before it starts a search worker, Scalar before it
-# compiles validators. Both add <style> elements, and Scalar forgets the nonce of <meta> on some of them. Neither
-# resolves a relative server against the address of the document, as it should be (OpenAPI 3.1, 4.8.5).
+# compiles validators. Both add <style> elements, and Scalar omits the nonce on some of them. Neither resolves a
+# relative server URL against the URL of the document, as OpenAPI 3.1 (4.8.5) requires.
 BOOT: Final = b"""\
 (() => {
   const fetch = globalThis.fetch;
@@ -56,20 +56,20 @@ BOOT: Final = b"""\
 })();
 """ % DOCUMENT.encode()
 
-# Redoc has no option for the maker's logo at the foot of its menu, and the policy refuses the host it is loaded from.
+# Redoc has no option for the vendor's logo below its menu, and the policy blocks the host it is loaded from.
 LOGO: Final = re.compile(rb"https://cdn\.redoc\.ly/redoc/logo-mini(-full)?\.svg")
-DRAWN_LOGO: Final = (
+LOCAL_LOGO: Final = (
     b"data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' width='42' height='16'%3E%3Ctext y='12' "
     b"font-family='sans-serif' font-size='11' font-weight='bold' fill='%230044d4'%3ERedocly%3C/text%3E%3C/svg%3E"
 )
 
-# Neither bundle has an option for these buttons, which hand the document over to services of others.
+# Neither bundle has an option to remove these buttons, which send the document to third parties.
 HIDDEN: Final = '[data-testid="page-actions"],.generate-sdk-button,.introduction-card-item .scalar-button-gradient'
 
 
 class _Document(JsonRenderPlugin):
     def receive_router(self, router: Router) -> None:
-        # Litestar adds an HTML page for every other path below; those shall get the app's own 404.
+        # Litestar adds an HTML page for every other path below; those should get the app's own 404.
         router.routes = [route for route in router.routes if route.path == DOCUMENT]
 
 
@@ -82,12 +82,12 @@ def api_docs(
     components: Components | None = None,
     security: Sequence[SecurityRequirement] = (),
 ) -> OpenAPIConfig:
-    """Return the configuration that serves the document which the pages show, at `/schema/openapi.json`."""
+    """Return the configuration that serves the OpenAPI document at `/schema/openapi.json`."""
     return OpenAPIConfig(
         title=title,
         version=version,
         description=description,
-        servers=[Server(url="../")],  # seen from the document (OpenAPI 3.1, Server Object)
+        servers=[Server(url="../")],  # relative to the document (OpenAPI 3.1, Server Object)
         tags=list(tags) or None,
         components=components or Components(),
         security=list(security) or None,
@@ -98,29 +98,29 @@ def api_docs(
 
 
 @get("/docs", include_in_schema=False, sync_to_thread=True)
-def reading_page(request: Request[Any, Any, Any]) -> Response[Any]:
-    """Serve the reference to read."""
+def redoc_page(request: Request[Any, Any, Any]) -> Response[Any]:
+    """Serve the reference for reading (Redoc)."""
     return _page(request, f'{REDOC}<script type="module" src="{_url("redoc.js")}"></script>', boot=_url("boot.js"))
 
 
 @get("/docs/try", include_in_schema=False, sync_to_thread=True)
-def trying_page(request: Request[Any, Any, Any]) -> Response[Any]:
-    """Serve the reference that sends requests."""
+def scalar_page(request: Request[Any, Any, Any]) -> Response[Any]:
+    """Serve the reference for trying requests (Scalar)."""
     script, settings = f"../{_url('scalar.js')}", escape(SCALAR)
     scalar = f'<script id="api-reference" src="{script}" data-configuration="{settings}"></script>'
-    # Scalar sets style attributes while it draws, and no nonce can cover an attribute.
+    # Scalar sets style attributes while rendering, and a nonce cannot allow an attribute.
     return _page(request, scalar, boot=f"../{_url('boot.js')}", style_src_attr="'unsafe-inline'")
 
 
 @get("/docs/assets/{name:str}", include_in_schema=False, sync_to_thread=True)
 def asset(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
-    """Serve a script; for ever fresh under the version that the pages name."""
+    """Serve a script, cached forever under its current version."""
     if name not in {"boot.js", "redoc.js", "scalar.js"}:
         raise NotFoundException
     version, body = _script(name)
     etag = f'W/"{version}"'
-    lasting = "public, max-age=31536000, immutable" if request.query_params.get("v") == version else "no-cache"
-    headers = {**GUARDS, "ETag": etag, "Cache-Control": lasting, "Vary": "Accept-Encoding"}
+    cache_control = "public, max-age=31536000, immutable" if request.query_params.get("v") == version else "no-cache"
+    headers = {**GUARDS, "ETag": etag, "Cache-Control": cache_control, "Vary": "Accept-Encoding"}
     if etag in request.headers.get("If-None-Match", ""):
         return Response(b"", status_code=304, headers=headers)
     if GZIP.search(request.headers.get("Accept-Encoding", "")):
@@ -130,19 +130,20 @@ def asset(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[byte
     return Response(body, headers=headers, media_type="text/javascript")
 
 
-docs_handlers: Final = [reading_page, trying_page, asset]
+docs_handlers: Final = [redoc_page, scalar_page, asset]
 
 
 @cache
 def _script(name: str) -> tuple[str, bytes]:
-    """Return a script's version (a digest of its text) and its text, compressed."""
-    file = Path(str(distribution("offapi").locate_file(f"offapi/{name}")))  # importing it would fill huge templates
-    plain = BOOT if name == "boot.js" else LOGO.sub(DRAWN_LOGO, file.read_bytes())
+    """Return a script's version (a digest) and its gzipped text."""
+    # Located, not imported: importing the package renders huge templates.
+    file = Path(str(distribution("offapi").locate_file(f"offapi/{name}")))
+    plain = BOOT if name == "boot.js" else LOGO.sub(LOCAL_LOGO, file.read_bytes())
     return hashlib.sha256(plain).hexdigest()[:16], gzip.compress(plain, mtime=0)
 
 
 def _url(name: str) -> str:
-    """Return the address of a script, seen from `/docs/`."""
+    """Return the URL of a script, relative to `/docs/`."""
     return f"assets/{name}?v={_script(name)[0]}"
 
 

@@ -1,6 +1,6 @@
-"""Request bodies: JSON or a form, decoded into the struct that the handler names, with a complaint by field.
+"""Request bodies: JSON or a form, decoded into the handler's struct, with errors by field.
 
-Text is taken without the white space around it, as Django REST framework takes it, but for fields of `VERBATIM` type.
+Surrounding white space is stripped from text, as Django REST framework does, except for `VERBATIM` fields.
 """
 
 import json
@@ -38,17 +38,17 @@ WRONG_DATETIME = Text(
 )
 
 VERBATIM = Meta(extra={"verbatim": True})
-"""Annotates text whose surrounding white space matters to the handler: `Annotated[str, VERBATIM]`."""
+"""Keeps the surrounding white space of a text field: `Annotated[str, VERBATIM]`."""
 
 _EMPTY = b"{}"
-_MOST_FORM_FIELDS = 100
+_MAX_FORM_FIELDS = 100
 
-# What msgspec says of a value, by its beginning: "Expected `str` of length >= 1", "Expected `int`, got `str`".
+# The beginning of msgspec's messages: "Expected `str` of length >= 1", "Expected `int`, got `str`".
 _LENGTH = re.compile(r"Expected `str` of length (?P<sign><=|>=) (?P<length>\d+)")
 
 
 class BodyRequest(Request[Any, Any, Any]):
-    """A request whose empty body is an empty object, so that each missing field is named."""
+    """A request whose empty body reads as an empty object, so that every missing field is reported."""
 
     async def body(self) -> bytes:
         """Return the body."""
@@ -56,7 +56,7 @@ class BodyRequest(Request[Any, Any, Any]):
 
 
 class BodyDTO(AbstractDTO[T], Generic[T]):
-    """Litestar's hook for decoding a body, used with msgspec alone: no second copy, our errors."""
+    """Litestar's hook for decoding bodies, here with msgspec alone: no intermediate model, and our errors."""
 
     def decode_bytes(self, value: bytes) -> Any:
         """Return the struct in a body.
@@ -82,11 +82,11 @@ class BodyDTO(AbstractDTO[T], Generic[T]):
     def create_for_field_definition(
         cls, field_definition: FieldDefinition, handler_id: str, backend_cls: Any = None
     ) -> None:
-        """Need nothing prepared."""
+        """Do nothing: no model has to be prepared."""
 
     @classmethod
     def create_openapi_schema(cls, field_definition: FieldDefinition, handler_id: str, schema_creator: Any) -> Any:
-        """Describe the struct itself; closed to other fields where it refuses them."""
+        """Describe the struct itself, without additional properties if it forbids unknown fields."""
         described = schema_creator.for_field_definition(field_definition)
         reference = described if isinstance(described, Reference) else described.all_of[0]
         model: Any = cls.model_type
@@ -96,12 +96,12 @@ class BodyDTO(AbstractDTO[T], Generic[T]):
 
     @classmethod
     def generate_field_definitions(cls, model_type: type[Any]) -> Generator[DTOFieldDefinition, None, None]:
-        """Yield nothing: there is no second copy of the struct."""
+        """Yield nothing: there is no intermediate model."""
         yield from ()
 
     @classmethod
     def detect_nested_field(cls, field_definition: FieldDefinition) -> bool:
-        """Return False: nested structs are msgspec's business."""
+        """Return False: msgspec handles nested structs."""
         return False
 
 
@@ -111,46 +111,46 @@ class _Takes(TypedDict):
 
 
 def takes(kind: type[Any]) -> _Takes:
-    """Say what a route's body is: `@post("/", **takes(CodeIn))`."""
+    """Return the decorator arguments for a route with this body: `@post("/", **takes(CodeIn))`."""
     return _Takes(dto=BodyDTO[kind], return_dto=None)  # type: ignore[valid-type]
 
 
 def json_body(**examples: Mapping[str, Any]) -> BodyKwarg:
-    """Annotate a route's `data` with example bodies, by name, for the OpenAPI document."""
-    shown = [Example(id=name, summary=name.replace("_", " "), value=value) for name, value in examples.items()]
-    return BodyKwarg(media_type=RequestEncodingType.JSON, examples=shown)
+    """Return the annotation of `data` with named example bodies for the OpenAPI document."""
+    named_examples = [Example(id=name, summary=name.replace("_", " "), value=value) for name, value in examples.items()]
+    return BodyKwarg(media_type=RequestEncodingType.JSON, examples=named_examples)
 
 
 def decode(body: bytes, kind: type[T]) -> T:
-    """Return the struct in a JSON body. Raises MalformedJson, or InvalidInput with a complaint for each wrong field."""
+    """Decode a JSON body into a struct. Raises MalformedJson, or InvalidInput with an error for each invalid field."""
     try:
         value = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         raise MalformedJson from None
     if not isinstance(value, dict):
         raise InvalidInput({NON_FIELD: [WRONG_TYPE]})
-    json.loads(body, object_pairs_hook=_one_each)
+    json.loads(body, object_pairs_hook=_unique)
     built: T = build(kind, value)
     return built
 
 
 def parse_urlencoded(body: bytes) -> Mapping[str, str]:
-    """Return the fields of a URL-encoded form in UTF-8. Raises MalformedForm or InvalidInput."""
+    """Parse a URL-encoded form in UTF-8. Raises MalformedForm or InvalidInput."""
     try:
-        pairs = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FORM_FIELDS)
-    except ValueError:  # more fields than that, or not UTF-8
+        pairs = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MAX_FORM_FIELDS)
+    except ValueError:  # too many fields, or not UTF-8
         raise MalformedForm from None
-    return _one_each(pairs)
+    return _unique(pairs)
 
 
 def parse_multipart(body: bytes, boundary: str) -> Mapping[str, str]:
-    """Return the text fields of a `multipart/form-data` body in UTF-8 (RFC 7578).
+    """Parse a `multipart/form-data` body in UTF-8 (RFC 7578) with text fields only.
 
-    Raises MalformedForm, or InvalidInput where there is a file.
+    Raises MalformedForm or InvalidInput.
     """
     pairs: list[tuple[str, str]] = []
     try:
-        with multipart.PushMultipartParser(boundary, len(body), max_segment_count=_MOST_FORM_FIELDS) as parser:
+        with multipart.PushMultipartParser(boundary, len(body), max_segment_count=_MAX_FORM_FIELDS) as parser:
             for event in [*parser.parse(body), *parser.parse(b"")]:
                 if isinstance(event, multipart.MultipartSegment):
                     if event.filename is not None:
@@ -161,11 +161,11 @@ def parse_multipart(body: bytes, boundary: str) -> Mapping[str, str]:
                     pairs[-1] = (name, text + event.decode())
     except (multipart.MultipartError, UnicodeError):
         raise MalformedForm from None
-    return _one_each(pairs)
+    return _unique(pairs)
 
 
-def _one_each(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    # Of two fields with one name, whoever stands in front of the service may have looked at the other.
+def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    # A proxy or firewall in front may have inspected the other of two fields with one name.
     fields: dict[str, Any] = {}
     for name, value in pairs:
         if name in fields:
@@ -176,7 +176,7 @@ def _one_each(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 @cache
 def _fields(kind: type[Any]) -> tuple[tuple[msgspec.structs.FieldInfo, bool], ...]:
-    """Return the fields of a struct, each with whether its text is taken verbatim."""
+    """Return the fields of a struct, each with whether it is VERBATIM."""
     verbatim = {"verbatim": True}
     described: Any = msgspec.inspect.type_info(kind)
     return tuple(
@@ -191,14 +191,14 @@ def _has_extra(described: Any, extra: Mapping[str, Any]) -> bool:
 
 
 def build(kind: Any, given: Mapping[str, Any], *, is_form: bool = False) -> Any:
-    """Return a struct of these fields. Raises InvalidInput with a complaint for each wrong field.
+    """Build a struct from these fields. Raises InvalidInput with an error for each invalid field.
 
-    In a form everything is text: it is converted where a field wants something else, and a blank optional field is one
-    that was not filled in. A struct may add complaints of its own by a class method `check(fields)`, which gets every
-    field that is not complained about yet, unknown ones included.
+    Form fields are text: they are converted to the field's type, and a blank optional field counts as missing. A struct
+    may add its own errors with a class method `check(fields)`, which gets every field without an error so far,
+    including unknown ones.
     """
     values: dict[str, Any] = {}
-    complaints: dict[str, Sequence[Text]] = {}
+    errors: dict[str, Sequence[Text]] = {}
     known = _fields(kind)
     for field, is_verbatim in known:
         name, value = field.encode_name, given.get(field.encode_name, msgspec.UNSET)
@@ -206,22 +206,22 @@ def build(kind: Any, given: Mapping[str, Any], *, is_form: bool = False) -> Any:
             value = value.strip()
         if value is msgspec.UNSET or (is_form and value == "" and not field.required):
             if field.required:
-                complaints[name] = [REQUIRED]
+                errors[name] = [REQUIRED]
         elif isinstance(value, str) and "\0" in value:
-            complaints[name] = [NO_NULL_CHARACTERS]
+            errors[name] = [NO_NULL_CHARACTERS]
         else:
             try:
                 values[name] = msgspec.convert(value, field.type, strict=not is_form)
             except msgspec.ValidationError as error:
-                complaints[name] = [NULL if value is None else _text(str(error))]
+                errors[name] = [NULL if value is None else _text(str(error))]
     names = {field.encode_name for field, _ in known}
     unknown = {name: value for name, value in given.items() if name not in names}
     if kind.__struct_config__.forbid_unknown_fields:
-        complaints |= {name[:100]: [UNKNOWN] for name in unknown}
+        errors |= {name[:100]: [UNKNOWN] for name in unknown}
     if check := getattr(kind, "check", None):
-        complaints |= check({**unknown, **values})
-    if complaints:
-        raise InvalidInput(complaints)
+        errors |= check({**unknown, **values})
+    if errors:
+        raise InvalidInput(errors)
     return kind(**values)
 
 
@@ -235,19 +235,19 @@ def _text(message: str) -> Text:
     return WRONG_TYPE
 
 
-def too_long(most: int) -> Text:
-    """Return the complaint about a text of more than `most` characters."""
+def too_long(limit: int) -> Text:
+    """Return the error for a text of more than `limit` characters."""
     return Text(
-        f"Ensure this field has no more than {most} characters.",
-        f"Убедитесь, что это значение содержит не более {most} символов.",
+        f"Ensure this field has no more than {limit} characters.",
+        f"Убедитесь, что это значение содержит не более {limit} символов.",
     )
 
 
-def too_short(least: int) -> Text:
-    """Return the complaint about a text of fewer than `least` characters."""
-    if least == 1:
+def too_short(limit: int) -> Text:
+    """Return the error for a text of fewer than `limit` characters."""
+    if limit == 1:
         return Text("This field may not be blank.", "Это поле не может быть пустым.")
     return Text(
-        f"Ensure this field has at least {least} characters.",
-        f"Убедитесь, что это значение содержит не менее {least} символов.",
+        f"Ensure this field has at least {limit} characters.",
+        f"Убедитесь, что это значение содержит не менее {limit} символов.",
     )

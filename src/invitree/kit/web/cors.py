@@ -1,7 +1,7 @@
-"""Pages of other origins: which of them may read the answers (CORS, as the Fetch standard has it).
+"""CORS (Fetch standard): which origins' pages may read responses.
 
-This guards visitors' browsers, not the service: who may do what is decided by tokens, which a page has to hold and to
-send itself. So which origins are allowed is kept in memory, and one set is asked for every program.
+CORS protects browsers, not the service: access is decided by tokens, which a page must hold and send itself. Allowed
+origins can therefore be cached in memory, as one set for all programs.
 """
 
 import asyncio
@@ -11,9 +11,9 @@ from typing import Any
 
 from litestar.types import Receive, Scope, Send
 
-from invitree.kit.process.retries import Trouble
+from invitree.kit.process.retries import RetryLog
 
-_FIRST_REST_S, _LONGEST_REST_S = 0.25, 1.0  # until they are read again
+_FIRST_DELAY_S, _MAX_DELAY_S = 0.25, 1.0  # between attempts to read them
 _METHODS = "DELETE, GET, HEAD, PATCH, POST, PUT"
 _REQUEST_HEADERS = (
     "Accept, Accept-Language, Authorization, Content-Type, Idempotency-Key, If-None-Match, X-CSRFToken, X-Program, "
@@ -22,20 +22,20 @@ _REQUEST_HEADERS = (
 _RESPONSE_HEADERS = (
     "Allow, Content-Language, ETag, Link, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, X-Request-Id"
 )
-_LASTS_S = 7_200  # as long as any browser believes it
+_MAX_AGE_S = 7_200  # the longest that any browser honors
 _PREFLIGHT = (
     (b"access-control-allow-methods", _METHODS.encode()),
     (b"access-control-allow-headers", _REQUEST_HEADERS.encode()),
-    (b"access-control-max-age", str(_LASTS_S).encode()),
+    (b"access-control-max-age", str(_MAX_AGE_S).encode()),
 )
 
 Headers = list[tuple[bytes, bytes]]
 
 
 class Origins:
-    """The allowed origins in the memory of a process: those that are `given`, and those that `read` finds.
+    """The allowed origins: those `given` by the settings, and those that `read` loads.
 
-    Read anew after each `look_again`. While that fails, those known last stay allowed.
+    Reloaded after each `look_again`. While that fails, the last known ones stay allowed.
     """
 
     def __init__(self, given: Iterable[str], *, read: Callable[[], Awaitable[Iterable[str]]]) -> None:
@@ -43,39 +43,39 @@ class Origins:
         self.known = _encoded(self._given)
         self._is_stale = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._trouble = Trouble("origins.not_read", first_s=_FIRST_REST_S, longest_s=_LONGEST_REST_S)
+        self._retries = RetryLog("origins.not_read", first_s=_FIRST_DELAY_S, longest_s=_MAX_DELAY_S)
 
     async def start(self) -> None:
-        """Read them, if there is a database to hear of changes from, and begin to follow those."""
+        """Load the origins if a reload is due, and start reloading in the background."""
         if self._is_stale.is_set():
-            await self._look()
-        self._task = asyncio.create_task(self._follow())
+            await self._reload()
+        self._task = asyncio.create_task(self._reload_when_stale())
 
     async def stop(self) -> None:
-        """Follow no more."""
+        """Stop reloading."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
     def look_again(self) -> None:
-        """Read them anew soon: some may have changed."""
+        """Schedule a reload: some may have changed."""
         self._is_stale.set()
 
-    async def _follow(self) -> None:
+    async def _reload_when_stale(self) -> None:
         while True:
             await self._is_stale.wait()
-            await self._look()
+            await self._reload()
 
-    async def _look(self) -> None:
+    async def _reload(self) -> None:
         self._is_stale.clear()
         try:
             self.known = _encoded([*self._given, *await self._read()])
         except Exception as error:
-            await asyncio.sleep(self._trouble.failed(f"{type(error).__name__}: {error}"))
+            await asyncio.sleep(self._retries.failed(f"{type(error).__name__}: {error}"))
             self._is_stale.set()
         else:
-            self._trouble.over()
+            self._retries.succeeded()
 
 
 def _encoded(origins: Iterable[str]) -> frozenset[bytes]:
@@ -83,7 +83,7 @@ def _encoded(origins: Iterable[str]) -> frozenset[bytes]:
 
 
 def is_preflight(scope: Any) -> bool:
-    """Return whether a browser asks beforehand, for a page of another origin."""
+    """Return whether a request is a CORS preflight."""
     if scope["method"] != "OPTIONS":
         return False
     names = {name for name, _ in scope["headers"]}
@@ -91,20 +91,20 @@ def is_preflight(scope: Any) -> bool:
 
 
 async def answer_preflight(_scope: Scope, _receive: Receive, send: Send) -> None:
-    """Answer a preflight request without looking at what it is for. `readable` adds what the page may do."""
+    """Answer a preflight request with an empty 204. `add_cors_headers` adds the CORS headers."""
     start: Any = {"type": "http.response.start", "status": 204, "headers": []}
     await send(start)
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def readable(headers: Headers, scope: Any, allowed: Collection[bytes]) -> Headers:
-    """Return an answer's headers with those that let a page of an allowed origin read it, and no other page."""
+def add_cors_headers(headers: Headers, scope: Any, allowed: Collection[bytes]) -> Headers:
+    """Add the CORS headers to a response's headers, if the request's origin is allowed."""
     varies = b", ".join([*(value for name, value in headers if name == b"vary"), b"Origin"])
-    told = [*(one for one in headers if one[0] != b"vary"), (b"vary", varies)]
-    asking = [value for name, value in scope["headers"] if name == b"origin"]
-    if len(asking) != 1 or asking[0] not in allowed:
-        return told
-    told += [(b"access-control-allow-origin", asking[0]), (b"access-control-allow-credentials", b"true")]
+    added = [*(one for one in headers if one[0] != b"vary"), (b"vary", varies)]
+    origins = [value for name, value in scope["headers"] if name == b"origin"]
+    if len(origins) != 1 or origins[0] not in allowed:
+        return added
+    added += [(b"access-control-allow-origin", origins[0]), (b"access-control-allow-credentials", b"true")]
     if is_preflight(scope):
-        return [*told, *_PREFLIGHT]
-    return [*told, (b"access-control-expose-headers", _RESPONSE_HEADERS.encode())]
+        return [*added, *_PREFLIGHT]
+    return [*added, (b"access-control-expose-headers", _RESPONSE_HEADERS.encode())]

@@ -1,6 +1,6 @@
-"""Pages for people: HTML and the files it loads, under a Content-Security-Policy that trusts this host alone.
+"""HTML pages and their static files, with a Content-Security-Policy that allows only this host.
 
-A page names everything relatively, so that it works under any path that a proxy serves it at.
+All URLs in a page are relative, so that it works below any path prefix of a proxy.
 """
 
 from functools import cache
@@ -26,18 +26,18 @@ _TYPES: Final = {".css": "text/css", ".js": "text/javascript"}
 
 
 def page(request: Request[Any, Any, Any], html: str | bytes, **policy: str) -> Response[Any]:
-    """Return a page; without a slash at the end of its address, which relative names need, a redirect to there.
+    """Return a page, or a redirect if the URL lacks the trailing slash that relative URLs need.
 
-    `policy` changes directives: `font_src="data:"`.
+    `policy` overrides directives: `font_src="data:"`.
     """
     if not request.scope["raw_path"].endswith(b"/"):
-        # Relative itself, because a proxy may have taken the beginning of the path away.
+        # Relative itself, because a proxy may have stripped a prefix of the path.
         return Redirect(f"{request.scope['path'].rpartition('/')[2]}/", status_code=308)
     return Response(html, headers={**_guards(policy), "Cache-Control": "no-store"}, media_type=MediaType.HTML)
 
 
 def file(folder: Path, name: str) -> Response[bytes]:
-    """Return a style sheet or a script of a folder. Raises NotFoundException where there is none of that name."""
+    """Return a style sheet or script from a directory. Raises NotFoundException if there is none of that name."""
     content = _files(folder).get(name)
     if content is None:
         raise NotFoundException

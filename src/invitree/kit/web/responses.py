@@ -1,4 +1,4 @@
-"""The web boundary: problems become responses here, and nowhere else."""
+"""Error responses: every Problem and exception is translated here, and nowhere else."""
 
 import re
 import traceback
@@ -26,11 +26,11 @@ from invitree.kit.data.db import OUTAGES
 PROBLEM_TYPE = "https://invitree.dev/problems/"
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 JSON_MEDIA_TYPE = "application/json"
-_CLIENTS_OF_DJOSER = ("/auth/", "/api/")
+_DJOSER_PATHS = ("/auth/", "/api/")
 BODY_LIMIT_BYTES = 64 * 1024
 _log = structlog.get_logger()
 
-# Any operation may answer these; a body adds its own ways to be wrong.
+# Possible in any operation, and in any operation with a body.
 ALWAYS = (problems.Internal, problems.Unavailable)
 BODY = (
     problems.InvalidInput,
@@ -60,11 +60,11 @@ class ProblemOut(Struct, rename={"problem_type": "type"}):
 
 
 def answers(*kinds: type[Problem]) -> dict[int, ResponseSpec]:
-    """Return what an operation may refuse with, for the OpenAPI document: a response a status, an example a problem."""
+    """Document an operation's problems for OpenAPI: one response per status, with one example per problem."""
     by_status: dict[int, list[type[Problem]]] = {}
     possible: tuple[type[Problem], ...] = (*kinds, *ALWAYS)
     if problems.Unauthenticated in kinds and problems.TokenNotValid not in kinds:
-        possible = (*possible, problems.TokenNotValid)  # the same refusal, of an access token
+        possible = (*possible, problems.TokenNotValid)  # the same error for an access token
     for kind in possible:
         by_status.setdefault(kind.status, []).append(kind)
     return {
@@ -83,7 +83,7 @@ def answers(*kinds: type[Problem]) -> dict[int, ResponseSpec]:
 class DocumentedOperation(Operation):
     """An operation under `/auth` or `/api`: its body is JSON or a form, and its problems have either media type.
 
-    Litestar adds a 400 of its own shape to whatever has a parameter, though a path that does not parse is a 404.
+    Removes the 400 that Litestar documents for any parameter: a path that does not parse is a 404.
     """
 
     def __post_init__(self) -> None:
@@ -96,10 +96,10 @@ class DocumentedOperation(Operation):
             else:
                 del (self.responses or {})[status]
         if isinstance(self.request_body, RequestBody):
-            self.request_body.required = False  # none is an empty object
-            taken = self.request_body.content
-            schema = taken[RequestEncodingType.JSON]
-            taken |= {RequestEncodingType.URL_ENCODED: schema, RequestEncodingType.MULTI_PART: schema}
+            self.request_body.required = False  # a missing body is an empty object
+            content = self.request_body.content
+            schema = content[RequestEncodingType.JSON]
+            content |= {RequestEncodingType.URL_ENCODED: schema, RequestEncodingType.MULTI_PART: schema}
 
 
 def _example(kind: type[Problem]) -> Example:
@@ -108,7 +108,7 @@ def _example(kind: type[Problem]) -> Example:
 
 
 def body_of(problem: Problem, language: Language, *, trace_id: str) -> dict[str, Any]:
-    """Return the problem details of a problem in a language."""
+    """Return the problem details body in a language."""
     index = 0 if language == "en" else 1
     detail = problem.detail()[index]
     body: dict[str, Any] = {
@@ -120,7 +120,7 @@ def body_of(problem: Problem, language: Language, *, trace_id: str) -> dict[str,
         "error": detail,
     }
     for name, texts in problem.fields.items():
-        # A field of the client's invention may not pose as one of ours.
+        # A field named by the client must not override one of ours.
         body.setdefault(name, [text[index] for text in texts])
     body |= problem.members
     if problem.traced:
@@ -129,20 +129,21 @@ def body_of(problem: Problem, language: Language, *, trace_id: str) -> dict[str,
 
 
 def respond(request: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
-    """Return the response for a problem, in the language and the media type that the client prefers."""
+    """Return the response for a problem, in the client's preferred language and media type."""
     headers, body = render_problem(problem, request.scope)
     return Response(body, status_code=problem.status, headers=headers)
 
 
 def render_problem(problem: Problem, scope: Mapping[str, Any]) -> tuple[dict[str, str], bytes]:
-    """Return the headers and the body with which a problem is told to the client of an ASGI request.
+    """Return the headers and the body of a problem for an ASGI request.
 
-    Clients of djoser look for `application/json`; they get `application/problem+json` where they accept it by name.
+    Under `/auth` and `/api`, djoser's clients expect `application/json`; only requests that accept
+    `application/problem+json` by name get that.
     """
-    asked = {name: value.decode("latin-1") for name, value in scope["headers"] if name.startswith(b"accept")}
-    language = language_of(asked.get(b"accept-language", ""))
-    named = PROBLEM_MEDIA_TYPE in asked.get(b"accept", "").lower()
-    is_plain = not named and f"{scope['path']}/".startswith(_CLIENTS_OF_DJOSER)
+    accept = {name: value.decode("latin-1") for name, value in scope["headers"] if name.startswith(b"accept")}
+    language = language_of(accept.get(b"accept-language", ""))
+    named = PROBLEM_MEDIA_TYPE in accept.get(b"accept", "").lower()
+    is_plain = not named and f"{scope['path']}/".startswith(_DJOSER_PATHS)
     headers = {
         "Content-Type": JSON_MEDIA_TYPE if is_plain else PROBLEM_MEDIA_TYPE,
         "Content-Language": language,
@@ -156,7 +157,7 @@ def render_problem(problem: Problem, scope: Mapping[str, Any]) -> tuple[dict[str
 
 
 def trace_id(scope: Mapping[str, Any]) -> str:
-    """Return the name of this request in the log."""
+    """Return the id of a request, as in the log."""
     return str(scope.get("trace_id", ""))
 
 
@@ -164,7 +165,7 @@ _RANGE = re.compile(r"\s*([A-Za-z]{1,8})[A-Za-z0-9-]*\s*(?:;\s*q\s*=\s*([01](?:\
 
 
 def language_of(accept_language: str) -> Language:
-    """Return the language to answer in: of those asked for with the greatest weight, the first (RFC 9110, 12.5.4)."""
+    """Return the supported language with the highest weight; the first of equals (RFC 9110, 12.5.4)."""
     best: Language = "en"
     best_weight = 0.0
     for part in accept_language[:1000].split(","):
@@ -175,7 +176,7 @@ def language_of(accept_language: str) -> Language:
     return best
 
 
-_FRAMEWORKS_OWN: tuple[type[Problem], ...] = (
+_FROM_FRAMEWORK: tuple[type[Problem], ...] = (
     problems.InvalidInput,
     problems.Unauthenticated,
     problems.NotFound,
@@ -183,30 +184,30 @@ _FRAMEWORKS_OWN: tuple[type[Problem], ...] = (
     problems.TooLarge,
     problems.UnsupportedMediaType,
 )
-_BY_STATUS = {kind.status: kind for kind in _FRAMEWORKS_OWN}
+_BY_STATUS = {kind.status: kind for kind in _FROM_FRAMEWORK}
 
 
 def _on_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-    """Translate Litestar's own refusals: no such route, wrong method, a parameter that does not parse."""
+    """Translate Litestar's own errors: no such route, wrong method, a parameter that does not parse."""
     kind = _BY_STATUS.get(error.status_code)
     if kind is None:
-        return _on_anything(request, error)
+        return _on_unexpected(request, error)
     if kind is problems.InvalidInput:
         fields = _parameters(error)
-        # Litestar's name for the body, complained about where there is none.
+        # Litestar reports a missing body under the name of the argument, `data`.
         return respond(request, problems.MalformedJson() if "data" in fields else problems.InvalidInput(fields))
     if kind is not problems.MethodNotAllowed:
         return respond(request, kind())
     methods = (error.headers or {}).get("allow", "").split(", ")
-    if _asks_for_a_login(request, {*methods} - {"OPTIONS"}):
-        return respond(request, problems.Unauthenticated())  # as Django REST framework, which asks who before what
+    if _needs_login(request, {*methods} - {"OPTIONS"}):
+        return respond(request, problems.Unauthenticated())  # like Django REST framework, which authenticates first
     response = respond(request, kind())
     response.headers["Allow"] = _allowed(methods)
     return response
 
 
-def _asks_for_a_login(request: Request[Any, Any, Any], methods: Iterable[str]) -> bool:
-    """Return whether nobody has logged in for this request, and its address does something for those who have."""
+def _needs_login(request: Request[Any, Any, Any], methods: Iterable[str]) -> bool:
+    """Return whether a request has no credentials and its URL has a method that requires a login."""
     if request.headers.get("authorization"):
         return False
     find, path = request.app.asgi_router.handle_routing, request.scope["path"].rstrip("/") or "/"
@@ -215,7 +216,7 @@ def _asks_for_a_login(request: Request[Any, Any, Any], methods: Iterable[str]) -
 
 
 async def answer_options(request: Request[Any, Any, Any]) -> Response[None] | None:
-    """Answer OPTIONS, before a route does: the framework's own answer names only what was registered first there."""
+    """Answer OPTIONS with all methods of a URL: Litestar's own answer lists only those of the first route."""
     if request.method != "OPTIONS":
         return None
     address = request.scope["path_template"]
@@ -224,7 +225,7 @@ async def answer_options(request: Request[Any, Any, Any]) -> Response[None] | No
 
 
 def _allowed(methods: Iterable[str]) -> str:
-    """Return the methods that an address answers to, as the header has them (RFC 9110, 10.2.1)."""
+    """Return the value of the Allow header (RFC 9110, 10.2.1)."""
     known = set(methods)
     return ", ".join(sorted(known | {"HEAD"} if "GET" in known else known))
 
@@ -240,32 +241,32 @@ def _on_outage(request: Request[Any, Any, Any], error: Exception) -> Response[by
     return respond(request, problems.Unavailable())
 
 
-# In PostgreSQL's words on these there are rows and values.
-_QUOTING = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError, asyncpg.PLPGSQLError)
+# PostgreSQL's messages for these contain row values.
+_WITH_VALUES = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError, asyncpg.PLPGSQLError)
 
 
-def _on_anything(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    # The route and not the path, which may hold somebody's e-mail address.
-    told: dict[str, Any] = {"exc_info": error}
-    if isinstance(error, _QUOTING):
+def _on_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    # The route instead of the path, which may contain an e-mail address.
+    details: dict[str, Any] = {"exc_info": error}
+    if isinstance(error, _WITH_VALUES):
         where = "".join(traceback.format_tb(error.__traceback__))
-        told = {"sqlstate": error.sqlstate, "constraint": error.constraint_name, "where": where}
-    _log.error("request.failed", error=type(error).__name__, route=request.scope.get("path_template"), **told)
+        details = {"sqlstate": error.sqlstate, "constraint": error.constraint_name, "where": where}
+    _log.error("request.failed", error=type(error).__name__, route=request.scope.get("path_template"), **details)
     return respond(request, problems.Internal())
 
 
 def problem_response(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """Return the response for whatever went wrong."""
+    """Return the response for any exception."""
     match error:
         case Problem():
             return respond(request, error)
         case HTTPException(detail="client disconnected prematurely"):
-            return respond(request, problems.MalformedJson())  # or it is there, and its chunks are none
+            return respond(request, problems.MalformedJson())  # or it is connected, and its chunked encoding is invalid
         case HTTPException():
             return _on_http_exception(request, error)
         case _ if isinstance(error, OUTAGES):
             return _on_outage(request, error)
-    return _on_anything(request, error)
+    return _on_unexpected(request, error)
 
 
 EXCEPTION_HANDLERS: ExceptionHandlersMap = {Exception: problem_response}

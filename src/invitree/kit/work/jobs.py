@@ -1,4 +1,4 @@
-"""Jobs: rows that the worker takes up, written in the caller's transaction and so there exactly if it commits."""
+"""Jobs for the worker, enqueued in the caller's transaction."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -10,18 +10,18 @@ from msgspec import Struct
 from invitree.kit.data.db import Queryable
 
 WORKER = "invitree worker"
-"""What the connections of a worker call themselves."""
+"""The application_name of a worker's connections."""
 
 
 class GiveUp(Exception):
-    """Raised by a job that can never be done. The message is the reason, without secrets and personal data."""
+    """Raised by a job that can never succeed. The message is the reason, without secrets and personal data."""
 
 
 class TryAgain(Exception):
-    """Raised by a job that cannot be done now. The message is the reason, without secrets and personal data.
+    """Raised by a job that failed for now. The message is the reason, without secrets and personal data.
 
-    `in_doubt` tells that it may have been done all the same. `obstacle` names, in the same words each time, what stands
-    in the way of all jobs of this kind until the operator mends it.
+    `in_doubt`: the job may have taken effect after all. `obstacle`: a stable name of what blocks all jobs of this kind
+    until the operator fixes it.
     """
 
     def __init__(self, reason: str, *, in_doubt: bool = False, obstacle: str = "") -> None:
@@ -30,39 +30,38 @@ class TryAgain(Exception):
 
 
 class Job(Struct, frozen=True, kw_only=True):
-    """A job that is not done: `queued`, `picked` (being done just now) or `failed` (given up)."""
+    """An unfinished job: `queued`, `picked` (running) or `failed` (given up)."""
 
     id: int
     status: Literal["queued", "picked", "failed"]
     payload: bytes
     attempts: int
-    """How often it was begun."""
+    """The number of attempts, including a running one."""
     created_at: datetime
     next_at: datetime | None
-    """When it is tried next; None unless it is queued."""
+    """The time of the next attempt; None unless queued."""
     reason: str | None
-    """Why the last attempt failed."""
+    """The error of the last failed attempt."""
 
 
 class Backlog(Struct, frozen=True, kw_only=True):
-    """How the jobs of one name are doing."""
+    """Statistics on the unfinished jobs of one name."""
 
     waiting: int = 0
     blocked: int = 0
-    """Of those that wait: how many met an obstacle that the operator has to remove."""
+    """How many of those waiting met an obstacle that the operator has to remove."""
     given_up: int = 0
     most_in_doubt: int = 0
-    """The most attempts of one job that began and were not seen to end, or ended in doubt: it may have been done so
-    often."""
+    """The largest number of attempts of one job with an unknown outcome: it may have taken effect that often."""
     oldest_s: float = 0.0
-    """How long the oldest that waits has been there."""
+    """The age of the oldest waiting job, in seconds."""
 
 
 async def enqueue(db: Queryable, *, job: str, payload: Any) -> None:
-    """Have the worker do the job of this name, with a payload that JSON can hold and that has no secrets.
+    """Enqueue a job with a payload that can be encoded as JSON and contains no secrets.
 
-    Writes what PgQueuer's own `enqueue` writes (a test compares the two): importing it would take a web process 0.6 s
-    and 20 MB for one statement.
+    Writes the same rows as PgQueuer's `enqueue` (a test compares them), because importing PgQueuer would cost a web
+    process 0.6 s and 20 MB.
     """
     await db.execute(
         """
@@ -79,7 +78,7 @@ async def enqueue(db: Queryable, *, job: str, payload: Any) -> None:
 
 
 async def list_jobs(db: Queryable, *, job: str, failed: bool = False) -> list[Job]:
-    """Return the jobs of this name that are not done, or only those given up, the oldest first."""
+    """Return the unfinished jobs of this name, or only those given up, oldest first."""
     rows = await db.fetch(
         """
         SELECT q.id, q.status::text, q.payload, q.attempts + CASE q.status WHEN 'queued' THEN 0 ELSE 1 END AS attempts,
@@ -98,7 +97,7 @@ async def list_jobs(db: Queryable, *, job: str, failed: bool = False) -> list[Jo
 
 
 async def backlog(db: Queryable, *, job: str) -> Backlog:
-    """Return how the jobs of this name are doing."""
+    """Return statistics on the unfinished jobs of this name."""
     row = await db.fetchrow(
         """
         SELECT count(*) FILTER (WHERE status <> 'failed') AS waiting,
@@ -116,9 +115,9 @@ async def backlog(db: Queryable, *, job: str) -> Backlog:
 
 
 async def retry_jobs(db: Queryable, *, ids: Sequence[int]) -> list[int]:
-    """Queue jobs that were given up anew, with all their attempts before them. Return which of `ids` these were.
+    """Requeue jobs that were given up, with a fresh number of attempts. Return the ids of those requeued.
 
-    Writes what PgQueuer's own `requeue_jobs` writes, which does not say what it has found.
+    Writes the same rows as PgQueuer's `requeue_jobs`, which does not return the ids.
     """
     rows = await db.fetch(
         """
@@ -139,9 +138,9 @@ async def retry_jobs(db: Queryable, *, ids: Sequence[int]) -> list[int]:
 
 
 async def cap_future_times(db: Queryable, *, longest_delay: timedelta) -> None:
-    """Bring back what a clock that was ahead and was put right has left in the future.
+    """Correct times in the future, written while the clock was ahead.
 
-    Else a job would wait, or count as being done by a worker that has died, for as long as the clock was ahead.
+    Otherwise a job would wait, or a dead worker's job would count as running, for as long as the clock was ahead.
     """
     await db.execute(
         """
@@ -154,7 +153,7 @@ async def cap_future_times(db: Queryable, *, longest_delay: timedelta) -> None:
 
 
 async def delete_given_up_jobs(db: Queryable, *, older_than: timedelta) -> int:
-    """Delete the jobs that were given up longer ago than this; return how many there were."""
+    """Delete the jobs that were given up longer ago than this; return their number."""
     status = await db.execute(
         "DELETE FROM pgqueuer WHERE status = 'failed' AND updated < now() - $1::interval", older_than
     )
@@ -162,7 +161,7 @@ async def delete_given_up_jobs(db: Queryable, *, older_than: timedelta) -> int:
 
 
 async def has_worker(db: Queryable) -> bool:
-    """Return whether any worker is connected, on whichever machine."""
+    """Return whether any worker is connected, on any machine."""
     found: bool = await db.fetchval(
         """
         SELECT EXISTS (
@@ -175,9 +174,9 @@ async def has_worker(db: Queryable) -> bool:
 
 
 async def prune_job_log(db: Queryable, *, older_than_s: float) -> None:
-    """Delete what PgQueuer has noted of jobs longer ago than this; it never does by itself.
+    """Delete PgQueuer's log and statistics that are older than this; PgQueuer itself never does.
 
-    What tells why a job that is still there has failed is kept.
+    The log of unfinished jobs is kept, because it has their errors.
     """
     await db.execute(
         """

@@ -1,9 +1,9 @@
-"""The worker's side of jobs: PgQueuer, kept running whatever the database does, and told what a failure means.
+"""The consumer side of jobs: PgQueuer, with reconnects, retries with backoff, and handling of unknown outcomes.
 
-A job is done at least once, and not often more. PgQueuer takes one up again when nothing has been heard of it for
-`_SILENCE`: that of a worker that was killed after doing it and before recording it, or lost the database there and
-ended before it was back. Such an attempt is in doubt. These are counted before they begin, and there are at most
-`_MOST_IN_DOUBT` of them. Where PgQueuer's log cannot be written, what became of a job is recorded all the same.
+Jobs run at least once, rarely more often. PgQueuer picks a job up again when its heartbeat has been missing for
+`_HEARTBEAT_TIMEOUT`: its worker was killed after running it and before recording that, or lost the database at that
+point and ended before it came back. The outcome of such an attempt is in doubt. Attempts are counted before they begin,
+and a job has at most `_MAX_IN_DOUBT` in doubt. The outcome is recorded even if PgQueuer's log cannot be written.
 """
 
 import asyncio
@@ -31,74 +31,74 @@ from pgqueuer.domain.settings import DBSettings
 
 from invitree.kit.data.connections import connect
 from invitree.kit.data.db import OUTAGES
-from invitree.kit.process.retries import Trouble
+from invitree.kit.process.retries import RetryLog
 from invitree.kit.work.jobs import WORKER, GiveUp, TryAgain
 
-Do = Callable[[bytes, int], Awaitable[None]]
+JobFunction = Callable[[bytes, int], Awaitable[None]]
 
-# Between attempts: 13 of them in about three and a half hours, then one an hour, for five days. What stands in the way
-# of mail is often noticed after a weekend.
-DELAYS_S = (*(min(5.0 * 2**doubled, 3600.0) for doubled in range(12)), *(3600.0,) * 116)
+# 13 attempts in about three and a half hours, then one an hour for five days: problems with mail are often noticed only
+# after a weekend.
+DELAYS_S = (*(min(5.0 * 2**exponent, 3600.0) for exponent in range(12)), *(3600.0,) * 116)
 AT_ONCE = 10
-"""Jobs that a worker does at the same time."""
+"""The number of jobs that a worker runs concurrently."""
 
-_MOST_IN_DOUBT = 4
-_LATER = 4  # steps of the delays by which each attempt in doubt puts off the next
-_LONGEST_JOB_S = 60.0
-_GRACE_S = 10.0  # for jobs that are under way when the worker is stopped
-_SILENCE = timedelta(seconds=30)
-_LOOK_EVERY = timedelta(seconds=1)  # for what is announced by nobody: jobs of a dead worker, and those retried by hand
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 5.0  # for the database
+_MAX_IN_DOUBT = 4
+_DOUBT_PENALTY = 4  # steps of the delays that each attempt in doubt skips
+_JOB_TIMEOUT_S = 60.0
+_GRACE_S = 10.0  # for running jobs when the worker is stopped
+_HEARTBEAT_TIMEOUT = timedelta(seconds=30)
+_POLL_INTERVAL = timedelta(seconds=1)  # for jobs of a dead worker and those retried by hand, which notify nobody
+_FIRST_WAIT_S, _MAX_WAIT_S = 0.5, 5.0  # for the database
 _STATEMENT_S = 5.0
 _log = structlog.get_logger()
 
 
 async def consume(
-    url: str, jobs: Mapping[str, Do], *, stop: asyncio.Event, delays_s: Sequence[float] = DELAYS_S
+    url: str, jobs: Mapping[str, JobFunction], *, stop: asyncio.Event, delays_s: Sequence[float] = DELAYS_S
 ) -> None:
-    """Do the jobs of these names until `stop` is set; those under way then have ten seconds to end.
+    """Run jobs of these names until `stop` is set; running jobs then have ten seconds to finish.
 
-    A job is called with its payload and its id. One that raises GiveUp is kept as failed. TryAgain has it tried again
-    after the next of `delays_s`, and kept as failed when there is none left. Any other error is taken for one after
-    which it may have been done: a job says by TryAgain that it was not. Never raises for the database.
+    A job is called with its payload and its id. If it raises GiveUp it is kept as failed; on TryAgain it is retried
+    after the next of `delays_s`, and kept as failed when there is none left. After any other error its outcome is in
+    doubt: only TryAgain says that the job had no effect. Database errors are never raised.
     """
-    pgqueuer_logger.addFilter(_in_our_words)
-    desk = _Desk(jobs, stop, delays_s)
-    trouble = Trouble("queue.lost", first_s=_FIRST_WAIT_S, longest_s=_LONGEST_WAIT_S)
+    pgqueuer_logger.addFilter(_relog)
+    consumer = _Consumer(jobs, stop, delays_s)
+    retries = RetryLog("queue.lost", first_s=_FIRST_WAIT_S, longest_s=_MAX_WAIT_S)
     while not stop.is_set():
-        began_s = time.monotonic()
+        started_s = time.monotonic()
         try:
-            await desk.work(url)
+            await consumer.work(url)
         except Exception as error:
-            if time.monotonic() - began_s > 2 * _LONGEST_WAIT_S:
-                trouble.over()  # there was a connection
-            # PgQueuer's advice is for those who install it by hand.
+            if time.monotonic() - started_s > 2 * _MAX_WAIT_S:
+                retries.succeeded()  # there was a connection
+            # PgQueuer's message tells how to install its schema by hand, which does not apply here.
             reason = "no schema" if isinstance(error, RuntimeError) else str(error).partition("\n")[0]
             with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), trouble.failed(f"{type(error).__name__}: {reason}"))
+                await asyncio.wait_for(stop.wait(), retries.failed(f"{type(error).__name__}: {reason}"))
 
 
 class _GivenUp(Exception):
-    """What PgQueuer is told of a job that has failed for good."""
+    """Tells PgQueuer that a job has failed permanently."""
 
 
 @dataclass
 class _Queries(Queries):
-    """PgQueuer's statements, of which those that end an attempt must succeed where they can.
+    """PgQueuer's statements, except that an attempt's outcome is recorded even if logging it fails.
 
-    PgQueuer writes into its log by the same statement. Where that fails, a job that was done would stay in the queue,
-    and be done again every `_SILENCE`.
+    PgQueuer does both in one statement. If it failed, a finished job would stay in the queue and run again every
+    `_HEARTBEAT_TIMEOUT`.
     """
 
     unrecorded: set[int] = field(default_factory=set)
 
     async def keep_headers(self, job: Job) -> None:
-        """Write down what is noted in the job's headers."""
+        """Save the job's headers."""
         headers = msgspec.json.encode(job.headers or None).decode()
         await self.driver.execute("UPDATE pgqueuer SET headers = $2::jsonb WHERE id = $1", job.id, headers)
 
     async def log_jobs(self, job_status: Any) -> None:
-        held = [job.id for job, status, _ in job_status if status == "failed"]
+        failed = [job.id for job, status, _ in job_status if status == "failed"]
         done = [job.id for job, status, _ in job_status if status != "failed"]
         try:
             await super().log_jobs(job_status)
@@ -110,9 +110,9 @@ class _Queries(Queries):
                 WHERE id = ANY($2::bigint[])
                 """,
                 done,
-                held,
+                failed,
             )
-            _log.warning("job.not_logged", ids=done + held, error=type(error).__name__)
+            _log.warning("job.not_logged", ids=done + failed, error=type(error).__name__)
         self.unrecorded.difference_update(done)
         for job, status, _ in job_status:
             if status == "successful":
@@ -121,12 +121,12 @@ class _Queries(Queries):
     async def retry_job(self, job: Job, delay: timedelta, traceback_record: Any) -> None:
         try:
             await self.keep_headers(job)
-            await self._put_off(job, delay, traceback_record)
+            await self._reschedule(job, delay, traceback_record)
         except (*OUTAGES, asyncpg.PostgresError) as error:
-            # PgQueuer would give the job up for this. Left as it is, it is taken up again after _SILENCE.
+            # PgQueuer would fail the job for this. Left unchanged, it is picked up again after _HEARTBEAT_TIMEOUT.
             _log.warning("job.left", id=job.id, error=type(error).__name__)
 
-    async def _put_off(self, job: Job, delay: timedelta, traceback_record: Any) -> None:
+    async def _reschedule(self, job: Job, delay: timedelta, traceback_record: Any) -> None:
         try:
             await super().retry_job(job, delay, traceback_record)
         except (asyncpg.PostgresError, TimeoutError) as error:
@@ -142,17 +142,17 @@ class _Queries(Queries):
             _log.warning("job.not_logged", ids=[job.id], error=type(error).__name__)
 
 
-class _Desk:
-    """Where a worker does jobs: what outlives a lost connection."""
+class _Consumer:
+    """The state of a worker that survives a lost connection."""
 
-    def __init__(self, jobs: Mapping[str, Do], stop: asyncio.Event, delays_s: Sequence[float]) -> None:
+    def __init__(self, jobs: Mapping[str, JobFunction], stop: asyncio.Event, delays_s: Sequence[float]) -> None:
         self._jobs, self._stop, self._delays_s = jobs, stop, delays_s
         self._limits: set[asyncio.Timeout] = set()
         self._unrecorded: set[int] = set()
         self._obstacles: dict[str, str] = {}
 
     async def work(self, url: str) -> None:
-        """Do jobs until told to stop. Raises what PgQueuer and asyncpg raise when the database is lost."""
+        """Run jobs until stopped. Raises the errors of PgQueuer and asyncpg if the connection is lost."""
         pool = await asyncpg.create_pool(
             url,
             connect=cast(Any, connect),
@@ -163,14 +163,14 @@ class _Desk:
             server_settings={"application_name": WORKER},
         )
         try:
-            # The names that the migration and `kit.work.jobs` use, and not those of variables such as CHANNEL or
-            # FUNCTION, which PgQueuer would take from the environment.
+            # The default names, which the migration and `kit.work.jobs` use. PgQueuer would otherwise read variables
+            # such as CHANNEL and FUNCTION from the environment.
             names = DBSettings.model_construct()
             parts = (QueryBuilderEnvironment(names), QueryQueueBuilder(names), QuerySchedulerBuilder(names))
             queries = _Queries(AsyncpgPoolDriver(pool), *parts, unrecorded=self._unrecorded)
             manager = QueueManager(queries, channel=names.channel)
-            for name, do in self._jobs.items():
-                attempt = partial(self._attempt, queries, do)
+            for name, function in self._jobs.items():
+                attempt = partial(self._attempt, queries, function)
                 manager.entrypoint(name, on_failure="hold", accepts_context=False)(attempt)
             await self._run(manager)
             async with asyncio.timeout(_STATEMENT_S):
@@ -182,11 +182,11 @@ class _Desk:
         stopping = asyncio.create_task(self._end(manager))
         try:
             await manager.run(
-                # One at a time: what is done is recorded at once, and not when ten are.
+                # One at a time: each outcome is recorded at once instead of after ten jobs.
                 batch_size=1,
                 max_concurrent_tasks=AT_ONCE,
-                dequeue_timeout=_LOOK_EVERY,
-                heartbeat_timeout=_SILENCE,
+                dequeue_timeout=_POLL_INTERVAL,
+                heartbeat_timeout=_HEARTBEAT_TIMEOUT,
                 shutdown_on_listener_failure=True,
             )
         finally:
@@ -198,55 +198,55 @@ class _Desk:
         for limit in self._limits:
             limit.reschedule(asyncio.get_running_loop().time() + _GRACE_S)
 
-    async def _attempt(self, queries: _Queries, do: Do, job: Job) -> None:
+    async def _attempt(self, queries: _Queries, function: JobFunction, job: Job) -> None:
         if job.id in self._unrecorded:
-            return  # done, but the database was lost before it was told
+            return  # done, but the connection was lost before that was recorded
         log = _log.bind(job=job.entrypoint, id=job.id, attempt=job.attempts + 1)
-        before = _in_doubt(job)
-        if before >= _MOST_IN_DOUBT:
-            raise self._given_up("the worker ended in the middle of it, again and again", before, log)
-        if before:
-            log.warning("job.repeated", in_doubt=before)
-        job.headers = {**(job.headers or {}), "in_doubt": before + 1}
+        doubts_before = _in_doubt(job)
+        if doubts_before >= _MAX_IN_DOUBT:
+            raise self._given_up("the worker ended in the middle of it, again and again", doubts_before, log)
+        if doubts_before:
+            log.warning("job.repeated", in_doubt=doubts_before)
+        job.headers = {**(job.headers or {}), "in_doubt": doubts_before + 1}
         try:
             await queries.keep_headers(job)
         except (*OUTAGES, asyncpg.PostgresError) as error:
             raise RetryRequested(reason=type(error).__name__) from None
         try:
-            async with asyncio.timeout(_GRACE_S if self._stop.is_set() else _LONGEST_JOB_S) as limit:
+            async with asyncio.timeout(_GRACE_S if self._stop.is_set() else _JOB_TIMEOUT_S) as limit:
                 self._limits.add(limit)
-                await do(job.payload or b"", job.id)
+                await function(job.payload or b"", job.id)
             self._unrecorded.add(job.id)
         # Cancellation too: PgQueuer deletes jobs that are cancelled.
         except (Exception, asyncio.CancelledError) as error:
             is_stopped = self._stop.is_set() and (limit.expired() or isinstance(error, asyncio.CancelledError))
-            raise self._verdict(job, error, log, is_stopped=is_stopped) from None
+            raise self._outcome(job, error, log, is_stopped=is_stopped) from None
         finally:
             self._limits.discard(limit)
         if self._obstacles.pop(job.entrypoint, None):
-            with suppress(Exception):  # it is done, whatever becomes of the log
+            with suppress(Exception):  # the job is done even if logging fails
                 _log.info("jobs.unblocked", job=job.entrypoint)
 
-    def _verdict(self, job: Job, error: BaseException, log: Any, *, is_stopped: bool) -> RetryRequested | _GivenUp:
-        """Return what PgQueuer is to be told of an attempt that failed, which it prints and keeps: no data in it."""
+    def _outcome(self, job: Job, error: BaseException, log: Any, *, is_stopped: bool) -> RetryRequested | _GivenUp:
+        """Return the exception for PgQueuer after a failed attempt. It is logged and stored, so it contains no data."""
         reason = str(error) if isinstance(error, GiveUp | TryAgain) else type(error).__name__
         doubts, obstacle = _in_doubt(job), ""
         if isinstance(error, TryAgain):
             doubts, obstacle = doubts - (not error.in_doubt), error.obstacle
         job.headers = ({"in_doubt": doubts} if doubts else {}) | ({"obstacle": obstacle} if obstacle else {})
         if not isinstance(error, GiveUp | TryAgain | TimeoutError | asyncio.CancelledError):
-            # Where it happened and not what it says, which may be somebody's address.
+            # Where it happened without the message, which may contain an address.
             log.error("job.crashed", error=reason, where="".join(traceback.format_tb(error.__traceback__)))
-        if isinstance(error, GiveUp) or job.attempts >= len(self._delays_s) or doubts >= _MOST_IN_DOUBT:
+        if isinstance(error, GiveUp) or job.attempts >= len(self._delays_s) or doubts >= _MAX_IN_DOUBT:
             return self._given_up(reason, 0 if isinstance(error, GiveUp) else doubts, log)
         if is_stopped:
             log.warning("job.interrupted")
             return RetryRequested(reason="the worker was stopped")
-        delay_s = self._delays_s[min(job.attempts + _LATER * doubts, len(self._delays_s) - 1)]
+        delay_s = self._delays_s[min(job.attempts + _DOUBT_PENALTY * doubts, len(self._delays_s) - 1)]
         if not obstacle:
             log.warning("job.postponed", reason=reason, delay_s=delay_s)
         elif self._obstacles.get(job.entrypoint) != obstacle:
-            # One line for all that wait, and the next when it is another reason.
+            # One line for all waiting jobs, until the obstacle changes.
             self._obstacles[job.entrypoint] = obstacle
             _log.error("jobs.blocked", job=job.entrypoint, obstacle=obstacle, reason=reason)
         return RetryRequested(timedelta(seconds=delay_s), reason)
@@ -259,13 +259,13 @@ class _Desk:
 
 
 def _in_doubt(job: Job) -> int:
-    """Return how many attempts of a job began whose end is not known."""
+    """Return how many attempts of a job have an unknown outcome."""
     count = (job.headers or {}).get("in_doubt", 0)
     return count if isinstance(count, int) else 0
 
 
-def _in_our_words(record: logging.LogRecord) -> bool:
-    """Log what PgQueuer complains of without its values and tracebacks; what became of a job is told already."""
+def _relog(record: logging.LogRecord) -> bool:
+    """Log PgQueuer's warnings without values and tracebacks; the outcomes of jobs are logged elsewhere."""
     error = record.exc_info[0] if record.exc_info else None
     if record.levelno >= logging.WARNING and error is not _GivenUp:
         _log.warning("queue.complaint", what=str(record.msg), error=error.__name__ if error else "")

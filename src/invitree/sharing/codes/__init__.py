@@ -1,1 +1,1 @@
-"""Referral codes: minting, expiry, lookup. At most one live code a user; a dead one is never honored."""
+"""Referral codes: creation, expiry, lookup. A user has one active code at most; others are never accepted."""

@@ -1,4 +1,4 @@
-"""Minting, replacing and revoking a code, and the lookup that most requests are."""
+"""Creating, replacing and revoking codes, and looking them up, which most requests do."""
 
 import secrets
 from collections.abc import Iterator
@@ -22,13 +22,13 @@ from invitree.sharing.codes.rules import ALPHABET, Refused, expiry_for, instant_
 from invitree.sharing.codes.store import Code, Owner
 
 TOPIC = "codes"
-OWNERS = "owners of codes"  # a memory of its own, which hears of nothing
+OWNERS = "owners of codes"  # a cache without notifications
 LATER_THAN_TODAY = Text("It must be later than today.", "Дата должна быть позже сегодняшней.")
 IN_THE_FUTURE = Text("It must be in the future.", "Время должно быть в будущем.")
 
 
 class CodeChanged(Struct, frozen=True, array_like=True):
-    """What every process hears when a user's live code is another, or none: since the event with the id `at`."""
+    """The notification that a user's active code was replaced or revoked; `at` is the id of the audit event."""
 
     program_id: int
     email_key: str
@@ -37,14 +37,14 @@ class CodeChanged(Struct, frozen=True, array_like=True):
 
 
 class CachedCode(Struct):
-    """A live code in memory, and the answer to a lookup of it in a program, once somebody has asked."""
+    """A cached active code, and the response to a lookup of it once there was one."""
 
     code: Code
     shown: tuple[Program, Any] | None = None
 
 
 Codes = Cache[tuple[int, str], CachedCode]
-"""By program and key of the owner's address."""
+"""Active codes by program and the owner's email key."""
 
 
 def _cache(ctx: AppContext) -> Codes:
@@ -52,13 +52,13 @@ def _cache(ctx: AppContext) -> Codes:
 
 
 def expiry_of_day(last_day: date, *, program: Program, now: datetime) -> datetime:
-    """Return when a code good through a day dies. Raises InvalidInput on `expiration_date`."""
+    """Return when a code valid through a day expires. Raises InvalidInput on `expiration_date`."""
     answer = expiry_for(last_day, now=now, zone=program.zone, longest=program.longest_code_life)
     return _accepted("expiration_date", answer, LATER_THAN_TODAY, program)
 
 
 def expiry_of_instant(expires_at: datetime, *, program: Program, now: datetime) -> datetime:
-    """Return when a code good until an instant dies. Raises InvalidInput on `expires_at`."""
+    """Return when a code valid until an instant expires. Raises InvalidInput on `expires_at`."""
     answer = instant_for(expires_at, now=now, longest=program.longest_code_life)
     return _accepted("expires_at", answer, IN_THE_FUTURE, program)
 
@@ -74,10 +74,10 @@ def _accepted(field: str, answer: datetime | Refused, too_early: Text, program: 
 async def create_code(
     tx: Transaction, *, program: Program, user_id: int, expires_at: datetime, replace: bool, actor: Actor
 ) -> Code:
-    """Mint the live code of a user. Raises CodeActive where there is one, unless it is to be replaced.
+    """Create a user's code. Raises CodeActive if the user has one, unless it is to be replaced.
 
-    Raises EmailNotConfirmed where the program asks for confirmed addresses and the user's is not: whoever signs up with
-    somebody else's address gets no code in that name.
+    Raises EmailNotConfirmed if the program requires confirmed addresses and the user's is not: nobody gets a code under
+    somebody else's address.
     """
     owner = await _lock(tx, program.id, user_id)
     if program.activation == "required" and not owner.is_confirmed:
@@ -92,7 +92,7 @@ async def create_code(
 
 
 async def delete_code(ctx: AppContext, *, program_id: int, user_id: int, actor: Actor) -> None:
-    """Revoke the live code of a user, for everybody from the commit on. Raises CodeNotFound."""
+    """Revoke a user's active code, with effect from the commit in all processes. Raises CodeNotFound."""
     async with ctx.db.transaction() as tx:
         owner = await _lock(tx, program_id, user_id)
         if not await store.revoke(tx, program_id=program_id, user_id=user_id):
@@ -102,30 +102,33 @@ async def delete_code(ctx: AppContext, *, program_id: int, user_id: int, actor: 
 
 
 async def revoke_with_account(tx: Transaction, *, program_id: int, user_id: int, email_key: str, at: int) -> None:
-    """Revoke the code of a user whose account, locked in this transaction, was closed by the event with the id `at`."""
+    """Revoke the code of a user whose account is being closed; `at` is the id of the audit event.
+
+    The account must be locked in this transaction.
+    """
     await store.revoke(tx, program_id=program_id, user_id=user_id)
     await notify(tx, topic=TOPIC, payload=CodeChanged(program_id, email_key, None, at))
 
 
 async def notify_code_gone(tx: Transaction, *, program_id: int, email_key: str) -> None:
-    """Have every process forget what it knows of a user's live code, and ask again."""
+    """Invalidate a user's active code in the caches of all processes."""
     await notify(tx, topic=TOPIC, payload=CodeChanged(program_id, email_key, None, at=0))
 
 
 def cached_code(ctx: AppContext, *, program_id: int, email_key: str) -> CachedCode | None:
-    """Return the live code under a key if it is in memory."""
+    """Return a user's active code if it is cached."""
     return _cache(ctx).get((program_id, email_key), now=ctx.clock.seconds())
 
 
 def cached_code_by_text(ctx: AppContext, *, program_id: int, text: str) -> CachedCode | None:
-    """Return the live code that is spelled so if it is in memory."""
+    """Return the active code with exactly this spelling if it is cached."""
     email_key = _owners(ctx).get((program_id, text), now=0)
     live = cached_code(ctx, program_id=program_id, email_key=email_key) if email_key else None
     return live if live and live.code.code == text else None
 
 
 async def get_active_code(ctx: AppContext, *, program_id: int, email: str) -> CachedCode:
-    """Return the live code of the person with this address. Raises CodeNotFound, whatever the reason."""
+    """Return the active code of the user with this address. Raises CodeNotFound, whatever the reason."""
     address = parse_email(email)
     if address is None:
         raise CodeNotFound
@@ -139,14 +142,14 @@ async def get_active_code(ctx: AppContext, *, program_id: int, email: str) -> Ca
 
 
 async def find_active_code_by_text(ctx: AppContext, *, program_id: int, text: str) -> Code | None:
-    """Return the live code that is meant by a spelling. Memory knows codes by their own spelling alone."""
+    """Return the active code meant by a text, look-alikes included. The cache only knows exact spellings."""
     if live := cached_code_by_text(ctx, program_id=program_id, text=text):
         return live.code
     ticket = _cache(ctx).ticket()
     owned = await store.find_active_code_by_text(ctx.db, program_id=program_id, code=text)
     if owned is None:
         return None
-    # Whose a code is never changes. Whether it is alive is asked of the one memory that hears of changes.
+    # A code's owner never changes. Whether it is active is left to the cache that gets notifications.
     _owners(ctx).fill((program_id, owned.code.code), owned.email_key, ticket=_owners(ctx).ticket())
     _remember(ctx, program_id, owned.email_key, owned.code, ticket)
     return owned.code
@@ -163,7 +166,7 @@ def _remember(ctx: AppContext, program_id: int, email_key: str, code: Code, tick
 
 
 def apply_notification(ctx: AppContext, payload: bytes) -> None:
-    """Take over what a commit, of this or another process, made of a user's live code."""
+    """Apply a committed change, of this or another process, to the cached code."""
     change = msgspec.json.decode(payload, type=CodeChanged)
     key = (change.program_id, change.email_key)
     if change.code is None:
@@ -174,13 +177,13 @@ def apply_notification(ctx: AppContext, payload: bytes) -> None:
 
 
 def invalidate(ctx: AppContext, payload: bytes) -> None:
-    """Forget what a commit of this process has ended. What it made is not put in its place: it may be ended by now."""
+    """Invalidate a code after a commit of this process. The new code is not cached: it may be revoked by now."""
     change = msgspec.json.decode(payload, type=CodeChanged)
     _cache(ctx).change((change.program_id, change.email_key), at=change.at)
 
 
 def invalidate_address(ctx: AppContext, payload: bytes) -> None:
-    """Forget what was found under an address that its user has no longer."""
+    """Invalidate the code cached under a user's previous address."""
     program_id, email_key, at = msgspec.json.decode(payload, type=tuple[int, str, int])
     _cache(ctx).change((program_id, email_key), at=at)
 
@@ -188,7 +191,7 @@ def invalidate_address(ctx: AppContext, payload: bytes) -> None:
 async def _lock(tx: Queryable, program_id: int, user_id: int) -> Owner:
     owner = await store.lock_owner(tx, program_id=program_id, user_id=user_id)
     if owner is None:
-        raise Unauthenticated  # deactivated since the request began
+        raise Unauthenticated  # deactivated after the request was authenticated
     return owner
 
 
@@ -206,7 +209,7 @@ async def _insert(tx: Queryable, program: Program, user_id: int, expires_at: dat
 
 
 def candidates(length: int) -> Iterator[str]:
-    """Yield random codes for ever, none of them rude."""
+    """Yield random codes without rude words, endlessly."""
     while True:
         code = spell(secrets.randbelow(len(ALPHABET)) for _ in range(length))
         if not is_rude(code):

@@ -1,4 +1,4 @@
-"""What a code looks like and how long it may live."""
+"""Rules for codes: alphabet, parsing, and expiry."""
 
 import enum
 import re
@@ -8,25 +8,25 @@ from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-# Crockford's base 32: no I, L, O (read as 1, 1, 0) and no U (which keeps some rude words out).
+# Crockford's base 32: no I, L, O (read as 1, 1, 0) and no U (which avoids some rude words).
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _LONGEST = 64
 _LONGEST_TYPED = 4 * _LONGEST
 
-# What East Asian keyboards type. NFKC would make letters of much else, too, and codes of what is none.
+# Full-width forms, as typed on East Asian keyboards. NFKC would also turn many other characters into letters.
 _FULL_WIDTH = {ord(character) + 0xFEE0: character for character in string.ascii_letters + string.digits}
 # Spaces aside: format characters, dashes, opening and closing quotes.
 _DROPPED = {"Cf", "Pd", "Pi", "Pf"}
-# Quotes that Unicode files elsewhere, primes and accents that stand in for them; hyphens and the minus sign; and
-# variation selectors, which nobody sees.
+# Quotes in other categories, primes and accents used as quotes; hyphens and the minus sign; invisible variation
+# selectors.
 _DROPPED_TOO = re.compile(
     "[\"'`\u00b4\u201a\u201e\u2032-\u2037\u2e42\u300c-\u300f\u301d-\u301f\ufe41-\ufe44\uff02\uff07\uff62\uff63"
     "\u02d7\u2043\u2212"
     "\u034f\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]"
 )
 
-# What nobody wants on an invitation, spelled as the alphabet and its digits can spell it (English, and Russian in Latin
-# letters). U cannot be minted; V stands in for it. No 3, 4, 5 or 7 in here: those are read as letters first.
+# Rude words in English and transliterated Russian, spelled with the alphabet. V stands for U, which does not occur.
+# Never with 3, 4, 5 or 7: these digits are replaced by letters first.
 _RUDE = (
     "ANA1", "ANVS", "ARSE", "B00B", "B1TCH", "BASTARD", "C0CK", "CRAP", "CVM", "CVNT", "DAMN", "D1CK", "DYKE", "FAG",
     "FART", "FCK", "FVCK", "G00K", "H0M0", "JERK", "JEW", "K1KE", "NAZ1", "N1GG", "PED0", "PEN1S", "P1SS", "P00P",
@@ -37,28 +37,28 @@ _DIGITS_AS_LETTERS = str.maketrans("3457", "EAST")
 
 
 class Refused(enum.StrEnum):
-    """Why a code cannot live as long as asked."""
+    """Why an expiry is not allowed."""
 
     NOT_IN_THE_FUTURE = "not_in_the_future"
     TOO_FAR = "too_far"
 
 
 def spell(numbers: Iterable[int]) -> str:
-    """Return the code that random numbers from 0 to 31 stand for."""
+    """Return the code encoded by numbers from 0 to 31."""
     return "".join(ALPHABET[number] for number in numbers)
 
 
 def is_rude(code: str) -> bool:
-    """Return whether a code can be read as a rude word, digits taken for the letters they look like."""
+    """Return whether a code contains a rude word, with digits read as the letters they resemble."""
     read = code.translate(_DIGITS_AS_LETTERS)
     return any(word in read for word in _RUDE)
 
 
 def parse_code(typed: str) -> str | None:
-    """Return the code that a person typed or pasted, in upper case; None where it cannot be one.
+    """Parse a code as typed or pasted, into upper case; return None if it cannot be one.
 
-    What is in no code is dropped: spaces, dashes, quotes and invisible characters anywhere, punctuation and brackets
-    around it. Nothing else is: a text with a letter of another script in it is not a code.
+    Drops spaces, dashes, quotes and invisible characters anywhere, and punctuation and brackets around it, but nothing
+    else: a text with a letter of another script is not a code.
     """
     if len(typed) > _LONGEST_TYPED:
         return None
@@ -88,17 +88,17 @@ def _is_punctuation(character: str) -> bool:
 
 
 def expiry_for(last_day: date, *, now: datetime, zone: ZoneInfo, longest: timedelta) -> datetime | Refused:
-    """Return the instant from which a code good through `last_day` is dead, or why there is none."""
+    """Return when a code valid through `last_day` expires, or why this is not allowed."""
     today = now.astimezone(zone).date()
     if last_day <= today:
         return Refused.NOT_IN_THE_FUTURE
-    if last_day - today > longest:  # also keeps the sum below within the calendar
+    if last_day - today > longest:  # also prevents overflow in the sum below
         return Refused.TOO_FAR
     return datetime.combine(last_day + timedelta(days=1), time(), zone).astimezone(UTC)
 
 
 def instant_for(expires_at: datetime, *, now: datetime, longest: timedelta) -> datetime | Refused:
-    """Return `expires_at` in UTC, or why a code cannot live until then."""
+    """Return `expires_at` in UTC, or why it is not allowed."""
     if expires_at <= now:
         return Refused.NOT_IN_THE_FUTURE
     if expires_at - now > longest:
@@ -107,5 +107,5 @@ def instant_for(expires_at: datetime, *, now: datetime, longest: timedelta) -> d
 
 
 def last_day_of(expires_at: datetime, *, zone: ZoneInfo) -> date:
-    """Return the last day, in the program's time zone, of which some part belongs to the code's life."""
+    """Return the last day, in the program's time zone, on which the code is valid for at least a moment."""
     return (expires_at - timedelta(microseconds=1)).astimezone(zone).date()

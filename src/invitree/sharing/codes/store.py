@@ -1,4 +1,4 @@
-"""Every statement about codes."""
+"""SQL for codes."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,7 +10,7 @@ from invitree.kit.data.db import Queryable
 
 
 class Code(Struct, frozen=True):
-    """A code that can be shown."""
+    """A code as shown to its owner and in lookups."""
 
     id: int
     user_id: int
@@ -19,14 +19,14 @@ class Code(Struct, frozen=True):
 
 
 class OwnedCode(Struct, frozen=True):
-    """A code that can be shown, and the key of its owner's address."""
+    """A code and its owner's email key."""
 
     code: Code
     email_key: str
 
 
 class LockedCode(Struct, frozen=True, kw_only=True):
-    """A code that cannot be revoked until the transaction ends, alive or not."""
+    """A code, active or not, locked against revocation until the transaction ends."""
 
     id: int
     user_id: int
@@ -37,17 +37,16 @@ class LockedCode(Struct, frozen=True, kw_only=True):
 
 
 class Owner(Struct, frozen=True, kw_only=True):
-    """Whose codes cannot be changed by anybody else until the transaction ends."""
+    """A user whose codes are locked against concurrent changes until the transaction ends."""
 
     email_key: str
     is_confirmed: bool
 
 
-# To people O is 0, and I and L are 1. The index `codes_by_reading` has this expression.
+# Look-alikes: O reads as 0, and I and L as 1. The index `codes_by_reading` has the same expression.
 _READS_ALIKE = "program_id = $1 AND translate(code, 'OIL', '011') = translate($2, 'OIL', '011')"
 
-# The code that is spelled so, dead or alive, then those that only read so and are alive: as many as
-# `_pick_intended` needs.
+# The code with this spelling, active or not, then active look-alikes; two rows are enough for `_pick_intended`.
 _CANDIDATES = f"""
     FROM codes c
     CROSS JOIN LATERAL (SELECT email_key, is_active FROM users WHERE program_id = $1 AND id = c.user_id OFFSET 0) u
@@ -59,7 +58,7 @@ _CANDIDATES = f"""
 
 
 async def find_active_code(db: Queryable, *, program_id: int, email_key: str) -> Code | None:
-    """Return the live code under which this person can be named as referrer."""
+    """Return the active code of the active user with this address."""
     row = await db.fetchrow(
         """
         SELECT c.id, c.user_id, c.code, c.expires_at
@@ -74,7 +73,7 @@ async def find_active_code(db: Queryable, *, program_id: int, email_key: str) ->
 
 
 async def find_own_code(db: Queryable, *, program_id: int, user_id: int) -> Code | None:
-    """Return the live code of a user."""
+    """Return a user's active code."""
     row = await db.fetchrow(
         """
         SELECT id, user_id, code, expires_at FROM codes
@@ -87,7 +86,7 @@ async def find_own_code(db: Queryable, *, program_id: int, user_id: int) -> Code
 
 
 async def find_active_code_by_text(db: Queryable, *, program_id: int, code: str) -> OwnedCode | None:
-    """Return the live code that is meant by a spelling, and whose it is."""
+    """Return the active code meant by a text, with its owner."""
     rows = await db.fetch(
         f"""
         SELECT c.id, c.user_id, c.code, c.expires_at, u.email_key,
@@ -102,7 +101,7 @@ async def find_active_code_by_text(db: Queryable, *, program_id: int, code: str)
 
 
 async def lock_owner(db: Queryable, *, program_id: int, user_id: int) -> Owner | None:
-    """Let one transaction at a time change this user's codes; None where the user is not active."""
+    """Lock a user against concurrent changes of their codes; return None if the user is not active."""
     row = await db.fetchrow(
         """
         SELECT email_key, confirmed_at IS NOT NULL AS is_confirmed FROM users
@@ -116,7 +115,7 @@ async def lock_owner(db: Queryable, *, program_id: int, user_id: int) -> Owner |
 
 
 async def revoke_expired(db: Queryable, *, program_id: int, user_id: int) -> None:
-    """Make room for a new code where the old one has expired."""
+    """Mark a user's expired code as revoked, so that a new one can be inserted."""
     await db.execute(
         """
         UPDATE codes SET revoked_at = clock_timestamp()
@@ -128,10 +127,10 @@ async def revoke_expired(db: Queryable, *, program_id: int, user_id: int) -> Non
 
 
 async def revoke(db: Queryable, *, program_id: int, user_id: int) -> bool:
-    """Revoke the live code of a user; return whether there was one.
+    """Revoke a user's active code; return whether there was one.
 
-    The row is locked by a statement of its own: the time of revocation must come after the wait for a sign-up that is
-    using the code, and an UPDATE works out its values before it waits.
+    A separate statement locks the row: the time of revocation must be taken after waiting for a sign-up that uses the
+    code, and an UPDATE computes its values before it waits.
     """
     code_id = await db.fetchval(
         """
@@ -151,9 +150,9 @@ async def revoke(db: Queryable, *, program_id: int, user_id: int) -> bool:
 
 
 async def insert_code(db: Queryable, *, program_id: int, user_id: int, code: str, expires_at: datetime) -> Code | None:
-    """Write a new code; return None where the program has, or ever had, a code that reads like it.
+    """Insert a code; return None if the program has, or ever had, a look-alike of it.
 
-    Raises asyncpg.UniqueViolationError naming `codes_one_live` where the user has a live code.
+    Raises asyncpg.UniqueViolationError on `codes_one_live` if the user has an active code.
     """
     row = await db.fetchrow(
         f"""
@@ -171,7 +170,7 @@ async def insert_code(db: Queryable, *, program_id: int, user_id: int, code: str
 
 
 async def lock_code(db: Queryable, *, program_id: int, code: str) -> LockedCode | None:
-    """Return the code that is meant by a spelling as it stands, and keep it from being revoked in this transaction."""
+    """Return the code meant by a text, locked against revocation until the transaction ends."""
     rows = await db.fetch(
         f"""
         SELECT c.id, c.user_id, c.code, c.expires_at, c.revoked_at, u.is_active AS owner_is_active
@@ -186,11 +185,10 @@ async def lock_code(db: Queryable, *, program_id: int, code: str) -> LockedCode 
 
 
 def _pick_intended(rows: Sequence[Any], code: str) -> Any:
-    """Return the code that somebody means who typed this one, of the rows of `_CANDIDATES`.
+    """Return the code that somebody meant by typing this one, of the rows of `_CANDIDATES`.
 
-    It is the one that is spelled so, even if it is dead: what its owner printed must not count for somebody else. Only
-    where the program never had one, look-alikes are tried, and only those that are alive: a dead one says nothing
-    against the one that somebody can have meant. Of two of them, neither is meant.
+    An exact match wins even if it is no longer active: a code that its owner has printed must not count for somebody
+    else. Otherwise a look-alike is meant if exactly one is active; of two, neither is.
     """
     is_one = rows and (rows[0]["code"] == code or len(rows) == 1)
     return rows[0] if is_one else None

@@ -1,1 +1,1 @@
-"""Referrals: who brought whom. A referee has one referrer, for ever; the graph is a forest."""
+"""Referrals: who brought whom. A referee has one referrer, permanently; the graph is a forest."""

@@ -1,4 +1,4 @@
-"""The routes of referrals."""
+"""Routes for referrals."""
 
 from collections.abc import Sequence
 from datetime import datetime

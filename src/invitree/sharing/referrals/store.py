@@ -1,4 +1,4 @@
-"""Every statement about referrals."""
+"""SQL for referrals."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -9,7 +9,7 @@ from invitree.kit.data.db import Queryable
 
 
 class Person(Struct, frozen=True, kw_only=True):
-    """The other end of a referral."""
+    """A referrer or referee."""
 
     referral_id: int
     user_id: int
@@ -21,7 +21,7 @@ class Person(Struct, frozen=True, kw_only=True):
 async def insert_referral(
     db: Queryable, *, program_id: int, referrer_id: int, referee_id: int, code_id: int, created_at: datetime
 ) -> None:
-    """Write who brought whom, by which code, and when the code was found alive."""
+    """Insert a referral: who brought whom, by which code, and when the code was found active."""
     await db.execute(
         """
         INSERT INTO referrals (program_id, referrer_id, referee_id, code_id, created_at) VALUES ($1, $2, $3, $4, $5)
@@ -37,7 +37,7 @@ async def insert_referral(
 async def list_referrals(
     db: Queryable, *, program_id: int, referrer_id: int, before: int, limit: int
 ) -> Sequence[Person]:
-    """Return a page of those whom a user brought, newest first, from referrals with an id below `before`."""
+    """Return a page of a user's referees, newest first, with referral ids below `before`."""
     rows = await db.fetch(
         """
         SELECT r.id AS referral_id, u.id AS user_id, u.email, u.email_key, u.created_at AS registered_at
@@ -54,7 +54,7 @@ async def list_referrals(
 
 
 async def find_referrer(db: Queryable, *, program_id: int, referee_id: int) -> Person | None:
-    """Return who brought a user."""
+    """Return a user's referrer."""
     row = await db.fetchrow(
         """
         SELECT r.id AS referral_id, u.id AS user_id, u.email, u.email_key, u.created_at AS registered_at
@@ -68,7 +68,7 @@ async def find_referrer(db: Queryable, *, program_id: int, referee_id: int) -> P
 
 
 async def is_member(db: Queryable, *, program_id: int, user_id: int) -> bool:
-    """Return whether the program has this user."""
+    """Return whether a user belongs to the program."""
     found: bool = await db.fetchval(
         "SELECT EXISTS (SELECT FROM users WHERE program_id = $1 AND id = $2)", program_id, user_id
     )

@@ -1,4 +1,4 @@
-"""What `invitree import seed` shows and writes: what came, and what stays behind and why."""
+"""The report of `invitree import seed`: counts, and skipped rows with reasons."""
 
 from collections.abc import Iterable
 from typing import IO
@@ -14,7 +14,7 @@ _MOST_SHOWN = 20
 
 
 def show(report: Report, *, dry_run: bool) -> None:
-    """Print what an import did, or would do."""
+    """Print the result of an import or a dry run."""
     if not report.is_news:
         print("Nothing to do: whatever can be imported has been.")
     elif dry_run:
@@ -32,7 +32,7 @@ def show(report: Report, *, dry_run: bool) -> None:
 
 
 def write(refusals: Iterable[SkippedRow], file: IO[bytes]) -> None:
-    """Write what stays behind, one JSON object a line."""
+    """Write the skipped rows, one JSON object per line."""
     file.writelines(msgspec.json.encode(refusal) + b"\n" for refusal in refusals)
 
 
@@ -44,5 +44,5 @@ def _grouped(refusals: Iterable[SkippedRow]) -> dict[tuple[Kind, Reason], list[S
 
 
 def _printable(text: str) -> str:
-    # What people typed elsewhere must not steer this terminal.
+    # User data must not control the terminal.
     return "".join(character if character.isprintable() else "\ufffd" for character in text)

@@ -1,4 +1,4 @@
-"""Backing the database up, and restoring it."""
+"""The commands `invitree backup` and `invitree restore`."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -27,7 +27,7 @@ def backup(
 
     settings = settings_of(data_dir=data_dir)
     if not settings.database_url and not Path(settings.data_dir, "postgres").exists():
-        raise CommandError(f"there is no database in {Path(settings.data_dir).resolve()}")  # and none shall be made
+        raise CommandError(f"there is no database in {Path(settings.data_dir).resolve()}")  # and none should be created
     try:
         with server.database(settings) as ready, progress("Backing up") as advance:
             size = back_up(ready.database_url, file.resolve(), force=force, advance=advance)
@@ -66,8 +66,8 @@ def restore(
 
 async def _settle(opened: Database) -> bool:
     async with opened.transaction() as tx:
-        await keep_months(tx, table="audit", older_than=timedelta.max)  # a backup has no privileges in it
-    await opened.execute("ANALYZE")  # else the first queries are planned without knowing how much there is
+        await keep_months(tx, table="audit", older_than=timedelta.max)  # backups contain no privileges
+    await opened.execute("ANALYZE")  # otherwise the first queries are planned without statistics
     return await check_all(opened)
 
 

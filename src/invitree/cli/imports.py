@@ -1,4 +1,4 @@
-"""Carrying data over from other services."""
+"""The command `invitree import …`."""
 
 import os
 from pathlib import Path
@@ -25,15 +25,15 @@ def import_from_seed(
     data_dir: DataDir = None,
 ) -> None:
     """Carry users, passwords, codes, tokens and referrals over from the Django service. Safe to repeat."""
+    from invitree.cli.import_report import show, write
     from invitree.cli.progress import progress
-    from invitree.cli.seed_report import show, write
     from invitree.imports.django.actions import import_seed
     from invitree.imports.django.store import Unreadable, read_seed
     from invitree.kit.secrets.keys import Keyring
 
     try:
         seed = read_seed(file)
-        refusals = (report or Path(os.devnull)).open("wb")  # now: it would be late to find out afterwards
+        refusals = (report or Path(os.devnull)).open("wb")  # opened first, to fail before the import
     except Unreadable as error:
         raise CommandError(str(error)) from None
     except OSError as error:

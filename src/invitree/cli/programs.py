@@ -1,4 +1,4 @@
-"""Programs and their policy."""
+"""The commands `invitree program …`."""
 
 from typing import Annotated, Any
 

@@ -1,4 +1,4 @@
-"""Letters that wait or were given up, and whether one can be sent at all."""
+"""The commands `invitree mail …`: listing and retrying queued emails, and sending a test email."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 mail = App(name="mail", help="Look after letters that wait or were given up, and try whether mail can be sent.")
 
-_PATIENCE_S = 20.0
+_TIMEOUT_S = 20.0
 _STEPS = {
     "resolve": "look up the mail server",
     "connect": "connect to it",
@@ -44,7 +44,7 @@ _ADVICE = {
     "letter": "ask whoever runs the mail server, with what it said",
     "answer": "the sender's domain may lack SPF or DKIM, or the server's policy be against it: ask whoever runs it",
 }
-_NOBODY = "this address does not exist or takes no mail; try another"
+_NO_SUCH_ADDRESS = "this address does not exist or takes no mail; try another"
 
 
 @mail.command(name="list")
@@ -59,11 +59,11 @@ def list_mail(
     from invitree.kit.work.jobs import list_jobs
 
     jobs = with_database(settings_of(data_dir=data_dir), lambda opened: list_jobs(opened, job=JOB, failed=failed))
-    letters = [_described(job) for job in jobs]
+    emails = [_row_of(job) for job in jobs]
     if as_json:
-        print(msgspec.json.format(msgspec.json.encode(letters)).decode())
+        print(msgspec.json.format(msgspec.json.encode(emails)).decode())
         return
-    rows = [list(letter) for letter in letters[:1]] + [[str(it or "") for it in row.values()] for row in letters]
+    rows = [list(email) for email in emails[:1]] + [[str(it or "") for it in row.values()] for row in emails]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     if not rows:
         print("No letter was given up." if failed else "No letter waits.")
@@ -71,16 +71,16 @@ def list_mail(
         print("  ".join(map(str.ljust, row, widths)).rstrip())
 
 
-def _described(job: Any) -> dict[str, object]:
+def _row_of(job: Any) -> dict[str, object]:
     from invitree.base.emails import masked, parse_email
 
-    said = msgspec.json.decode(job.payload)
-    address = parse_email(said.get("to") or said.get("email_key") or "")
+    payload = msgspec.json.decode(job.payload)
+    address = parse_email(payload.get("to") or payload.get("email_key") or "")
     times = {"since": job.created_at, "next": job.next_at}
     return {
         "id": job.id,
-        "kind": said.get("kind", ""),
-        "to": masked(address.key) if address else f"user {said.get('user_id')}",
+        "kind": payload.get("kind", ""),
+        "to": masked(address.key) if address else f"user {payload.get('user_id')}",
         "status": job.status,
         "attempts": job.attempts,
         **{name: time and f"{time:%Y-%m-%dT%H:%M:%SZ}" for name, time in times.items()},
@@ -122,29 +122,29 @@ def try_mail(address: Annotated[str, Parameter(help="Where to send it.")], /, *,
     from invitree.kit.email.smtp import Undeliverable, Undelivered
 
     settings = settings_of(data_dir=data_dir)
-    begun: list[str] = []
+    steps: list[str] = []
 
     def begin(step: str) -> None:
-        begun.append(step)
+        steps.append(step)
         print(f"{_STEPS[step]} ...", flush=True)
 
-    print(f"from {settings.sender}, by {_way(settings)}")
+    print(f"from {settings.sender}, by {_target_of(settings)}")
     try:
         asyncio.run(_send_one(settings, address, begin))
     except Undeliverable as error:
-        raise CommandError(f"{_place(begun)}{error}; {_NOBODY}") from None
+        raise CommandError(f"{_failed_step(steps)}{error}; {_NO_SUCH_ADDRESS}") from None
     except Undelivered as error:
-        # The handshake of smtps:// is a part of connecting.
-        step = error.obstacle.partition(" ")[0] or (begun or [""])[-1]
-        raise CommandError(f"{_place(begun)}{error}; {_advice(step, str(error))}") from None
+        # With smtps:// the TLS handshake is part of connecting.
+        step = error.obstacle.partition(" ")[0] or (steps or [""])[-1]
+        raise CommandError(f"{_failed_step(steps)}{error}; {_advice(step, str(error))}") from None
     print("Accepted: the rest is up to the mail server." if settings.smtp_url else "Written.")
 
 
 async def _send_one(settings: Settings, address: str, begin: "Callable[[Step], None]") -> None:
-    from invitree.kit.email.messages import Letter, deliver
+    from invitree.kit.email.messages import OutgoingEmail, deliver
 
     text = "This is a test: mail can be sent."
-    letter = Letter(
+    email = OutgoingEmail(
         to=address,
         subject="Invitree: test",
         text=f"{text}\n",
@@ -152,24 +152,24 @@ async def _send_one(settings: Settings, address: str, begin: "Callable[[Step], N
         language="en",
         message_id=make_msgid(domain=settings.sender.domain),
     )
-    await deliver(letter, settings=settings, patience_s=_PATIENCE_S, on_step=begin)
+    await deliver(email, settings=settings, timeout_s=_TIMEOUT_S, on_step=begin)
 
 
-def _way(settings: Settings) -> str:
+def _target_of(settings: Settings) -> str:
     if not settings.smtp_url:
         return f"a file in {Path(settings.data_dir).resolve() / 'outbox'} (INVITREE_SMTP_URL is not set)"
     server = settings.mail_server
     return f"{server.host}:{server.port}{' with TLS' if server.implicit_tls else ''}"
 
 
-def _advice(step: str, said: str) -> str:
-    """Return what to do. Many servers refuse the greeting or the sender only when the recipient is named."""
+def _advice(step: str, reply: str) -> str:
+    """Return advice for a failed step. Many servers reject the HELO name or the sender only in the reply to RCPT."""
     if step == "recipient":
-        step = "hello" if "helo" in said.lower() else "sender" if "sender" in said.lower() else step
-    elif step == "connect" and said[:1].isdecimal():
-        step = "recipient"  # it answered, and wants nothing from this machine
+        step = "hello" if "helo" in reply.lower() else "sender" if "sender" in reply.lower() else step
+    elif step == "connect" and reply[:1].isdecimal():
+        step = "recipient"  # the server answered, and rejects this machine
     return _ADVICE.get(step, "check the folder")
 
 
-def _place(begun: Sequence[str]) -> str:
-    return f"it stopped at: {_STEPS[begun[-1]]}: " if begun else ""
+def _failed_step(steps: Sequence[str]) -> str:
+    return f"it stopped at: {_STEPS[steps[-1]]}: " if steps else ""
