@@ -84,26 +84,6 @@ class MalformedForm(
     """The body is not a well-formed form in UTF-8."""
 
 
-class InvalidCredentials(
-    Problem,
-    status=400,
-    title="Invalid credentials",
-    ru_title="Неверные учётные данные",
-    ru="Не удалось войти с предоставленными учётными данными.",
-):
-    """Unable to log in with provided credentials."""
-
-
-class CodeActive(
-    Problem,
-    status=400,
-    title="A live code exists",
-    ru_title="Действующий код уже есть",
-    ru="У вас уже есть действующий реферальный код.",
-):
-    """You already have an active referral code."""
-
-
 class Unauthenticated(
     Problem,
     status=401,
@@ -112,16 +92,6 @@ class Unauthenticated(
     ru="Учётные данные не предоставлены или недействительны.",
 ):
     """Authentication credentials were not provided or are not valid."""
-
-
-class NoActiveAccount(
-    Problem,
-    status=401,
-    title="No active account",
-    ru_title="Нет активной учётной записи",
-    ru="Не найдено активной учётной записи с указанными данными.",
-):
-    """No active account found with the given credentials"""
 
 
 class TokenNotValid(
@@ -134,50 +104,8 @@ class TokenNotValid(
     """Token is invalid or expired"""
 
 
-class StaleToken(
-    Problem,
-    status=403,
-    title="Already active",
-    ru_title="Уже активирован",
-    ru="Этот пользователь уже активирован.",
-):
-    """Stale token for given user."""
-
-
-class EmailNotConfirmed(
-    Problem,
-    status=403,
-    title="Address not confirmed",
-    ru_title="Адрес не подтверждён",
-    ru="Сначала подтвердите свой адрес электронной почты.",
-):
-    """Confirm your e-mail address first."""
-
-
 class NotFound(Problem, status=404, title="Not found", ru_title="Не найдено", ru="Не найдено."):
     """Not found."""
-
-
-class UnknownProgram(
-    Problem,
-    status=404,
-    title="Unknown program",
-    ru_title="Неизвестная программа",
-    ru="Программы, названной в X-Program, не существует.",
-):
-    """There is no program of the name in X-Program."""
-
-
-class CodeNotFound(
-    Problem,
-    status=404,
-    title="No referral code",
-    ru_title="Нет реферального кода",
-    ru="Действующий реферальный код не найден.",
-):
-    """No active referral code was found."""
-
-    traced = False
 
 
 class MethodNotAllowed(
@@ -188,18 +116,6 @@ class MethodNotAllowed(
     ru="Этот адрес не поддерживает такой метод.",
 ):
     """This address does not answer to that method."""
-
-
-class IdempotencyKeyInUse(
-    Problem,
-    status=409,
-    title="Under way",
-    ru_title="Выполняется",
-    ru="Запрос с этим Idempotency-Key ещё выполняется. Повторите его.",
-):
-    """A request with this Idempotency-Key is still under way. Send it again."""
-
-    retry_after_s = 1
 
 
 class TooLarge(
@@ -220,16 +136,6 @@ class UnsupportedMediaType(
     ru="Отправьте тело как application/json, application/x-www-form-urlencoded или multipart/form-data.",
 ):
     """Send the body as application/json, application/x-www-form-urlencoded or multipart/form-data."""
-
-
-class IdempotencyKeyReused(
-    Problem,
-    status=422,
-    title="Key of another request",
-    ru_title="Ключ другого запроса",
-    ru="Этот Idempotency-Key принадлежит другому запросу.",
-):
-    """This Idempotency-Key belongs to another request."""
 
 
 class TooManyRequests(

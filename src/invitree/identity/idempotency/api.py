@@ -12,9 +12,10 @@ from litestar.enums import RequestEncodingType
 from litestar.params import HeaderParameter
 from msgspec import Struct
 
-from invitree.base.problems import IdempotencyKeyInUse, IdempotencyKeyReused, Problem
+from invitree.base.problems import Problem
 from invitree.identity.auth.guards import program_of
 from invitree.identity.idempotency import store
+from invitree.identity.idempotency.problems import IdempotencyKeyInUse, IdempotencyKeyReused
 from invitree.identity.idempotency.store import Answer
 from invitree.kit.context import app_context
 from invitree.kit.data.db import Queryable, Transaction

@@ -7,8 +7,8 @@ import asyncpg
 import msgspec
 
 from invitree.base.origins import parse_origins
-from invitree.base.problems import UnknownProgram
 from invitree.identity.programs import store
+from invitree.identity.programs.problems import UnknownProgram
 from invitree.identity.programs.rules import host_of, is_slug, policy_error
 from invitree.identity.programs.store import Program
 from invitree.kit.context import AppContext

@@ -4,7 +4,7 @@ import asyncpg
 from msgspec import Struct
 
 from invitree.base.emails import Email, parse_email
-from invitree.base.problems import InvalidInput, StaleToken, Text
+from invitree.base.problems import InvalidInput, Text
 from invitree.identity.audit.store import Actor, insert_event
 from invitree.identity.auth.actions import end_all_sessions, notify_user_changed
 from invitree.identity.auth.store import Caller
@@ -12,6 +12,7 @@ from invitree.identity.email.actions import send_link, send_notice
 from invitree.identity.email.rules import LinkKind
 from invitree.identity.email.store import delete_unused_tokens, find_token, use_token
 from invitree.identity.programs.store import Program
+from invitree.identity.recovery.problems import StaleToken
 from invitree.identity.users import store
 from invitree.identity.users.actions import VerifiedPassword, lock_verified_password, uniqueness_problem
 from invitree.identity.users.rules import BAD_EMAIL, EMAIL_TAKEN, INVALID_PASSWORD, clean_password, password_errors

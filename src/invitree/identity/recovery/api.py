@@ -7,15 +7,7 @@ from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
 from invitree.base.emails import Email, parse_email
-from invitree.base.problems import (
-    NON_FIELD,
-    InvalidInput,
-    StaleToken,
-    Text,
-    TooManyRequests,
-    Unauthenticated,
-    UnknownProgram,
-)
+from invitree.base.problems import NON_FIELD, InvalidInput, Text, TooManyRequests, Unauthenticated
 from invitree.base.tokens import program_id_of_token as program_in
 from invitree.identity.auth.guards import PUBLIC, SIGNED_IN, actor_of, caller_of, program_of
 from invitree.identity.auth.store import Caller
@@ -23,8 +15,10 @@ from invitree.identity.email.actions import ResetKind, send_link_to_address
 from invitree.identity.email.rules import LinkKind, decode_uid
 from invitree.identity.idempotency.api import REPEATABLE, IdempotencyKey, once, request_transaction
 from invitree.identity.programs.actions import get_program
+from invitree.identity.programs.problems import UnknownProgram
 from invitree.identity.recovery import actions
 from invitree.identity.recovery.actions import MailLink
+from invitree.identity.recovery.problems import StaleToken
 from invitree.identity.users.actions import Login, rename
 from invitree.identity.users.api import charge, prove_password, same_address
 from invitree.identity.users.rules import BAD_EMAIL, BAD_USERNAME, PASSWORDS_DIFFER, clean_username, email_errors

@@ -11,15 +11,12 @@ from msgspec import UNSET, Meta, Struct, UnsetType, structs
 from invitree.base.emails import parse_email
 from invitree.base.problems import (
     NON_FIELD,
-    InvalidCredentials,
     InvalidInput,
-    NoActiveAccount,
     NotFound,
     Text,
     TooManyRequests,
     Unauthenticated,
     Unavailable,
-    UnknownProgram,
 )
 from invitree.identity.audit.store import Actor, ActorKind, insert_event, list_events
 from invitree.identity.auth.actions import TokenPair, evict_sessions, open_jwt_session, open_token_session
@@ -33,8 +30,10 @@ from invitree.identity.auth.guards import (
     program_of,
 )
 from invitree.identity.auth.store import Caller
+from invitree.identity.programs.problems import UnknownProgram
 from invitree.identity.users import store
 from invitree.identity.users.actions import Login, VerifiedPassword, check_password, is_familiar_network, rename
+from invitree.identity.users.problems import InvalidCredentials, NoActiveAccount
 from invitree.identity.users.rules import INVALID_PASSWORD
 from invitree.identity.users.store import User
 from invitree.kit.client_info import client_info

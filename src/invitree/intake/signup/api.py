@@ -7,9 +7,10 @@ from litestar import Request, post
 from msgspec import Meta, Struct
 
 from invitree.base.emails import parse_email
-from invitree.base.problems import NON_FIELD, Fields, InvalidInput, TooManyRequests, Unauthenticated, UnknownProgram
+from invitree.base.problems import NON_FIELD, Fields, InvalidInput, TooManyRequests, Unauthenticated
 from invitree.identity.auth.guards import PUBLIC, program_of
 from invitree.identity.idempotency.api import REPEATABLE, IdempotencyKey, once, request_transaction
+from invitree.identity.programs.problems import UnknownProgram
 from invitree.identity.users.actions import validate_new_user
 from invitree.identity.users.api import UserOut
 from invitree.identity.users.rules import PASSWORDS_DIFFER, account_errors

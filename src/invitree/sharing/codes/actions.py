@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from invitree.base.emails import parse_email
-from invitree.base.problems import CodeActive, CodeNotFound, EmailNotConfirmed, InvalidInput, Text, Unauthenticated
+from invitree.base.problems import InvalidInput, Text, Unauthenticated
 from invitree.identity.audit.store import Actor, Kind, insert_event
 from invitree.identity.programs.store import Program
 from invitree.kit.context import AppContext
@@ -18,6 +18,7 @@ from invitree.kit.data.cache import Cache, Ticket
 from invitree.kit.data.db import Queryable, Transaction
 from invitree.kit.data.notifications import notify
 from invitree.sharing.codes import store
+from invitree.sharing.codes.problems import CodeActive, CodeNotFound, EmailNotConfirmed
 from invitree.sharing.codes.rules import ALPHABET, Refused, expiry_for, instant_for, is_rude, spell
 from invitree.sharing.codes.store import Code, Owner
 

@@ -8,20 +8,11 @@ from litestar import Request, delete, get, post
 from litestar.params import FromPath, PathParameter, QueryParameter
 from msgspec import Meta, Struct
 
-from invitree.base.problems import (
-    NON_FIELD,
-    CodeActive,
-    CodeNotFound,
-    EmailNotConfirmed,
-    InvalidInput,
-    Text,
-    TooManyRequests,
-    Unauthenticated,
-    UnknownProgram,
-)
+from invitree.base.problems import NON_FIELD, InvalidInput, Text, TooManyRequests, Unauthenticated
 from invitree.identity.auth.guards import FROM_MEMORY, PUBLIC, SIGNED_IN, FastRequest, actor_of, caller_of, program_of
 from invitree.identity.auth.store import Caller
 from invitree.identity.idempotency.api import REPEATABLE, IdempotencyKey, once, request_transaction
+from invitree.identity.programs.problems import UnknownProgram
 from invitree.identity.programs.store import Program
 from invitree.kit.client_info import network_of_scope
 from invitree.kit.context import AppContext, app_context
@@ -30,6 +21,7 @@ from invitree.kit.web.body import REQUIRED, json_body, takes
 from invitree.kit.web.responses import BODY, answers
 from invitree.sharing.codes import actions, store
 from invitree.sharing.codes.actions import CachedCode
+from invitree.sharing.codes.problems import CodeActive, CodeNotFound, EmailNotConfirmed
 from invitree.sharing.codes.rules import last_day_of, parse_code
 from invitree.sharing.codes.store import Code
 
