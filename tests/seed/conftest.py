@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from invitree.identity.programs.store import Program, find_program_by_slug
-from invitree.imports.django.actions import Report, import_seed
-from invitree.imports.django.store import read_seed
+from invitree.imports.django.actions import Report, import_django_data
+from invitree.imports.django.store import read_django_file
 from invitree.kit.context import AppContext
 from tests.seed.django import Django
 
@@ -39,11 +39,11 @@ def run_import(ctx: AppContext, django: Django, program: Program) -> Import:
     """Import the file into the program, as the command does."""
 
     async def run(*, source: str = "seed", dry_run: bool = False, into: Program = program) -> Report:
-        return await import_seed(
+        return await import_django_data(
             ctx.db,
             program=into,
             source=source,
-            seed=read_seed(django.path),
+            data=read_django_file(django.path),
             keys=ctx.keys,
             dry_run=dry_run,
             advance=lambda _done, _of: None,

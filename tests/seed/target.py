@@ -11,7 +11,7 @@ from tests.databases import broken_on
 
 def refused(report: Report) -> list[tuple[str, int | None, Reason]]:
     """Return what stays behind."""
-    return [(refusal.kind, refusal.old_id, refusal.reason) for refusal in report.refusals]
+    return [(refusal.kind, refusal.old_id, refusal.reason) for refusal in report.skipped_rows]
 
 
 async def rows(ctx: AppContext, program: Program, table: str) -> list[dict[str, Any]]:

@@ -30,7 +30,7 @@ async def test_a_user_comes_with_everything(
     report = await run_import()
     assert refused(report) == []
     one, two = KindCount(imported=1), KindCount(imported=2)
-    assert report.tallies == {"user": two, "password": two, "code": one, "token": one, "referral": one}
+    assert report.counts == {"user": two, "password": two, "code": one, "token": one, "referral": one}
     users = await by_name(ctx, program)
     stored = users["alice"]
     assert (stored["email"], stored["email_key"]) == ("Alice+Tag@Example.COM", "alice+tag@example.com")
@@ -87,7 +87,7 @@ async def test_an_imported_token_can_be_logged_out_and_stays_so(
     await run_import()
     headers = {"X-Program": program.slug, "Authorization": f"Token {key_of(78)}"}
     assert (await client.post("/auth/token/logout/", headers=headers)).status_code == 204
-    assert not (await run_import()).is_news
+    assert not (await run_import()).has_imports
     assert (await client.get(ME, headers=headers)).status_code == 401
 
 
@@ -114,8 +114,8 @@ async def test_a_password_that_cannot_be_verified_is_told_and_the_user_comes(
     fine = django.user("fine", password="argon2$argon2id$v=19$m=102400,t=2,p=8$c2FsdHNhbHQ$" + "A" * 22)
     report = await run_import()
     assert refused(report) == [("password", old_id, Reason.UNVERIFIABLE) for old_id in ids]
-    assert report.tallies["user"] == KindCount(imported=6)
-    assert report.tallies["password"] == KindCount(imported=1, refused=5)
+    assert report.counts["user"] == KindCount(imported=6)
+    assert report.counts["password"] == KindCount(imported=1, refused=5)
     stored = [user["password_hash"] for user in await rows(ctx, program, "users")]
     assert stored[:5] == ["!"] * 5
     assert stored[5].startswith("argon2$")
@@ -181,10 +181,8 @@ async def test_who_is_in_the_program_already_is_left_alone(
             ("referral", 2, Reason.REFUSED_USER),
         ]
     )
-    assert (
-        report.tallies["user"] == report.tallies["code"] == report.tallies["token"] == KindCount(imported=1, refused=2)
-    )
-    assert report.tallies["password"] == KindCount(imported=1)
+    assert report.counts["user"] == report.counts["code"] == report.counts["token"] == KindCount(imported=1, refused=2)
+    assert report.counts["password"] == KindCount(imported=1)
     after = await by_name(ctx, program)
     assert set(after) - set(before) == {"fine"}
     assert {name: after[name] for name in before} == before
@@ -244,7 +242,7 @@ async def test_a_token_of_another_kind_stays_behind(
         *(("token", old_id, Reason.BAD_KEY) for old_id in ids),
         ("token", 999, Reason.NO_SUCH_USER),
     ]
-    assert not any(key and key in str(report.refusals) for key in keys)
+    assert not any(key and key in str(report.skipped_rows) for key in keys)
     assert await rows(ctx, program, "sessions") == []
 
 
@@ -321,7 +319,7 @@ async def test_a_deep_chain_comes_upside_down_across_batches(
         django.referral(above, below)
     report = await run_import()
     assert refused(report) == []
-    assert report.tallies["referral"] == KindCount(imported=99)
+    assert report.counts["referral"] == KindCount(imported=99)
     await hold(ctx)
 
 

@@ -33,14 +33,14 @@ async def test_a_second_run_changes_nothing_and_says_so(
         django.token(old_id, key_of(300 + number))
         django.referral(ids[0], old_id)
     first = await run_import()
-    assert first.is_news
+    assert first.has_imports
     before = await cast.contents()
     second = await run_import()
-    assert not second.is_news
+    assert not second.has_imports
     assert await cast.contents() == before
-    assert second.refusals == first.refusals
-    assert {kind: (tally.before, tally.refused) for kind, tally in second.tallies.items()} == {
-        kind: (tally.imported, tally.refused) for kind, tally in first.tallies.items()
+    assert second.skipped_rows == first.skipped_rows
+    assert {kind: (count.before, count.refused) for kind, count in second.counts.items()} == {
+        kind: (count.imported, count.refused) for kind, count in first.counts.items()
     }
 
 
@@ -61,7 +61,7 @@ async def test_another_run_gives_codes_the_spelling_back_that_an_earlier_version
     assert (await client.get(path, headers=owner)).json()["code"] == "EV1K5HP890C0T4QTBMBB"  # it is in memory
     await run_import(dry_run=True)
     assert (await client.get(path, headers=owner)).json()["code"] == "EV1K5HP890C0T4QTBMBB"
-    assert not (await run_import()).is_news
+    assert not (await run_import()).has_imports
     assert [code["code"] for code in await rows(ctx, program, "codes")] == [
         *("EVLK5HP89OCOT4QTBMBB", "FINE5HP89", made.json()["code"])
     ]
@@ -110,7 +110,7 @@ async def test_another_run_brings_nothing_back(
     )
     assert (await client.post("/auth/token/logout/", headers=headers)).status_code == 204
     before = await cast.contents()
-    assert not (await run_import()).is_news
+    assert not (await run_import()).has_imports
     assert await cast.contents() == before
 
 
@@ -124,8 +124,8 @@ async def test_what_is_mended_in_the_file_comes_with_the_next_run(
     django.db.execute("UPDATE auth_user SET email = 'bob@example.com' WHERE id = ?", (bob,))
     report = await run_import()
     assert refused(report) == []
-    assert report.tallies["user"] == KindCount(imported=1, before=1)
-    assert report.tallies["token"] == report.tallies["referral"] == KindCount(imported=1)
+    assert report.counts["user"] == KindCount(imported=1, before=1)
+    assert report.counts["token"] == report.counts["referral"] == KindCount(imported=1)
     assert len(await rows(ctx, program, "referrals")) == 1
 
 
@@ -160,8 +160,8 @@ async def test_a_run_cut_off_is_completed_though_sign_ups_went_on(
     assert answer.status_code == 201, answer.text
     monkeypatch.setattr(actions, "_write", admit)
     report = await run_import()
-    assert report.tallies["user"] == KindCount(imported=3, before=6)
-    assert report.tallies["referral"] == KindCount(imported=3, before=5)
+    assert report.counts["user"] == KindCount(imported=3, before=6)
+    assert report.counts["referral"] == KindCount(imported=3, before=5)
     await hold(ctx)
 
 
@@ -191,7 +191,7 @@ async def test_two_imports_at_once_bring_everybody_once(
     for number in range(40):
         django.token(django.user(f"user{number}"), key_of(700 + number))
     reports = await asyncio.gather(*(run_import() for _ in range(4)))
-    assert sum(report.tallies["user"].imported for report in reports) == 40
+    assert sum(report.counts["user"].imported for report in reports) == 40
     assert [refused(report) for report in reports] == [[]] * 4
     assert len(await rows(ctx, program, "users")) == len(await rows(ctx, program, "sessions")) == 40
 
@@ -204,7 +204,7 @@ async def test_files_of_two_services_are_told_apart_by_their_source(
     await run_import()
     django.db.execute("UPDATE auth_user SET username = 'other', email = 'other@example.com' WHERE id = ?", (old_id,))
     report = await run_import(source="the other service")
-    assert report.tallies["user"] == KindCount(imported=1)
+    assert report.counts["user"] == KindCount(imported=1)
     assert refused(report) == [("token", old_id, Reason.KEY_TAKEN)]
     assert set(await by_name(ctx, program)) == {"alice", "other"}
 
@@ -218,4 +218,4 @@ async def test_another_program_is_not_touched_and_can_take_the_same_file(
     assert await ctx.db.fetchval("SELECT count(*) FROM users WHERE program_id = $1", stranger.program_id) == 1
     found = await ctx.db.fetchval("SELECT slug FROM programs WHERE id = $1", stranger.program_id)
     other = await find_program_by_slug(ctx.db, slug=found)
-    assert (await run_import(into=other)).tallies["user"] == KindCount(imported=1)
+    assert (await run_import(into=other)).counts["user"] == KindCount(imported=1)

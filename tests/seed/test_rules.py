@@ -8,7 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from invitree.imports.django.rules import OldCode, OldReferral, OldToken, OldUser, Reason, Seed, end_of, moment_of, plan
+from invitree.imports.django.rules import (
+    DjangoData,
+    OldCode,
+    OldReferral,
+    OldToken,
+    OldUser,
+    Reason,
+    end_of,
+    moment_of,
+    plan,
+)
 from invitree.sharing.codes.rules import last_day_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -62,7 +72,7 @@ _users = st.lists(
     unique_by=lambda user: user.id,
 )
 _seeds = st.builds(
-    Seed,
+    DjangoData,
     users=_users.map(lambda users: sorted(users, key=lambda user: user.id)),
     codes=st.lists(
         st.builds(OldCode, id=st.integers(0, 99), user_id=_ids, code=_texts, ends=_texts, is_active=st.booleans()),
@@ -80,10 +90,10 @@ _seeds = st.builds(
 
 @settings(deadline=None)
 @given(_seeds)
-def test_whatever_is_in_the_file_everything_comes_or_is_told_and_nothing_contradicts(seed: Seed) -> None:
+def test_whatever_is_in_the_file_everything_comes_or_is_told_and_nothing_contradicts(seed: DjangoData) -> None:
     planned = plan(seed, now=NOW, zone=ZoneInfo("Europe/Riga"), is_verifiable=lambda text: text != "")
     arrivals = planned.arrivals
-    told = [refusal.kind for refusal in planned.refusals]
+    told = [refusal.kind for refusal in planned.skipped_rows]
     assert len(arrivals) + told.count("user") == len(seed.users)
     assert sum(len(one.codes) for one in arrivals) + told.count("code") == len(seed.codes)
     assert sum(one.token is not None for one in arrivals) + told.count("token") == len(seed.tokens)
@@ -112,18 +122,18 @@ def _named(number: int, username: str, email: str) -> OldUser:
 
 def test_the_lowest_id_keeps_what_several_want_and_the_refused_keep_nothing() -> None:
     users = [_named(number, f"u{number % 2}", f"{number // 2}@example.com") for number in range(4)]
-    seed = Seed(users=users, codes=[], tokens=[], referrals=[])
+    seed = DjangoData(users=users, codes=[], tokens=[], referrals=[])
     planned = plan(seed, now=NOW, zone=ZoneInfo("UTC"), is_verifiable=bool)
     assert [one.user.old_id for one in planned.arrivals] == [0, 3]
-    assert [refusal.reason for refusal in planned.refusals] == [Reason.SAME_EMAIL, Reason.SAME_USERNAME]
+    assert [refusal.reason for refusal in planned.skipped_rows] == [Reason.SAME_EMAIL, Reason.SAME_USERNAME]
 
 
 def test_an_administrator_without_an_address_is_told_how_to_make_one_here() -> None:
     bare = [structs.replace(_named(number, f"u{number}", " "), is_staff=number == 0) for number in range(2)]
     planned = plan(
-        Seed(users=bare, codes=[], tokens=[], referrals=[]), now=NOW, zone=ZoneInfo("UTC"), is_verifiable=bool
+        DjangoData(users=bare, codes=[], tokens=[], referrals=[]), now=NOW, zone=ZoneInfo("UTC"), is_verifiable=bool
     )
-    assert [(refusal.reason, refusal.detail) for refusal in planned.refusals] == [
+    assert [(refusal.reason, refusal.detail) for refusal in planned.skipped_rows] == [
         (Reason.NO_EMAIL, "u0"),
         (Reason.BAD_EMAIL, " "),
     ]

@@ -14,7 +14,7 @@ importing = App(name="import", help="Carry data over from other services.")
 
 
 @importing.command(name="seed")
-def import_from_seed(
+def import_from_django(
     file: Annotated[Path, Parameter(help="The service's db.sqlite3; it is only read.")],
     /,
     *,
@@ -27,12 +27,12 @@ def import_from_seed(
     """Carry users, passwords, codes, tokens and referrals over from the Django service. Safe to repeat."""
     from invitree.cli.import_report import show, write
     from invitree.cli.progress import progress
-    from invitree.imports.django.actions import import_seed
-    from invitree.imports.django.store import Unreadable, read_seed
+    from invitree.imports.django.actions import import_django_data
+    from invitree.imports.django.store import Unreadable, read_django_file
     from invitree.kit.secrets.keys import Keyring
 
     try:
-        seed = read_seed(file)
+        data = read_django_file(file)
         refusals = (report or Path(os.devnull)).open("wb")  # opened first, to fail before the import
     except Unreadable as error:
         raise CommandError(str(error)) from None
@@ -41,14 +41,14 @@ def import_from_seed(
     settings = with_secret(settings_of(data_dir=data_dir))
     keys = Keyring(settings.secret_keys)
 
-    async def carry(opened: Database) -> Any:
+    async def run_import(opened: Database) -> Any:
         found = await find_program(opened, program_slug)
         with progress("Importing users") as advance:
-            return await import_seed(
-                opened, program=found, source=source, seed=seed, keys=keys, dry_run=dry_run, advance=advance
+            return await import_django_data(
+                opened, program=found, source=source, data=data, keys=keys, dry_run=dry_run, advance=advance
             )
 
     with refusals:
-        done = with_database(settings, carry)
-        write(done.refusals, refusals)
+        done = with_database(settings, run_import)
+        write(done.skipped_rows, refusals)
     show(done, dry_run=dry_run)

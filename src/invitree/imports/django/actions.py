@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from invitree.identity.programs.store import Program
 from invitree.imports.django import store
-from invitree.imports.django.rules import UNUSABLE, Arrival, Kind, Plan, Reason, Seed, SkippedRow, plan
+from invitree.imports.django.rules import UNUSABLE, Arrival, DjangoData, Kind, Plan, Reason, SkippedRow, plan
 from invitree.kit.data.db import Database, Queryable
 from invitree.kit.secrets.keys import Keyring
 from invitree.kit.secrets.passwords import is_verifiable
@@ -29,13 +29,13 @@ class KindCount(Struct):
 class Report(Struct):
     """The result of an import or a dry run."""
 
-    tallies: dict[Kind, KindCount]
-    refusals: list[SkippedRow]
+    counts: dict[Kind, KindCount]
+    skipped_rows: list[SkippedRow]
 
     @property
-    def is_news(self) -> bool:
+    def has_imports(self) -> bool:
         """Whether there was anything to import."""
-        return any(tally.imported for tally in self.tallies.values())
+        return any(count.imported for count in self.counts.values())
 
 
 Advance = Callable[[int, int], None]
@@ -46,8 +46,8 @@ class _RolledBack(Exception):
     """Rolls back a dry run."""
 
 
-async def import_seed(
-    db: Database, *, program: Program, source: str, seed: Seed, keys: Keyring, dry_run: bool, advance: Advance
+async def import_django_data(
+    db: Database, *, program: Program, source: str, data: DjangoData, keys: Keyring, dry_run: bool, advance: Advance
 ) -> Report:
     """Import the data of a file into a program, and return a report.
 
@@ -55,24 +55,24 @@ async def import_seed(
     and rolls it back. `advance` is called with the numbers of users done and in total.
     """
     now = await db.fetchval("SELECT clock_timestamp()")
-    planned = plan(seed, now=now, zone=program.zone, is_verifiable=is_verifiable)
-    carry = partial(_carry, program_id=program.id, source=source, planned=planned, keys=keys, advance=advance)
+    planned = plan(data, now=now, zone=program.zone, is_verifiable=is_verifiable)
+    run = partial(_import, program_id=program.id, source=source, planned=planned, keys=keys, advance=advance)
     if not dry_run:
-        report = await carry(db.transaction)
+        report = await run(db.transaction)
         await _respell(db, program_id=program.id, source=source, arrivals=planned.arrivals)
         return report
     with suppress(_RolledBack):
         async with db.transaction() as tx:
-            report = await carry(lambda: nullcontext(tx))
+            report = await run(lambda: nullcontext(tx))
             raise _RolledBack
     return report
 
 
-async def _carry(
+async def _import(
     begin: _Begin, *, program_id: int, source: str, planned: Plan, keys: Keyring, advance: Advance
 ) -> Report:
     report = Report({kind: KindCount() for kind in get_args(Kind)}, [])
-    _refuse(report, planned.refusals)
+    _skip(report, planned.skipped_rows)
     for start in range(0, len(planned.arrivals), _USERS_A_TRANSACTION):
         batch = planned.arrivals[start : start + _USERS_A_TRANSACTION]
         named = {one.user.old_id for one in batch} | {one.referral.referrer_id for one in batch if one.referral}
@@ -81,7 +81,7 @@ async def _carry(
             before = await store.find_imported(tx, program_id=program_id, source=source, old_ids=named)
             new = [arrival for arrival in batch if arrival.user.old_id not in before]
             written = await _write(tx, program_id, source, new, before, keys)
-        _tell(report, batch, before, written)
+        _count_results(report, batch, before, written)
         advance(start + len(batch), len(planned.arrivals))
     return report
 
@@ -114,14 +114,16 @@ async def _write(
     """Write new users with their codes, tokens and referrals; `before` are those imported earlier."""
     users = [arrival.user for arrival in new]
     ids = {**before, **await store.insert_users(tx, program_id=program_id, source=source, users=users)}
-    came = [(ids[arrival.user.old_id], arrival) for arrival in new if arrival.user.old_id in ids]
-    codes = [(user_id, code) for user_id, arrival in came for code in arrival.codes]
+    imported = [(ids[arrival.user.old_id], arrival) for arrival in new if arrival.user.old_id in ids]
+    codes = [(user_id, code) for user_id, arrival in imported for code in arrival.codes]
     tokens = [
-        (user_id, keys.hash(arrival.token.key), arrival.token.created_at) for user_id, arrival in came if arrival.token
+        (user_id, keys.hash(arrival.token.key), arrival.token.created_at)
+        for user_id, arrival in imported
+        if arrival.token
     ]
     referrals = [
         (ids[arrival.referral.referrer_id], user_id, arrival.referral.created_at)
-        for user_id, arrival in came
+        for user_id, arrival in imported
         if arrival.referral and arrival.referral.referrer_id in ids
     ]
     await store.insert_referrals(tx, program_id=program_id, referrals=referrals)
@@ -134,28 +136,28 @@ async def _write(
     )
 
 
-def _tell(report: Report, batch: Iterable[Arrival], before: Mapping[int, int], written: _Written) -> None:
+def _count_results(report: Report, batch: Iterable[Arrival], before: Mapping[int, int], written: _Written) -> None:
     for arrival in batch:
         if arrival.user.old_id in before:
-            for kind, _ in _things(arrival):
-                report.tallies[kind].before += 1
+            for kind, _ in _rows_of(arrival):
+                report.counts[kind].before += 1
             continue
-        refusals = list(_refusals(arrival, written))
-        _refuse(report, refusals)
-        refused = {(refusal.kind, refusal.old_id) for refusal in refusals}
-        for kind, old_id in _things(arrival):
+        skipped_rows = list(_skipped_rows(arrival, written))
+        _skip(report, skipped_rows)
+        refused = {(row.kind, row.old_id) for row in skipped_rows}
+        for kind, old_id in _rows_of(arrival):
             # A skipped user's password is not reported separately.
             if ("user" if kind == "password" else kind, old_id) not in refused:
-                report.tallies[kind].imported += 1
+                report.counts[kind].imported += 1
 
 
-def _refuse(report: Report, refusals: Iterable[SkippedRow]) -> None:
-    for refusal in refusals:
-        report.refusals.append(refusal)
-        report.tallies[refusal.kind].refused += 1
+def _skip(report: Report, skipped_rows: Iterable[SkippedRow]) -> None:
+    for row in skipped_rows:
+        report.skipped_rows.append(row)
+        report.counts[row.kind].refused += 1
 
 
-def _things(arrival: Arrival) -> Iterator[tuple[Kind, int]]:
+def _rows_of(arrival: Arrival) -> Iterator[tuple[Kind, int]]:
     user = arrival.user
     yield "user", user.old_id
     if user.password_hash != UNUSABLE:
@@ -168,7 +170,7 @@ def _things(arrival: Arrival) -> Iterator[tuple[Kind, int]]:
         yield "referral", arrival.referral.old_id
 
 
-def _refusals(arrival: Arrival, written: _Written) -> Iterator[SkippedRow]:
+def _skipped_rows(arrival: Arrival, written: _Written) -> Iterator[SkippedRow]:
     user, referral = arrival.user, arrival.referral
     user_id = written.ids.get(user.old_id)
     if user_id is None and user.email.key in written.taken:

@@ -57,7 +57,7 @@ class OldReferral(Struct, frozen=True, kw_only=True):
     created: str
 
 
-class Seed(Struct, frozen=True, kw_only=True):
+class DjangoData(Struct, frozen=True, kw_only=True):
     """The relevant rows of the file, each table in the order of its ids."""
 
     users: Sequence[OldUser]
@@ -154,27 +154,27 @@ class Plan(Struct, frozen=True):
     """The users to import, referrers before their referees, and the rows to skip."""
 
     arrivals: Sequence[Arrival]
-    refusals: Sequence[SkippedRow]
+    skipped_rows: Sequence[SkippedRow]
 
 
-def plan(seed: Seed, *, now: datetime, zone: ZoneInfo, is_verifiable: Callable[[str], bool]) -> Plan:
+def plan(data: DjangoData, *, now: datetime, zone: ZoneInfo, is_verifiable: Callable[[str], bool]) -> Plan:
     """Decide what to import, as far as the file alone determines it. Deterministic for the same file."""
-    refusals: list[SkippedRow] = []
-    users = _users(seed.users, now, is_verifiable, refusals)
-    people = _People(in_file={row.id for row in seed.users}, arriving=users)
-    codes = _codes(seed.codes, people, zone, refusals)
-    tokens = _tokens(seed.tokens, people, now, refusals)
-    referrals = _referrals(seed.referrals, people, now, refusals)
+    skipped_rows: list[SkippedRow] = []
+    users = _users(data.users, now, is_verifiable, skipped_rows)
+    people = _People(in_file={row.id for row in data.users}, arriving=users)
+    codes = _codes(data.codes, people, zone, skipped_rows)
+    tokens = _tokens(data.tokens, people, now, skipped_rows)
+    referrals = _referrals(data.referrals, people, now, skipped_rows)
     referrers = {referee: referral.referrer_id for referee, referral in referrals.items()}
     arrivals = [
         Arrival(user=users[key], codes=codes.get(key, ()), token=tokens.get(key), referral=referrals.get(key))
-        for key in _referrers_first(users, referrers)
+        for key in _order_by_referrer(users, referrers)
     ]
-    return Plan(arrivals, refusals)
+    return Plan(arrivals, skipped_rows)
 
 
 def _users(
-    rows: Iterable[OldUser], now: datetime, is_verifiable: Callable[[str], bool], refusals: list[SkippedRow]
+    rows: Iterable[OldUser], now: datetime, is_verifiable: Callable[[str], bool], skipped_rows: list[SkippedRow]
 ) -> dict[int, User]:
     users: dict[int, User] = {}
     emails: set[str] = set()
@@ -183,29 +183,29 @@ def _users(
         email, username = parse_email(row.email), clean_username(row.username)
         if email is None:
             # `createsuperuser` does not require an address; tell the operator what to do.
-            is_bare = row.is_staff and not row.email.strip()
-            reason, shown = (Reason.NO_EMAIL, row.username) if is_bare else (Reason.BAD_EMAIL, row.email)
-            refusals.append(SkippedRow("user", row.id, reason, shown))
+            is_without_email = row.is_staff and not row.email.strip()
+            reason, shown = (Reason.NO_EMAIL, row.username) if is_without_email else (Reason.BAD_EMAIL, row.email)
+            skipped_rows.append(SkippedRow("user", row.id, reason, shown))
         elif username is None:
-            refusals.append(SkippedRow("user", row.id, Reason.BAD_USERNAME, row.username))
+            skipped_rows.append(SkippedRow("user", row.id, Reason.BAD_USERNAME, row.username))
         elif email.key in emails:
-            refusals.append(SkippedRow("user", row.id, Reason.SAME_EMAIL, row.email))
+            skipped_rows.append(SkippedRow("user", row.id, Reason.SAME_EMAIL, row.email))
         elif username in usernames:
-            refusals.append(SkippedRow("user", row.id, Reason.SAME_USERNAME, row.username))
+            skipped_rows.append(SkippedRow("user", row.id, Reason.SAME_USERNAME, row.username))
         else:
             emails.add(email.key)
             usernames.add(username)
-            opens = is_verifiable(row.password_hash)
-            if not opens:
-                refusals.append(SkippedRow("password", row.id, Reason.UNVERIFIABLE, row.username))
+            is_usable = is_verifiable(row.password_hash)
+            if not is_usable:
+                skipped_rows.append(SkippedRow("password", row.id, Reason.UNVERIFIABLE, row.username))
             users[row.id] = User(
                 old_id=row.id,
                 email=email,
                 username=username,
-                password_hash=row.password_hash if opens else UNUSABLE,
+                password_hash=row.password_hash if is_usable else UNUSABLE,
                 is_active=row.is_active,
                 is_staff=row.is_staff,
-                created_at=_past(row.joined, now=now) or now,
+                created_at=_not_after_now(row.joined, now=now) or now,
             )
     return users
 
@@ -223,7 +223,7 @@ class _People(Struct, frozen=True, kw_only=True):
 
 
 def _codes(
-    rows: Iterable[OldCode], people: _People, zone: ZoneInfo, refusals: list[SkippedRow]
+    rows: Iterable[OldCode], people: _People, zone: ZoneInfo, skipped_rows: list[SkippedRow]
 ) -> Mapping[int, Sequence[Code]]:
     """Return each user's codes: all revoked ones, and of the others the one that expires last."""
     codes: dict[int, dict[int, Code]] = defaultdict(dict)
@@ -232,18 +232,18 @@ def _codes(
         owner = people.find(row.user_id)
         code = owner if isinstance(owner, Reason) else _code(row, owner, zone)
         if isinstance(code, Reason):
-            refusals.append(SkippedRow("code", row.id, code, row.code))
+            skipped_rows.append(SkippedRow("code", row.id, code, row.code))
         elif code.text in texts:
-            refusals.append(SkippedRow("code", row.id, Reason.SAME_CODE, row.code))
+            skipped_rows.append(SkippedRow("code", row.id, Reason.SAME_CODE, row.code))
         else:
             texts.add(code.text)
             codes[row.user_id or 0][row.id] = code
-    for theirs in codes.values():
-        live = sorted((code for code in theirs.values() if not code.is_revoked), key=_life)
+    for own_codes in codes.values():
+        live = sorted((code for code in own_codes.values() if not code.is_revoked), key=_expiry_order)
         for code in live[:-1]:
-            refusals.append(SkippedRow("code", code.old_id, Reason.SECOND_CODE, code.text))
-            del theirs[code.old_id]
-    return {user_id: list(theirs.values()) for user_id, theirs in codes.items()}
+            skipped_rows.append(SkippedRow("code", code.old_id, Reason.SECOND_CODE, code.text))
+            del own_codes[code.old_id]
+    return {user_id: list(own_codes.values()) for user_id, own_codes in codes.items()}
 
 
 def _code(row: OldCode, owner: User, zone: ZoneInfo) -> Code | Reason:
@@ -262,21 +262,20 @@ def _code(row: OldCode, owner: User, zone: ZoneInfo) -> Code | Reason:
     )
 
 
-def _life(code: Code) -> tuple[datetime, int]:
+def _expiry_order(code: Code) -> tuple[datetime, int]:
     return code.expires_at, -code.old_id
 
 
 def _tokens(
-    rows: Iterable[OldToken], people: _People, now: datetime, refusals: list[SkippedRow]
+    rows: Iterable[OldToken], people: _People, now: datetime, skipped_rows: list[SkippedRow]
 ) -> Mapping[int, Token]:
     tokens: dict[int, Token] = {}
     for row in rows:
         owner = people.find(row.user_id)
         token = owner if isinstance(owner, Reason) else _token(row, owner, now)
         if isinstance(token, Reason):
-            refusals.append(
-                SkippedRow("token", row.user_id, token)
-            )  # not the key, which may still open the old service
+            # Without the key, which may still be valid for the old service.
+            skipped_rows.append(SkippedRow("token", row.user_id, token))
         else:
             tokens[row.user_id or 0] = token
     return tokens
@@ -287,11 +286,11 @@ def _token(row: OldToken, owner: User, now: datetime) -> Token | Reason:
         return Reason.BAD_KEY
     if not owner.is_active:
         return Reason.INACTIVE_OWNER
-    return Token(key=row.key, created_at=_past(row.created, now=now) or owner.created_at)
+    return Token(key=row.key, created_at=_not_after_now(row.created, now=now) or owner.created_at)
 
 
 def _referrals(
-    rows: Iterable[OldReferral], people: _People, now: datetime, refusals: list[SkippedRow]
+    rows: Iterable[OldReferral], people: _People, now: datetime, skipped_rows: list[SkippedRow]
 ) -> Mapping[int, Referral]:
     """Return the referral of each referee; together they form a forest."""
     referrals: dict[int, Referral] = {}
@@ -313,10 +312,10 @@ def _referrals(
             referrals[referee.old_id] = Referral(
                 old_id=row.id,
                 referrer_id=referrer.old_id,
-                created_at=_past(row.created, now=now) or referee.created_at,
+                created_at=_not_after_now(row.created, now=now) or referee.created_at,
             )
         if reason:
-            refusals.append(SkippedRow("referral", row.id, reason, f"{row.referrer_id} brought {row.referee_id}"))
+            skipped_rows.append(SkippedRow("referral", row.id, reason, f"{row.referrer_id} brought {row.referee_id}"))
     return referrals
 
 
@@ -324,31 +323,31 @@ class _Trees:
     """Connected users (union-find with path halving)."""
 
     def __init__(self) -> None:
-        self._up: dict[int, int] = {}
+        self._parents: dict[int, int] = {}
 
     def join(self, one: int, other: int) -> bool:
         """Join the trees of two users; return False if they are in the same tree already."""
         one, other = self._root(one), self._root(other)
-        self._up[other] = one
+        self._parents[other] = one
         return one != other
 
     def _root(self, user: int) -> int:
-        while (above := self._up.get(user, user)) != user:
-            self._up[user] = self._up.get(above, above)
-            user = above
+        while (parent := self._parents.get(user, user)) != user:
+            self._parents[user] = self._parents.get(parent, parent)
+            user = parent
         return user
 
 
-def _referrers_first(users: Iterable[int], referrers: Mapping[int, int]) -> Iterable[int]:
+def _order_by_referrer(users: Iterable[int], referrers: Mapping[int, int]) -> Iterable[int]:
     """Yield every user after their referrer, otherwise in the given order."""
     seen: set[int] = set()
     for user in users:
         chain: list[int] = []
-        above: int | None = user
-        while above is not None and above not in seen:
-            seen.add(above)
-            chain.append(above)
-            above = referrers.get(above)
+        current: int | None = user
+        while current is not None and current not in seen:
+            seen.add(current)
+            chain.append(current)
+            current = referrers.get(current)
         yield from reversed(chain)
 
 
@@ -370,7 +369,7 @@ def moment_of(text: str) -> datetime | None:
         return None
 
 
-def _past(text: str, *, now: datetime) -> datetime | None:
+def _not_after_now(text: str, *, now: datetime) -> datetime | None:
     # Imported rows must not be newer than later ones, even if the old service's clock was wrong.
     moment = moment_of(text)
     return moment and min(moment, now)

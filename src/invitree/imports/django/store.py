@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import structs
 
-from invitree.imports.django.rules import Code, OldCode, OldReferral, OldToken, OldUser, Seed, User
+from invitree.imports.django.rules import Code, DjangoData, OldCode, OldReferral, OldToken, OldUser, User
 from invitree.kit.data.db import Queryable
 
 _TIMEOUT_S = 2.0
@@ -55,7 +55,7 @@ class Unreadable(Exception):
     """The file cannot be imported. The message is one line."""
 
 
-def read_seed(path: Path) -> Seed:
+def read_django_file(path: Path) -> DjangoData:
     """Read the Django service's SQLite file, without writing to it. Raises Unreadable."""
     if not path.is_file():
         raise Unreadable(f"there is no file {path}")
@@ -64,7 +64,7 @@ def read_seed(path: Path) -> Seed:
             file.isolation_level = None
             file.text_factory = lambda raw: raw.decode("utf-8", "replace")
             file.execute("BEGIN")  # a consistent snapshot, in case the service is running
-            return Seed(
+            return DjangoData(
                 users=[_user(*row) for row in _read(file, "auth_user", _USER)],
                 codes=[_code(*row) for row in _read(file, "stakewolle_referralcode", _CODE)],
                 tokens=[_token(*row) for row in _read(file, "authtoken_token", _TOKEN, is_optional=True)],
