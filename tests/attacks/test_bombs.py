@@ -11,10 +11,10 @@ import pytest
 
 from invitree.kit.context import AppContext
 from tests.attacks.wire import request, send, statuses
+from tests.auth.test_bad_bodies import OWN, answer_lists, headers_of
 from tests.cast import Cast, Person, refused
 from tests.operations import BODIES, Operation, address, filled
 from tests.process import Service
-from tests.sessions.test_bad_bodies import OWN, answer_lists, headers_of
 
 LIMIT = 64 * 1024
 HOST, JSON = "Host: invitree.test", "Content-Type: application/json"

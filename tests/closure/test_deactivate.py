@@ -8,7 +8,8 @@ from invitree.identity.audit.store import OPERATOR
 from invitree.intake.closure.actions import deactivate_account, delete_account, reactivate_account
 from invitree.kit.context import AppContext
 from tests.cast import PASSWORD, Cast, Person, refused
-from tests.credentials.steps import (
+from tests.postbox import Postbox
+from tests.steps import (
     ANOTHER,
     BAD_TOKEN,
     at,
@@ -21,7 +22,6 @@ from tests.credentials.steps import (
     opens,
     refreshes,
 )
-from tests.postbox import Postbox
 
 USERS = "/auth/users/"
 

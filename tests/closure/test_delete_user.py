@@ -9,7 +9,8 @@ import pytest
 
 from invitree.kit.context import AppContext
 from tests.cast import PASSWORD, Cast, Person, in_days, refused
-from tests.credentials.steps import (
+from tests.postbox import Postbox
+from tests.steps import (
     ANOTHER,
     BAD_PASSWORD,
     BAD_TOKEN,
@@ -33,7 +34,6 @@ from tests.credentials.steps import (
     sign_up,
     traces,
 )
-from tests.postbox import Postbox
 
 ME, USERS = "/auth/users/me/", "/auth/users/"
 DEAD_CODE = "This referral code is not valid."

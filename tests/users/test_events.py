@@ -12,7 +12,8 @@ from invitree.identity.programs.actions import set_policy
 from invitree.intake.closure.actions import deactivate_account, reactivate_account
 from invitree.kit.context import AppContext
 from tests.cast import PASSWORD, Cast, Person, in_days, refused
-from tests.credentials.steps import (
+from tests.postbox import Postbox
+from tests.steps import (
     ANOTHER,
     LOGIN,
     REFRESH,
@@ -26,7 +27,6 @@ from tests.credentials.steps import (
     require_activation,
     sign_up,
 )
-from tests.postbox import Postbox
 
 EVENTS, ME, CREATE = "/auth/users/me/events/", "/auth/users/me/", "/api/referral_codes/create/"
 

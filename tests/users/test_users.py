@@ -9,7 +9,7 @@ import pytest
 from invitree.identity.programs.store import find_program
 from invitree.kit.context import AppContext
 from tests.cast import PASSWORD, Cast, Person, refused
-from tests.credentials.steps import (
+from tests.steps import (
     BAD_NAME,
     NAME_TAKEN,
     NULL,

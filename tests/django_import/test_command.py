@@ -15,8 +15,8 @@ import pytest
 
 from tests.conftest import SECRET
 from tests.databases import broken_on
+from tests.django_import.django import Django, key_of
 from tests.process import INVITREE, run
-from tests.seed.django import Django, key_of
 
 
 @pytest.fixture

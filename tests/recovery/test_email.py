@@ -8,7 +8,8 @@ import pytest
 
 from invitree.kit.context import AppContext
 from tests.cast import PASSWORD, Cast, Person, refused
-from tests.credentials.steps import (
+from tests.postbox import Postbox, text_of
+from tests.steps import (
     ANOTHER,
     BAD_EMAIL,
     BAD_PASSWORD,
@@ -32,7 +33,6 @@ from tests.credentials.steps import (
     opens,
     traces,
 )
-from tests.postbox import Postbox, text_of
 
 SET, CONFIRM, RESET = at("set_email"), at("set_email_confirm"), at("reset_password")
 

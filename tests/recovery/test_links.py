@@ -9,7 +9,8 @@ import pytest
 from invitree.identity.email.rules import encode_uid
 from invitree.kit.context import AppContext
 from tests.cast import PASSWORD, Cast, Person, refused
-from tests.credentials.steps import (
+from tests.postbox import Link, Postbox
+from tests.steps import (
     ANOTHER,
     BAD_TOKEN,
     BAD_UID,
@@ -23,7 +24,6 @@ from tests.credentials.steps import (
     link_for,
     require_activation,
 )
-from tests.postbox import Link, Postbox
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pytest
 from invitree.identity.auth.actions import evict_sessions, open_token_session
 from invitree.kit.context import AppContext
 from tests.cast import NOWHERE, PASSWORD, Cast, Person, refused
-from tests.credentials.steps import bearer, done, events_of, opens, refreshes
+from tests.steps import bearer, done, events_of, opens, refreshes
 
 SESSIONS, LOGIN, CREATE = "/auth/token/sessions/", "/auth/token/login/", "/auth/jwt/create/"
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"

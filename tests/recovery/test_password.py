@@ -10,7 +10,8 @@ import pytest
 
 from invitree.kit.context import AppContext
 from tests.cast import PASSWORD, Cast, refused
-from tests.credentials.steps import (
+from tests.postbox import Postbox, text_of
+from tests.steps import (
     ANOTHER,
     BAD_PASSWORD,
     BAD_TOKEN,
@@ -31,7 +32,6 @@ from tests.credentials.steps import (
     opens,
     refreshes,
 )
-from tests.postbox import Postbox, text_of
 
 SET = at("set_password")
 TOO_SHORT = "This password is too short. It must contain at least 8 characters."

@@ -21,8 +21,8 @@ from invitree.kit.context import AppContext
 from invitree.kit.web.edge import Edge
 from tests.cast import PASSWORD, Cast, Person
 from tests.conftest import SECRET
-from tests.credentials.steps import ANOTHER, at, done, require_activation
 from tests.postbox import Link, Postbox, link_in, text_of
+from tests.steps import ANOTHER, at, done, require_activation
 
 BASE = "http://127.0.0.1:8000/account/#/"
 # (route by which it is asked for, route by which it is followed, what else that takes)

@@ -13,8 +13,8 @@ from invitree.identity.auth.actions import TOPIC
 from invitree.kit.context import AppContext
 from tests.cast import PASSWORD, Cast, Person, in_days, refused
 from tests.conftest import client_for
-from tests.credentials.steps import ANOTHER, ME, REFRESH, at, bearer, change_link, done, link_for, news_withheld
 from tests.postbox import Postbox
+from tests.steps import ANOTHER, ME, REFRESH, at, bearer, change_link, done, link_for, news_withheld
 
 
 @pytest.fixture(scope="module")

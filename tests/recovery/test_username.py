@@ -5,7 +5,8 @@ import pytest
 
 from invitree.kit.context import AppContext
 from tests.cast import PASSWORD, Cast, Person, refused
-from tests.credentials.steps import (
+from tests.postbox import Postbox, text_of
+from tests.steps import (
     ANOTHER,
     BAD_NAME,
     BAD_PASSWORD,
@@ -25,7 +26,6 @@ from tests.credentials.steps import (
     logs_in,
     opens,
 )
-from tests.postbox import Postbox, text_of
 
 SET, RESET, CONFIRM = at("set_username"), at("reset_username"), at("reset_username_confirm")
 TOO_LONG = "Ensure this field has no more than 150 characters."

@@ -20,9 +20,9 @@ from bench.servers import free_port
 from invitree.base.settings import Settings
 from invitree.kit.context import AppContext
 from tests.cast import PASSWORD, Cast
-from tests.credentials.steps import ANOTHER, at, done, logs_in, require_activation, sign_up
 from tests.kit.test_apidocs import CHROMIUM, CHROMIUM_FLAGS
 from tests.postbox import Postbox, text_of
+from tests.steps import ANOTHER, at, done, logs_in, require_activation, sign_up
 
 Open = Callable[[str], Awaitable[Page]]
 SHOTS = os.environ.get("SCREENSHOTS", "")  # a folder to put pictures of every state into

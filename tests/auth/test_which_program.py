@@ -14,7 +14,7 @@ from invitree.kit.context import AppContext
 from invitree.kit.web.edge import Edge
 from tests.cast import PASSWORD, Cast, Person, refused
 from tests.conftest import SECRET
-from tests.credentials.steps import opens, sign_up
+from tests.steps import opens, sign_up
 
 ME, LOGIN, CREATE, USERS = "/auth/users/me/", "/auth/token/login/", "/auth/jwt/create/", "/auth/users/"
 SLUGS = [
