@@ -13,18 +13,37 @@ from invitree.app import create_app, front, open_resources
 from invitree.base.settings import Settings
 from invitree.kit.context import AppContext
 from invitree.kit.postgres.embedded import embedded_postgres
+from invitree.kit.secrets import passwords
 from invitree.kit.web.edge import Edge
 from invitree.migrations.upgrade import upgrade
 from tests.cast import Cast
 from tests.databases import broken_invariants, database
+from tests.hashes import CHEAP
 from tests.postbox import Postbox
 
 New = Callable[[], Awaitable[str]]
 SECRET = "a secret of the test suite and long enough"
+_ARGON2 = passwords._ARGON2
 
 # A run finds what the one before it found; and a machine that is busy is no finding.
 hypothesis_settings.register_profile("same", deadline=None, derandomize=True, print_blob=True)
 hypothesis_settings.load_profile("same")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cheap_hashes() -> Iterator[None]:
+    """Hash passwords at the least cost. Processes that tests start hash at the full one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "_ARGON2", CHEAP)
+        yield
+
+
+@pytest.fixture(scope="module")
+def costly_hashes(cheap_hashes: None) -> Iterator[None]:
+    """Hash passwords at the full cost, in modules that test what it costs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "_ARGON2", _ARGON2)
+        yield
 
 
 @pytest.fixture(scope="session")
