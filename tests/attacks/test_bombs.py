@@ -71,7 +71,7 @@ async def ask(
 
 
 @every_route
-async def test_what_no_field_takes_is_refused(
+async def test_values_that_no_field_takes_are_refused(
     client: httpx.AsyncClient, cast: Cast, alice: Person, route: Operation
 ) -> None:
     good = await filled(cast, alice, route)

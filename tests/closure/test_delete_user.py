@@ -2,7 +2,6 @@
 
 import asyncio
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 import pytest
@@ -28,6 +27,7 @@ from tests.steps import (
     events_of,
     link_for,
     logs_in,
+    lookup,
     news_withheld,
     opens,
     refreshes,
@@ -35,21 +35,13 @@ from tests.steps import (
     traces,
 )
 
+pytestmark = pytest.mark.usefixtures("empty_postbox")
 ME, USERS = "/auth/users/me/", "/auth/users/"
 DEAD_CODE = "This referral code is not valid."
 
 
-@pytest.fixture(autouse=True)
-async def empty(postbox: Postbox) -> None:
-    await postbox.collect()
-
-
 def one(person: Person) -> str:
     return f"{USERS}{person.id}/"
-
-
-def lookup(email: str) -> str:
-    return f"/api/referral_codes/get/{quote(email, safe='@')}/"
 
 
 async def delete(client: httpx.AsyncClient, actor: Person, path: str = ME, password: str = PASSWORD) -> httpx.Response:

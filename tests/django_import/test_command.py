@@ -96,7 +96,7 @@ def one_line(*args: str, env: Mapping[str, str]) -> str:
     return done.stderr
 
 
-def test_what_cannot_be_imported_is_one_line(django: Django, environment: Mapping[str, str], tmp_path: Path) -> None:
+def test_unusable_import_files_get_one_line(django: Django, environment: Mapping[str, str], tmp_path: Path) -> None:
     file = str(django.path)
     (tmp_path / "text").write_text("no database " * 999)
     assert "there is no file" in one_line(str(tmp_path / "nothing"), env=environment)

@@ -102,7 +102,7 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize("password_hash", MALFORMED, ids=range(len(MALFORMED)))
-async def test_what_cannot_be_verified_is_wrong(hasher: Hasher, password_hash: str) -> None:
+async def test_unverifiable_hashes_match_nothing(hasher: Hasher, password_hash: str) -> None:
     assert not is_verifiable(password_hash)
     assert await hasher.check(password_hash, PASSWORD) is Match.WRONG
     assert await hasher.check(None, PASSWORD, decoys=[password_hash]) is Match.WRONG
@@ -201,7 +201,7 @@ async def _hash_of(db: Queryable, person: Person) -> str:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-async def test_what_django_makes_of_a_password_opens_to_it_alone(hasher: Hasher, scheme: str) -> None:
+async def test_django_hashes_match_their_password_alone(hasher: Hasher, scheme: str) -> None:
     for password in (PASSWORD, "пароль", " x ", "p" * 100):
         password_hash = by_django(scheme, password)
         assert is_verifiable(password_hash)

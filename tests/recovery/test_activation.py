@@ -34,13 +34,9 @@ from tests.steps import (
     sign_up,
 )
 
+pytestmark = pytest.mark.usefixtures("activation_required")
 ACTIVATE, RESEND, CREATE = at("activation"), at("resend_activation"), "/api/referral_codes/create/"
 STALE = "Stale token for given user."
-
-
-@pytest.fixture(scope="module", autouse=True)
-async def activation(ctx: AppContext) -> None:
-    await require_activation(ctx)
 
 
 async def confirmed(client: httpx.AsyncClient, postbox: Postbox) -> Person:

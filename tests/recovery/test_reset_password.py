@@ -37,13 +37,9 @@ from tests.steps import (
     refreshes,
 )
 
+pytestmark = pytest.mark.usefixtures("empty_postbox")
 Request = Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]
 RESET, CONFIRM = at("reset_password"), at("reset_password_confirm")
-
-
-@pytest.fixture(autouse=True)
-async def empty(postbox: Postbox) -> None:
-    await postbox.collect()
 
 
 class TestResetPassword:
