@@ -151,7 +151,7 @@ class Cast:
 
     async def delete(self, person: Person) -> None:
         """Delete a person's account."""
-        await delete_account(self.ctx.db, program_id=person.program_id, user_id=person.id, actor=OPERATOR)
+        await delete_account(self.ctx, program_id=person.program_id, user_id=person.id, actor=OPERATOR)
 
     async def contents(self) -> Mapping[str, str]:
         """Return a digest of every table, to compare with a later one."""

@@ -10,8 +10,9 @@ from uuid import uuid4
 
 import asyncpg
 
-from invitree.invariants import INVARIANTS, Broken, check
+from invitree.invariants import INVARIANTS
 from invitree.kit.data.db import Queryable
+from invitree.kit.data.invariants import Broken, check
 from invitree.kit.postgres.programs import bundled_programs
 
 # What text can be, for whatever carries it from one database to another.

@@ -14,25 +14,13 @@ from litestar import Litestar, Router
 from litestar.types import ASGIApp
 
 from invitree.base.settings import Settings, read_settings, usable_cores
-from invitree.faces.account import pages as account_pages
-from invitree.faces.home import api as home_api
-from invitree.faces.home import pages as home_pages
-from invitree.faces.operations import api as operations
 from invitree.fastpath import FastPath
-from invitree.identity.auth import actions as sessions
-from invitree.identity.auth import api as sessions_api
-from invitree.identity.programs import actions as programs
 from invitree.identity.programs.store import list_origins
-from invitree.identity.recovery import actions as credentials
-from invitree.identity.recovery import api as credentials_api
-from invitree.identity.users import api as users_api
-from invitree.intake.closure import api as closure_api
-from invitree.intake.signup import api as signup_api
 from invitree.kit.clock import Clock
 from invitree.kit.context import AppContext
 from invitree.kit.data.cache import Cache
 from invitree.kit.data.db import Database
-from invitree.kit.data.notifications import Handler, Listener
+from invitree.kit.data.notifications import Listener
 from invitree.kit.limits.local_rate_limiter import LocalRateLimiter
 from invitree.kit.limits.rate_limiter import RateLimiter
 from invitree.kit.process.imports import block_import
@@ -46,9 +34,7 @@ from invitree.kit.web.cors import Origins
 from invitree.kit.web.edge import Edge
 from invitree.kit.web.responses import BODY_LIMIT_BYTES, EXCEPTION_HANDLERS, answer_options
 from invitree.openapi import MANUAL
-from invitree.sharing.codes import actions as codes
-from invitree.sharing.codes import api as codes_api
-from invitree.sharing.referrals import api as referrals_api
+from invitree.rooms import ROOMS
 
 _ORPHAN_CHECK_S = 0.2
 _QUEUE_A_CONNECTION = 50  # the quickest of questions are asked so often in a tenth of a second
@@ -82,31 +68,14 @@ def _is_full(ctx: AppContext, in_hand: int) -> bool:
 
 def create_app(settings: Settings) -> Litestar:
     """Return the application; what it needs is opened when it starts and closed when it stops."""
-    routes = [
-        Router(
-            "/auth",
-            route_handlers=[
-                *signup_api.HANDLERS,
-                *users_api.HANDLERS,
-                *credentials_api.HANDLERS,
-                *closure_api.HANDLERS,
-                *sessions_api.HANDLERS,
-            ],
-        ),
-        Router("/api/referral_codes", route_handlers=codes_api.HANDLERS),
-        Router("/api/users", route_handlers=referrals_api.HANDLERS),
-    ]
+    below: dict[str, list[Any]] = {}
+    for room in ROOMS:
+        below.setdefault(room.prefix, []).extend(room.routes)
+    routes = [Router(prefix, route_handlers=handlers) for prefix, handlers in below.items()]
     # Litestar loads a plugin for pydantic where it finds it: half a second, 20 MB. PgQueuer brings it, for the worker.
     with block_import("pydantic"):
         return Litestar(
-            route_handlers=[
-                *routes,
-                *home_api.HANDLERS,
-                *home_pages.HANDLERS,
-                *account_pages.HANDLERS,
-                *operations.HANDLERS,
-                *docs_handlers,
-            ],
+            route_handlers=[*routes, *docs_handlers],
             lifespan=[partial(_opened, settings=settings)],
             openapi_config=MANUAL,
             exception_handlers=EXCEPTION_HANDLERS,
@@ -135,53 +104,37 @@ async def _opened(app: Litestar, *, settings: Settings) -> AsyncIterator[None]:
 @asynccontextmanager
 async def open_resources(settings: Settings) -> AsyncIterator[AppContext]:
     """Open what a process needs to serve or to do jobs, and close it in reverse order."""
-    caches: dict[str, Cache[Any, Any]] = {
-        codes.TOPIC: Cache(most=settings.cache_size),
-        codes.OWNERS: Cache(most=settings.cache_size),
-        programs.TOPIC: Cache(most=1_000),
-        sessions.TOPIC: Cache(most=10_000),
-    }
-    invalidators = {
-        codes.TOPIC: partial(codes.invalidate, caches[codes.TOPIC]),
-        credentials.TOPIC: partial(codes.invalidate_address, caches[codes.TOPIC]),
-        programs.TOPIC: partial(programs.invalidate, caches[programs.TOPIC]),
-        sessions.TOPIC: partial(sessions.invalidate, caches[sessions.TOPIC]),
-    }
     db, keys = Database.at(settings.database_url, size=settings.pool_size), Keyring(settings.secret_keys)
-    origins = Origins(settings.origins, read=partial(list_origins, db))
-
-    def on_program_changed(payload: bytes) -> None:
-        invalidators[programs.TOPIC](payload)
-        origins.look_again()
-
-    handlers: dict[str, Handler] = {
-        **invalidators,
-        codes.TOPIC: partial(codes.apply_notification, caches[codes.TOPIC]),
-        programs.TOPIC: on_program_changed,
-    }
+    is_limited = settings.throttle == "on"
     ctx = AppContext(
         settings=settings,
         db=db,
         clock=Clock(),
         keys=keys,
         hasher=Hasher(threads=max(1, len(usable_cores()) // settings.workers)),
-        throttle=RateLimiter(db, keys, on=settings.throttle == "on"),
-        tally=LocalRateLimiter(db, keys, on=settings.throttle == "on"),
-        caches=caches,
-        origins=origins,
+        throttle=RateLimiter(db, keys, on=is_limited),
+        tally=LocalRateLimiter(db, keys, on=is_limited),
+        caches={name: Cache(most=size(settings)) for room in ROOMS for name, size in room.caches.items()},
+        origins=Origins(settings.origins, read=partial(list_origins, db)),
+        erasures=[room.erase for room in ROOMS if room.erase],
     )
-    db.invalidators = invalidators
+    db.invalidators = {topic: partial(take, ctx) for room in ROOMS for topic, take in room.invalidators.items()}
+    handlers = {topic: partial(take, ctx) for room in ROOMS for topic, take in room.handlers.items()}
     listener = Listener(
-        settings.database_url, clock=ctx.clock, caches=caches, handlers=handlers, on_hearing=origins.look_again
+        settings.database_url,
+        clock=ctx.clock,
+        caches=ctx.caches,
+        handlers={**db.invalidators, **handlers},
+        on_hearing=ctx.origins.look_again,
     )
     await listener.start()
-    await origins.start()
+    await ctx.origins.start()
     await ctx.tally.start()
     try:
         yield ctx
     finally:
         await listener.stop()
-        await origins.stop()
+        await ctx.origins.stop()
         await ctx.tally.stop()
         ctx.hasher.close()
         await ctx.db.close()

@@ -92,7 +92,7 @@ class TestDeactivate:
 
     async def test_an_unknown_user_cannot_be_deactivated(self, cast: Cast, ctx: AppContext) -> None:
         alice, eve, gone = await cast.member(), await cast.stranger(), await cast.member()
-        await delete_account(ctx.db, program_id=gone.program_id, user_id=gone.id, actor=OPERATOR)
+        await delete_account(ctx, program_id=gone.program_id, user_id=gone.id, actor=OPERATOR)
         before = await cast.contents()
         for program_id, user_id in (
             (alice.program_id, 999999),
@@ -103,7 +103,7 @@ class TestDeactivate:
             with pytest.raises(NotFound):
                 await deactivate_account(ctx.db, program_id=program_id, user_id=user_id, actor=OPERATOR)
             with pytest.raises(NotFound):
-                await delete_account(ctx.db, program_id=program_id, user_id=user_id, actor=OPERATOR)
+                await delete_account(ctx, program_id=program_id, user_id=user_id, actor=OPERATOR)
             assert not await reactivate_account(ctx.db, program_id=program_id, user_id=user_id, actor=OPERATOR)
         assert await cast.contents() == before
 
@@ -132,7 +132,7 @@ class TestReactivate:
     ) -> None:
         alice, gone = await cast.member(), await cast.member()
         assert await out(ctx, gone)
-        await delete_account(ctx.db, program_id=gone.program_id, user_id=gone.id, actor=OPERATOR)
+        await delete_account(ctx, program_id=gone.program_id, user_id=gone.id, actor=OPERATOR)
         before = await cast.contents()
         for person in (alice, gone):
             assert await back(ctx, person) is False

@@ -59,10 +59,10 @@ class TestWhoMay:
     @pytest.mark.parametrize("slash", ["/", ""])
     @pytest.mark.parametrize("by", ["me", "id"])
     async def test_the_user_may_with_the_password(
-        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, slash: str, actor: str
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, slash: str, by: str
     ) -> None:
         alice, bob = await cast.member(), await cast.member()
-        path = (ME if actor == "me" else one(alice)).rstrip("/") + slash
+        path = (ME if by == "me" else one(alice)).rstrip("/") + slash
         done(await delete(client, alice, path))
         row = await ctx.db.fetchrow("SELECT * FROM users WHERE id = $1", alice.id)
         assert (row["email"], row["username"]) == (f"deleted-{alice.id}@deleted.invalid", f"deleted {alice.id}")

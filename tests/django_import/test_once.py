@@ -98,7 +98,7 @@ async def test_another_run_brings_nothing_back(
     await run_import()
     users = await by_name(ctx, program)
     # Alice leaves, and somebody else takes her address and name; Bob changes everything he has.
-    await delete_account(ctx.db, program_id=program.id, user_id=users["alice"]["id"], actor=OPERATOR)
+    await delete_account(ctx, program_id=program.id, user_id=users["alice"]["id"], actor=OPERATOR)
     headers = {"X-Program": program.slug, "Authorization": f"Token {key_of(401)}"}
     assert (await client.delete("/api/referral_codes/", headers=headers)).status_code == 204
     changed = parse_email("bobby@example.com")

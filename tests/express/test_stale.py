@@ -255,7 +255,7 @@ async def test_late_news_do_not_bring_back_what_this_process_has_ended(
         await has_come(heard)
     await ends(Ending(client, cast, postbox, owner))
     await asyncio.sleep(0.1)
-    codes.apply_notification(ctx.caches[codes.TOPIC], heard[0])
+    codes.apply_notification(ctx, heard[0])
     assert await shown(client, asker, owner.email) != code
     assert await is_valid(client, code) == (ends is Ending.another_address)
 
@@ -267,7 +267,7 @@ async def test_news_are_taken_over_where_nothing_later_is_known(
     async with overheard(database_url) as heard:
         code = await cast.code(owner)
         await has_come(heard)
-    codes.apply_notification(ctx.caches[codes.TOPIC], heard[0])
+    codes.apply_notification(ctx, heard[0])
     remembered = codes.cached_code(ctx, program_id=owner.program_id, email_key=owner.email)
     assert remembered is not None
     assert remembered.code.code == code

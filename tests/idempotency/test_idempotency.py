@@ -364,5 +364,5 @@ async def test_nothing_is_kept_of_somebody_who_left(
     newcomer_id = (await post(client, asked)).json()["id"]
     assert [table for table, _ in await traces(ctx, asked.body["email"])] != []
     program = await default_program(ctx)
-    await delete_account(ctx.db, program_id=program.id, user_id=newcomer_id, actor=OPERATOR)
+    await delete_account(ctx, program_id=program.id, user_id=newcomer_id, actor=OPERATOR)
     assert await traces(ctx, asked.body["email"]) == []

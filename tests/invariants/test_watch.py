@@ -70,9 +70,9 @@ async def test_metrics_tell_when_each_invariant_was_checked(ctx: AppContext) -> 
 
 
 async def test_the_worker_does_it_again_and_again(ctx: AppContext) -> None:
-    assert watch_invariants in [chore for _, chore in PERIODIC_TASKS]
+    assert watch_invariants in [task for _, task in PERIODIC_TASKS]
     stop = asyncio.Event()
-    worker = asyncio.create_task(run(ctx.settings, {}, stop=stop, chores=[(0.01, watch_invariants)]))
+    worker = asyncio.create_task(run(ctx.settings, {}, stop=stop, periodic=[(0.01, watch_invariants)]))
     checked: set[object] = set()
     async with asyncio.timeout(60):
         while len(checked) < 3:

@@ -16,9 +16,9 @@ from invitree.app import open_resources
 from invitree.base.settings import Settings
 from invitree.identity.programs.actions import create_program, set_policy
 from invitree.identity.programs.store import Program
-from invitree.invariants import Broken
 from invitree.kit.clock import Clock
 from invitree.kit.context import AppContext
+from invitree.kit.data.invariants import Broken
 from invitree.migrations.upgrade import upgrade
 from tests.cast import Cast, Person
 from tests.conftest import SECRET, client_for

@@ -39,7 +39,7 @@ JOBS = {"send_mail": send}
 async def working(settings: Settings, delays_s: Sequence[float] = SOON) -> AsyncIterator[asyncio.Event]:
     """Run a worker in this process for the length of a block; yield what stops it."""
     stop = asyncio.Event()
-    worker = asyncio.create_task(run_worker(settings, JOBS, stop=stop, chores=[], delays_s=delays_s))
+    worker = asyncio.create_task(run_worker(settings, JOBS, stop=stop, periodic=[], delays_s=delays_s))
     try:
         yield stop
     finally:

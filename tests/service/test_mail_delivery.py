@@ -208,7 +208,7 @@ async def test_cleaning_is_done_by_one_worker_at_a_time_again_and_again(settings
             raise ZeroDivisionError
 
     stop = asyncio.Event()
-    workers = [asyncio.create_task(run_worker(settings, {}, stop=stop, chores=[(0.01, clean)])) for _ in range(3)]
+    workers = [asyncio.create_task(run_worker(settings, {}, stop=stop, periodic=[(0.01, clean)])) for _ in range(3)]
     await eventually(lambda: done > 12)
     stop.set()
     await asyncio.gather(*workers)

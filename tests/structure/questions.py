@@ -50,13 +50,13 @@ USUAL: Arguments = {
     "ip_prefix": "",
     "created_at": _NOW,
     "expires_at": _NOW + _HOUR,
-    "life": _HOUR,
+    "ttl": _HOUR,
     "before": 2**53,
     "after": 0,
     "limit": 21,
     "source": "seed",
     "job": "send_mail",
-    "by": OPERATOR,
+    "actor": OPERATOR,
 }
 _POLICY = {
     "time_zone": "UTC",
@@ -87,7 +87,7 @@ ROWS: Mapping[str, Arguments] = {
     "audit.has_logged_in_from": {"user_id": BUSY, "ip_prefix": "203.0.113.0/24"},
     "audit.list_events": {"user_id": BUSY},
     "email.start_expiry": {},
-    "email.delete_expired_tokens": {},
+    "email.delete_expired_tokens": {"most": 50},
     "email.delete_unused_tokens": {},
     "email.find_recipient": {},
     "email.find_recipient_by_email": {},
@@ -169,7 +169,7 @@ ROWS: Mapping[str, Arguments] = {
     "jobs.has_worker": {},
     "jobs.list_jobs": {"failed": False},
     "jobs.retry_jobs": {"ids": list(range(20, 100, 20))},
-    "notifications.notify": {"topic": "codes", "news": None},
+    "notifications.notify": {"topic": "codes", "payload": None},
 }
 
 
@@ -199,5 +199,5 @@ COUNTING: Mapping[str, Callable[[Any], Awaitable[None]]] = {
     "rate_limiter.clear": lambda db: _throttle(db).clear(_REQUEST, HOME, _LIMITS[0]),
     "rate_limiter.forget": lambda db: _throttle(db).forget(HOME),
     "rate_limiter.refund": lambda db: _throttle(db).refund(HOME, *_LIMITS),
-    "local_rate_limiter.add_up": _add_up,
+    "local_rate_limiter.sync": _add_up,
 }

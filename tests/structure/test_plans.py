@@ -170,7 +170,7 @@ async def explained(db: Any) -> Mapping[str, Explaining]:
 
 def test_everything_that_asks_the_database_has_a_row() -> None:
     assert set(ROWS) == set(FUNCTIONS)
-    assert set(COUNTING) == {*LIMITS, "local_rate_limiter.add_up"}
+    assert set(COUNTING) == {*LIMITS, "local_rate_limiter.sync"}
 
 
 def test_rows_reach_every_statement_of_their_functions(explained: Mapping[str, Explaining]) -> None:

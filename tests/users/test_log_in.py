@@ -37,11 +37,9 @@ def header(answer: httpx.Response) -> dict[str, str]:
 
 @pytest.mark.parametrize("path", DOORS)
 @pytest.mark.parametrize("by", ["email", "username"])
-async def test_a_password_opens_by_address_or_name(
-    client: httpx.AsyncClient, cast: Cast, path: str, actor: str
-) -> None:
+async def test_a_password_opens_by_address_or_name(client: httpx.AsyncClient, cast: Cast, path: str, by: str) -> None:
     alice = await cast.member()
-    answer = await client.post(path, json={actor: getattr(alice, actor), "password": PASSWORD})
+    answer = await client.post(path, json={by: getattr(alice, by), "password": PASSWORD})
     me = await client.get(ME, headers=header(answer))
     assert me.json() == {"email": alice.email, "id": alice.id, "username": alice.username}
 

@@ -187,10 +187,10 @@ class TestWriteUser:
     @pytest.mark.parametrize("by", ["me", "id"])
     @pytest.mark.parametrize("slash", ["/", ""])
     async def test_a_member_takes_another_name(
-        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, method: str, actor: str, slash: str
+        self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, method: str, by: str, slash: str
     ) -> None:
         alice = await cast.member()
-        new, path = f"new-{alice.username}", f"{USERS}{'me' if actor == 'me' else alice.id}{slash}"
+        new, path = f"new-{alice.username}", f"{USERS}{'me' if by == 'me' else alice.id}{slash}"
         answer = await client.request(method, path, json={"username": new}, headers=alice.headers)
         assert (answer.status_code, answer.json()) == (200, shown(alice, username=new))
         assert (await client.get(ME, headers=alice.headers)).json() == shown(alice, username=new)

@@ -81,7 +81,8 @@ def verify(*, data_dir: DataDir = None) -> int:
 
 async def check_all(opened: Database) -> bool:
     """Print of every invariant whether it holds; return whether all do."""
-    from invitree.invariants import INVARIANTS, check
+    from invitree.invariants import INVARIANTS
+    from invitree.kit.data.invariants import check
 
     fine = True
     for invariant in INVARIANTS:

@@ -1,5 +1,6 @@
 """What a running process has open, in one frozen object."""
 
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from litestar.connection import ASGIConnection
@@ -8,12 +9,25 @@ from msgspec import Struct
 from invitree.base.settings import Settings
 from invitree.kit.clock import Clock
 from invitree.kit.data.cache import Cache
-from invitree.kit.data.db import Database
+from invitree.kit.data.db import Database, Transaction
 from invitree.kit.limits.local_rate_limiter import LocalRateLimiter
 from invitree.kit.limits.rate_limiter import RateLimiter
 from invitree.kit.secrets.keys import Keyring
 from invitree.kit.secrets.passwords import Hasher
 from invitree.kit.web.cors import Origins
+
+
+class Erased(Struct, frozen=True, kw_only=True):
+    """Whose account, locked in this transaction, is deleted by the audit event with the id `at`."""
+
+    program_id: int
+    user_id: int
+    email_key: str
+    at: int
+
+
+Erase = Callable[[Transaction, Erased], Awaitable[None]]
+"""Deletes what a room knows of a user whose account is deleted."""
 
 
 class AppContext(Struct, frozen=True, kw_only=True):
@@ -28,6 +42,7 @@ class AppContext(Struct, frozen=True, kw_only=True):
     tally: LocalRateLimiter
     caches: dict[str, Cache[Any, Any]]
     origins: Origins
+    erasures: Sequence[Erase]
 
 
 def app_context(connection: ASGIConnection[Any, Any, Any, Any]) -> AppContext:

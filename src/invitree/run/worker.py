@@ -1,6 +1,7 @@
 """The worker: does the jobs that requests have left in the database, and what is due on a timer."""
 
 import asyncio
+import importlib
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
@@ -12,23 +13,19 @@ from msgspec import structs
 
 from invitree.app import open_resources, until_orphaned
 from invitree.base.settings import Settings
-from invitree.identity.auth.store import delete_ended_sessions
-from invitree.identity.email import actions as mails
-from invitree.identity.email.jobs import send_mail
-from invitree.identity.email.store import delete_expired_tokens
-from invitree.identity.idempotency.store import delete_old_answers
 from invitree.identity.programs.store import list_program_ids
-from invitree.invariants import watch
+from invitree.invariants import INVARIANTS
 from invitree.kit.context import AppContext
 from invitree.kit.data.db import OUTAGES, Database
-from invitree.kit.data.partitions import keep_months
+from invitree.kit.data.invariants import watch
 from invitree.kit.process.children import endings, ignore_endings, is_told_to_end
 from invitree.kit.process.log import configure_logging
+from invitree.kit.room import PeriodicTask
 from invitree.kit.work.jobs import cap_future_times, delete_given_up_jobs, prune_job_log
 from invitree.kit.work.queue import AT_ONCE, DELAYS_S, consume
+from invitree.rooms import ROOMS
 
 JobHandler = Callable[[AppContext, bytes, int], Awaitable[None]]
-PeriodicTask = Callable[[AppContext], Awaitable[None]]
 
 _KEPT_S = 7 * 86_400.0  # what PgQueuer notes of jobs
 _AT_ONCE = 5_000  # rows deleted by one statement, which has five seconds
@@ -36,15 +33,12 @@ _LONGEST_CHECK_S = 600.0
 _log = structlog.get_logger()
 
 
-async def purge_old(ctx: AppContext) -> None:
-    """Drop the events, and delete the jobs that were given up, which were kept for as long as is asked."""
-    older_than = timedelta(days=ctx.settings.retention_days)
+async def prune_jobs(ctx: AppContext) -> None:
+    """Delete what PgQueuer noted of jobs, and the jobs that were given up, which were kept for as long as is asked."""
     await prune_job_log(ctx.db, older_than_s=_KEPT_S)
+    older_than = timedelta(days=ctx.settings.retention_days)
     if given_up := await delete_given_up_jobs(ctx.db, older_than=older_than):
         _log.info("jobs.forgotten", given_up=given_up)
-    async with ctx.db.transaction() as tx:
-        if dropped := await keep_months(tx, table="audit", older_than=older_than):
-            _log.info("events.forgotten", months=dropped)
 
 
 async def fix_future_times(ctx: AppContext) -> None:
@@ -53,12 +47,12 @@ async def fix_future_times(ctx: AppContext) -> None:
 
 
 async def purge_expired(ctx: AppContext) -> None:
-    """Delete what can prove nothing and limits nothing any more, program by program."""
+    """Delete what has expired in every room, and rate-limit counters that are clear, program by program."""
     for program_id in await list_program_ids(ctx.db):
-        for delete in (delete_ended_sessions, delete_old_answers):
-            while await delete(ctx.db, program_id=program_id, most=_AT_ONCE):
-                pass
-        await delete_expired_tokens(ctx.db, program_id=program_id)
+        for room in ROOMS:
+            for purge in room.purges:
+                while await purge(ctx.db, program_id=program_id, most=_AT_ONCE):
+                    pass
         await ctx.throttle.forget(program_id)
 
 
@@ -66,16 +60,20 @@ async def watch_invariants(ctx: AppContext) -> None:
     """Check what must always hold, each by one query that may read whole tables."""
     db = Database.at(ctx.settings.database_url, size=1, statement_timeout_s=_LONGEST_CHECK_S)
     try:
-        await watch(db)
+        await watch(db, INVARIANTS)
     finally:
         await db.close()
 
 
-JOBS: Mapping[str, JobHandler] = {mails.JOB: send_mail}
-"""By the name that `kit.work.jobs.enqueue` is given: what does the job, of its payload and its id."""
+def job_handlers() -> Mapping[str, JobHandler]:
+    """Return, by the name that `kit.work.jobs.enqueue` is given, what does the job, of its payload and its id."""
+    modules = [importlib.import_module(room.jobs) for room in ROOMS if room.jobs]
+    return {name: handler for module in modules for name, handler in module.JOBS.items()}
+
 
 PERIODIC_TASKS: Sequence[tuple[float, PeriodicTask]] = [
-    (3600.0, purge_old),
+    *(task for room in ROOMS for task in room.periodic),
+    (3600.0, prune_jobs),
     (60.0, fix_future_times),
     (600.0, purge_expired),
     (3600.0, watch_invariants),
@@ -99,8 +97,9 @@ async def _work_until_told_to_stop(settings: Settings, parent: int | None) -> No
     if is_told_to_end():
         stop.set()
     watch = asyncio.create_task(_stop_when_orphaned(parent, stop)) if parent else None
-    _log.info("worker.started", jobs=list(JOBS))
-    await run(settings, JOBS, stop=stop)
+    jobs = job_handlers()
+    _log.info("worker.started", jobs=list(jobs))
+    await run(settings, jobs, stop=stop)
     _log.info("worker.stopped")
     if watch is not None:
         watch.cancel()
@@ -116,12 +115,12 @@ async def run(
     jobs: Mapping[str, JobHandler],
     *,
     stop: asyncio.Event,
-    chores: Sequence[tuple[float, PeriodicTask]] = PERIODIC_TASKS,
+    periodic: Sequence[tuple[float, PeriodicTask]] = PERIODIC_TASKS,
     delays_s: Sequence[float] = DELAYS_S,
 ) -> None:
-    """Do jobs and chores until `stop` is set; jobs under way then have ten seconds to end."""
+    """Do jobs and periodic tasks until `stop` is set; jobs under way then have ten seconds to end."""
     async with open_resources(structs.replace(settings, pool_size=AT_ONCE)) as ctx:
-        under_way = [asyncio.create_task(_repeat(ctx, every_s, chore)) for every_s, chore in chores]
+        under_way = [asyncio.create_task(_repeat(ctx, every_s, task)) for every_s, task in periodic]
         try:
             bound = {name: partial(job, ctx) for name, job in jobs.items()}
             await consume(settings.database_url, bound, stop=stop, delays_s=delays_s)
@@ -131,24 +130,24 @@ async def run(
             await asyncio.gather(*under_way, return_exceptions=True)
 
 
-async def _repeat(ctx: AppContext, every_s: float, chore: PeriodicTask) -> None:
+async def _repeat(ctx: AppContext, every_s: float, task: PeriodicTask) -> None:
     while True:
         # Not all at the same moment, and soon after a start: a worker that is started anew every day does them too.
         await asyncio.sleep(min(every_s, 60.0) * random.uniform(0.5, 1.0))  # noqa: S311
         try:
-            await _run_exclusively(ctx, chore)
+            await _run_exclusively(ctx, task)
         except (*OUTAGES, asyncpg.PostgresError) as error:
-            _log.warning("chore.failed", what=chore.__name__, error=type(error).__name__)
+            _log.warning("chore.failed", what=task.__name__, error=type(error).__name__)
         except Exception:
-            _log.exception("chore.crashed", what=chore.__name__)
+            _log.exception("chore.crashed", what=task.__name__)
         await asyncio.sleep(every_s)
 
 
-async def _run_exclusively(ctx: AppContext, chore: PeriodicTask) -> None:
-    """Do a chore unless another worker is just doing it."""
+async def _run_exclusively(ctx: AppContext, task: PeriodicTask) -> None:
+    """Run a task unless another worker is running it."""
     async with ctx.db.transaction() as db:
         # It waits here while other connections work.
         await db.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
-        name = f"invitree does: {chore.__module__}.{chore.__qualname__}"
+        name = f"invitree does: {task.__module__}.{task.__qualname__}"
         if await db.fetchval("SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))", name):
-            await chore(ctx)
+            await task(ctx)

@@ -16,10 +16,10 @@ from prometheus_client.registry import Collector
 
 from invitree.base.problems import NotFound, Unavailable
 from invitree.identity.email.actions import JOB
-from invitree.invariants import last_checks
 from invitree.kit.context import app_context
 from invitree.kit.data.checks import find_fault
 from invitree.kit.data.db import OUTAGES, Database
+from invitree.kit.data.invariants import last_checks
 from invitree.kit.process.retries import Trouble
 from invitree.kit.web.responses import answers
 from invitree.kit.work.jobs import backlog, has_worker

@@ -118,7 +118,7 @@ async def open_jwt_session(
         session_id=session_id,
         parent_id=None,
         token_hash=ctx.keys.hash(refresh),
-        life=REFRESH_TTL,
+        ttl=REFRESH_TTL,
     )
     return _pair(ctx, program_id, Family(session_id=session_id, user_id=user_id), _Refresh(refresh, expires_at))
 
@@ -159,9 +159,9 @@ def _callers(ctx: AppContext) -> Cache[str, Caller]:
     return ctx.caches[TOPIC]
 
 
-def invalidate(cache: Cache[str, Caller], payload: bytes) -> None:
+def invalidate(ctx: AppContext, payload: bytes) -> None:
     """Forget whom a commit, of this or another process, has changed or logged out."""
-    cache.change(msgspec.json.decode(payload, type=tuple[int, int]))
+    _callers(ctx).change(msgspec.json.decode(payload, type=tuple[int, int]))
 
 
 async def notify_user_changed(tx: Transaction, *, program_id: int, user_id: int) -> None:
@@ -256,7 +256,7 @@ async def _follow(
             session_id=family.session_id,
             parent_id=found.id,
             token_hash=keys.hash(successors[0]),
-            life=REFRESH_TTL,
+            ttl=REFRESH_TTL,
         )
         return _Refresh(successors[0], expires_at)
     if turn is RefreshDecision.STOLEN:

@@ -316,7 +316,7 @@ async def use_refresh_token(db: Queryable, *, program_id: int, token_id: int) ->
 
 
 async def insert_refresh_token(
-    db: Queryable, *, program_id: int, session_id: int, parent_id: int | None, token_hash: bytes, life: timedelta
+    db: Queryable, *, program_id: int, session_id: int, parent_id: int | None, token_hash: bytes, ttl: timedelta
 ) -> datetime:
     """Write the next refresh token of a family, or its first with no parent; return when it ends."""
     expires_at: datetime = await db.fetchval(
@@ -329,6 +329,6 @@ async def insert_refresh_token(
         session_id,
         parent_id,
         token_hash,
-        life,
+        ttl,
     )
     return expires_at

@@ -11,7 +11,7 @@ from invitree.base.emails import masked
 from invitree.base.tokens import format_token
 from invitree.identity.audit.store import Actor, Kind, insert_event
 from invitree.identity.email import store
-from invitree.identity.email.actions import EmailJob
+from invitree.identity.email.actions import JOB, EmailJob
 from invitree.identity.email.rules import LINK_TTL, LinkKind, link
 from invitree.identity.email.store import Recipient
 from invitree.kit.context import AppContext
@@ -112,3 +112,6 @@ async def _token(ctx: AppContext, job: EmailJob, kind: LinkKind, recipient: Reci
             return tokens[0]
         found = await store.start_expiry(tx, program_id=job.program_id, hashes=hashes, ttl=ttl)
     return by_hash.get(found) if found else None
+
+
+JOBS = {JOB: send_mail}

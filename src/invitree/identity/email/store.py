@@ -140,16 +140,22 @@ async def erase_person(db: Queryable, *, program_id: int, user_id: int, email_ke
     )
 
 
-async def delete_expired_tokens(db: Queryable, *, program_id: int) -> None:
+async def delete_expired_tokens(db: Queryable, *, program_id: int, most: int) -> bool:
     """Delete tokens that have been dead for a day; until then, following a link again is told what it is.
 
-    One that was not used is kept for a month: its letter may still wait, and gives it a new life when it is sent.
+    One that was not used is kept for a month: its letter may still wait, and gives it a new life when it is sent. At
+    most so many; return whether there may be more.
     """
-    await db.execute(
+    tag = await db.execute(
         """
-        DELETE FROM one_time_tokens
-        WHERE program_id = $1 AND expires_at < clock_timestamp()
-            - CASE WHEN used_at IS NULL THEN interval '1 month' ELSE interval '1 day' END
+        DELETE FROM one_time_tokens WHERE program_id = $1 AND id = ANY (ARRAY(
+            SELECT id FROM one_time_tokens
+            WHERE program_id = $1 AND expires_at < now()
+                - CASE WHEN used_at IS NULL THEN interval '1 month' ELSE interval '1 day' END
+            LIMIT $2
+        ))
         """,
         program_id,
+        most,
     )
+    return tag == f"DELETE {most}"

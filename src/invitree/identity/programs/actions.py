@@ -109,6 +109,12 @@ async def create_program(db: Database, *, slug: str) -> Program:
     return program
 
 
-def invalidate(cache: Cache[_Key, Program], _news: bytes) -> None:
+def invalidate(ctx: AppContext, _payload: bytes) -> None:
     """Forget every program: one was changed, and any host may have been told to mean it. They are few."""
-    cache.clear()
+    _cache(ctx).clear()
+
+
+def apply_notification(ctx: AppContext, payload: bytes) -> None:
+    """Forget every program, and read anew whose pages may call the service."""
+    invalidate(ctx, payload)
+    ctx.origins.look_again()

@@ -39,10 +39,9 @@ async def delete_user(request: Request[Any, Any, Any], user_id: UserId, data: JS
 
 async def _delete(request: Request[Any, Any, Any], user_id: int, data: DeleteUserIn) -> None:
     verified = await prove_password(request, data.current_password)
-    ctx, program_id = app_context(request), caller_of(request).program_id
     await delete_account(
-        ctx.db,
-        program_id=program_id,
+        app_context(request),
+        program_id=caller_of(request).program_id,
         user_id=user_id,
         actor=actor_of(request, user_id=user_id),
         verified=verified,

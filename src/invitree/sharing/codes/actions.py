@@ -162,26 +162,27 @@ def _remember(ctx: AppContext, program_id: int, email_key: str, code: Code, tick
     _cache(ctx).fill((program_id, email_key), CachedCode(code), ticket=ticket, expires_at=expires_at)
 
 
-def apply_notification(cache: Codes, payload: bytes) -> None:
+def apply_notification(ctx: AppContext, payload: bytes) -> None:
     """Take over what a commit, of this or another process, made of a user's live code."""
     change = msgspec.json.decode(payload, type=CodeChanged)
     key = (change.program_id, change.email_key)
     if change.code is None:
-        cache.change(key, at=change.at)
+        _cache(ctx).change(key, at=change.at)
     else:
-        cache.replace(key, CachedCode(change.code), expires_at=change.code.expires_at.timestamp(), at=change.at)
+        expires_at = change.code.expires_at.timestamp()
+        _cache(ctx).replace(key, CachedCode(change.code), expires_at=expires_at, at=change.at)
 
 
-def invalidate(cache: Codes, payload: bytes) -> None:
+def invalidate(ctx: AppContext, payload: bytes) -> None:
     """Forget what a commit of this process has ended. What it made is not put in its place: it may be ended by now."""
     change = msgspec.json.decode(payload, type=CodeChanged)
-    cache.change((change.program_id, change.email_key), at=change.at)
+    _cache(ctx).change((change.program_id, change.email_key), at=change.at)
 
 
-def invalidate_address(cache: Codes, payload: bytes) -> None:
+def invalidate_address(ctx: AppContext, payload: bytes) -> None:
     """Forget what was found under an address that its user has no longer."""
     program_id, email_key, at = msgspec.json.decode(payload, type=tuple[int, str, int])
-    cache.change((program_id, email_key), at=at)
+    _cache(ctx).change((program_id, email_key), at=at)
 
 
 async def _lock(tx: Queryable, program_id: int, user_id: int) -> Owner:
