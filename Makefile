@@ -7,10 +7,12 @@ SBOM := sbom.json
 ROUNDS ?= 200
 EXAMPLES ?= 5000
 STEPS ?= 80
+# Each core takes tests from the other's share when its own is done.
+PYTEST := $(VENV)/bin/python -m pytest -n logical --dist worksteal
 SEED := $(or $(SEED),$(shell date +%s))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test races model faults check format bench sbom audit clean
+.PHONY: help setup run test quick races model faults check format bench sbom audit clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -21,14 +23,17 @@ run: $(READY) ## Start the database and the service on http://127.0.0.1:8000 (Ct
 	@exec $(VENV)/bin/invitree serve
 
 test: $(READY) check ## Run every check and the whole test suite
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+	$(PYTEST)
+
+quick: $(READY) ## Run the tests that need no server, browser, fault or race: for every save
+	@$(PYTEST) -q -m "not slow"
 
 races: $(READY) ## Run every race 200 times (another number with ROUNDS=1000)
-	@ROUNDS=$(ROUNDS) $(VENV)/bin/python -m pytest -n 2 --dist loadfile tests/races
+	@ROUNDS=$(ROUNDS) $(PYTEST) tests/races
 
 model: $(READY) ## Hold the service against its model on 5,000 new walks (EXAMPLES=, STEPS=, SEED=)
 	@echo "SEED=$(SEED)"
-	@EXAMPLES=$(EXAMPLES) STEPS=$(STEPS) SEED=$(SEED) $(VENV)/bin/python -m pytest -n 2 tests/model
+	@EXAMPLES=$(EXAMPLES) STEPS=$(STEPS) SEED=$(SEED) $(PYTEST) tests/model
 
 faults: $(READY) ## Break what can break in full numbers, and print what became of it
 	@FAULTS=full $(VENV)/bin/python -m pytest tests/faults

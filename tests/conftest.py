@@ -13,18 +13,52 @@ from invitree.app import create_app, front, open_resources
 from invitree.base.settings import Settings
 from invitree.kit.context import AppContext
 from invitree.kit.postgres.embedded import embedded_postgres
+from invitree.kit.secrets import passwords
 from invitree.kit.web.edge import Edge
 from invitree.migrations.upgrade import upgrade
 from tests.cast import Cast
 from tests.databases import broken_invariants, database
+from tests.hashes import CHEAP
 from tests.postbox import Postbox
+from tests.steps import require_activation
 
 New = Callable[[], Awaitable[str]]
 SECRET = "a secret of the test suite and long enough"
+_ARGON2 = passwords._ARGON2
+# What starts servers, browsers or processes, breaks them, or races: not for `make quick`. The rest is.
+_SLOW = {
+    *("attacks", "backup", "bench", "clients", "djoser", "faults", "fuzz", "migrations", "model", "oracles", "races"),
+    *("service", "test_account_in_a_browser.py", "test_addresses.py", "test_apidocs.py", "test_command.py"),
+    *("test_embedded.py", "test_embedded_lacks.py", "test_embedded_recovery.py", "test_keeper.py", "test_outages.py"),
+    *("test_output.py", "test_pool_faults.py", "test_supply.py"),
+}
 
 # A run finds what the one before it found; and a machine that is busy is no finding.
 hypothesis_settings.register_profile("same", deadline=None, derandomize=True, print_blob=True)
 hypothesis_settings.load_profile("same")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow."""
+    for item in items:
+        if _SLOW & {item.path.parent.name, item.path.name}:
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cheap_hashes() -> Iterator[None]:
+    """Hash passwords at the least cost. Processes that tests start hash at the full one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "_ARGON2", CHEAP)
+        yield
+
+
+@pytest.fixture(scope="module")
+def costly_hashes(cheap_hashes: None) -> Iterator[None]:
+    """Hash passwords at the full cost, in modules that test what it costs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "_ARGON2", _ARGON2)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -107,6 +141,18 @@ async def long_way(ctx: AppContext) -> AsyncIterator[httpx.AsyncClient]:
 def postbox(ctx: AppContext) -> Postbox:
     """The mail of a module's tests."""
     return Postbox(ctx)
+
+
+@pytest.fixture
+async def empty_postbox(postbox: Postbox) -> None:
+    """Take the mail of earlier tests away."""
+    await postbox.collect()
+
+
+@pytest.fixture(scope="module")
+async def activation_required(ctx: AppContext) -> None:
+    """Have the default program ask for confirmed addresses, or there is no link to confirm one."""
+    await require_activation(ctx)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Who may do what: every operation of the OpenAPI document, asked by everybody.
 
-A new operation without a row fails the test.
+MATRIX is also the list of what the service promises to have: an operation without a row fails the test, and so does a
+row without an operation.
 """
 
 from collections.abc import Awaitable, Callable, Mapping

@@ -187,7 +187,9 @@ def found_in(text: str, secrets: set[str]) -> list[str]:
     return [secret for secret in secrets if any(one.lower() in text.lower() for one in spellings(secret))]
 
 
-async def test_nothing_that_is_kept_has_a_secret(running: Service, folder: Path, canaries: Canaries, db: Any) -> None:
+async def test_no_stored_data_or_log_holds_a_secret(
+    running: Service, folder: Path, canaries: Canaries, db: Any
+) -> None:
     await everything_goes_well(canaries)
     await everything_is_in_the_wrong_place(canaries)
     tables = await db.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")

@@ -71,33 +71,31 @@ async def newest_letter(outbox: Path, *, to: str) -> EmailMessage:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize(("headers", "refused_with"), POISONS, ids=lambda value: repr(value)[:60])
-async def test_no_link_in_a_mail_moves(
-    running: Service, outbox: Path, cast: Cast, headers: list[str], refused_with: set[int], target: str
-) -> None:
-    ann = await cast.member()
-    body = b'{"email":"%s"}' % ann.email.encode()
-    more = ["Connection: close", "Content-Type: application/json", f"Content-Length: {len(body)}"]
-    answer = send(running, request(f"POST {target.format(RESET)}", *headers, *more, body=body))
-    assert set(statuses(answer)) == (refused_with or {204})
-    assert EVIL.encode() not in answer
-    if not refused_with:
-        letter = await newest_letter(outbox, to=ann.email)
-        assert re.findall(r"\bhttps?://\S+?/", text_of(letter)) == [f"{running.url}/"]
-        assert EVIL.encode() not in bytes(letter)
+async def test_no_link_in_a_mail_moves(running: Service, outbox: Path, cast: Cast, target: str) -> None:
+    told = []
+    for headers, refused_with in POISONS:
+        ann = await cast.member()
+        body = b'{"email":"%s"}' % ann.email.encode()
+        more = ["Connection: close", "Content-Type: application/json", f"Content-Length: {len(body)}"]
+        answer = send(running, request(f"POST {target.format(RESET)}", *headers, *more, body=body))
+        assert set(statuses(answer)) == (refused_with or {204}), headers
+        assert EVIL.encode() not in answer, headers
+        told += [] if refused_with else [(headers, ann.email)]
+    for headers, email in told:
+        letter = await newest_letter(outbox, to=email)
+        assert re.findall(r"\bhttps?://\S+?/", text_of(letter)) == [f"{running.url}/"], headers
+        assert EVIL.encode() not in bytes(letter), headers
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize(("headers", "refused_with"), POISONS, ids=lambda value: repr(value)[:60])
-async def test_no_answer_repeats_it(
-    running: Service, cast: Cast, headers: list[str], refused_with: set[int], target: str
-) -> None:
+async def test_no_answer_repeats_a_poisoned_header(running: Service, cast: Cast, target: str) -> None:
     token = f"Authorization: Token {(await cast.member()).token}"
-    for path in READ:
-        answer = send(running, request(f"GET {target.format(path)}", *headers, token, "Connection: close"))
-        [status] = statuses(answer)
-        assert status in refused_with or (not refused_with and status < 500), path
-        assert EVIL.encode() not in answer, path
+    for headers, refused_with in POISONS:
+        for path in READ:
+            answer = send(running, request(f"GET {target.format(path)}", *headers, token, "Connection: close"))
+            [status] = statuses(answer)
+            assert status in refused_with or (not refused_with and status < 500), (headers, path)
+            assert EVIL.encode() not in answer, (headers, path)
 
 
 @pytest.mark.parametrize("name", ["X-Original-URL", "X-Rewrite-URL", "X-Forwarded-Path", "X-Original-URI"])

@@ -119,7 +119,7 @@ def short(shape: str) -> str:
 
 
 @pytest.mark.parametrize("shape", [shape for shape in FOUND if "./" not in shape], ids=short)  # httpx takes it out
-async def test_an_address_finds_whose_it_is_on_both_ways(
+async def test_odd_email_paths_resolve_alike_with_and_without_the_fast_path(
     client: httpx.AsyncClient, long_way: httpx.AsyncClient, cast: Cast, codes: Mapping[str | None, str], shape: str
 ) -> None:
     asking = await cast.member()
@@ -130,7 +130,9 @@ async def test_an_address_finds_whose_it_is_on_both_ways(
 
 
 @pytest.mark.parametrize("shape", FOUND, ids=short)
-async def test_it_does_on_the_wire(running: Service, cast: Cast, codes: Mapping[str | None, str], shape: str) -> None:
+async def test_odd_email_paths_resolve_over_a_raw_socket(
+    running: Service, cast: Cast, codes: Mapping[str | None, str], shape: str
+) -> None:
     token = f"Authorization: Token {(await cast.member()).token}"
     asked = request(f"GET {LOOKUP}{shape}/", "Host: invitree.test", token, "Connection: close")
     for _ in range(2):  # from the database and from memory
@@ -147,7 +149,7 @@ def expected(codes: Mapping[str | None, str], shape: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("shape", NO_PATH, ids=repr)
-async def test_what_is_no_path_is_refused(running: Service, cast: Cast, shape: str) -> None:
+async def test_malformed_request_targets_get_400(running: Service, cast: Cast, shape: str) -> None:
     token = f"Authorization: Token {(await cast.member()).token}"
     answer = send(running, request(f"GET {LOOKUP}{shape}/", "Host: invitree.test", token, "Connection: close"))
     assert statuses(answer) == [400]

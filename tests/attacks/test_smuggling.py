@@ -119,11 +119,11 @@ async def seen(running: Service, shape: Shape) -> tuple[bool, list[int]]:
 
 
 @pytest.mark.parametrize("name", SHAPES)
-async def test_a_hidden_request_is_not_seen(running: Service, name: str) -> None:
+async def test_request_smuggling_is_refused(running: Service, name: str) -> None:
     is_seen, answered = await seen(running, SHAPES[name])
     assert not is_seen
     assert all(status < 500 for status in answered), answered
 
 
-async def test_one_that_is_not_hidden_is_seen(running: Service) -> None:
+async def test_the_smuggled_request_works_when_sent_openly(running: Service) -> None:
     assert await seen(running, lambda hidden: post("Content-Length: 2", body=b"{}") + hidden) == (True, [400, 200, 200])

@@ -37,7 +37,7 @@ async def theirs(cluster: str) -> str:
     return cluster.replace("boss:", "one:") + "/theirs"
 
 
-async def test_it_is_backed_up_and_restored_in_place(theirs: str, tmp_path: Path) -> None:
+async def test_an_external_server_is_backed_up_and_restored_in_place(theirs: str, tmp_path: Path) -> None:
     run("migrate", env=at(theirs))
     await fill(theirs, users=300, at=HEAD)
     before, was = await contents(theirs), schema(theirs)
@@ -50,7 +50,7 @@ async def test_it_is_backed_up_and_restored_in_place(theirs: str, tmp_path: Path
     assert schema(theirs) == was
 
 
-async def test_it_takes_what_the_embedded_one_had_and_gives_it_back(
+async def test_backups_move_between_embedded_and_external_servers(
     filled: str, backup: Path, theirs: str, new_database: New, tmp_path: Path
 ) -> None:
     before = await contents(filled)

@@ -145,7 +145,7 @@ async def test_settings_of_the_server_reach_it_and_ours_count_more(strict: str) 
     await connection.close()
 
 
-async def test_it_is_backed_up_and_restored_by_programs_that_have_tls(
+async def test_backup_and_restore_work_over_tls(
     strict: str, filled: str, backup: Path, new_database: New, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = await contents(filled)

@@ -28,7 +28,7 @@ async def filled(database_url: str, ctx: AppContext) -> dict[str, int]:
     return told
 
 
-async def test_they_are_as_many_as_asked_and_keep_every_promise(
+async def test_benchmark_data_is_complete_and_breaks_no_invariant(
     filled: dict[str, int], ctx: AppContext, database_url: str
 ) -> None:
     assert filled == {"users": 230, "codes": 30, "referrals": 200, "sessions": 230}

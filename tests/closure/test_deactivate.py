@@ -8,7 +8,8 @@ from invitree.identity.audit.store import OPERATOR
 from invitree.intake.closure.actions import deactivate_account, delete_account, reactivate_account
 from invitree.kit.context import AppContext
 from tests.cast import PASSWORD, Cast, Person, refused
-from tests.credentials.steps import (
+from tests.postbox import Postbox
+from tests.steps import (
     ANOTHER,
     BAD_TOKEN,
     at,
@@ -21,7 +22,6 @@ from tests.credentials.steps import (
     opens,
     refreshes,
 )
-from tests.postbox import Postbox
 
 USERS = "/auth/users/"
 
@@ -83,14 +83,14 @@ class TestDeactivate:
         refused(answer, 400, "invalid_input", token=[BAD_TOKEN])
         assert await cast.contents() == before
 
-    async def test_it_is_done_once(self, cast: Cast, ctx: AppContext) -> None:
+    async def test_a_second_deactivation_changes_nothing(self, cast: Cast, ctx: AppContext) -> None:
         alice = await cast.member()
         assert await out(ctx, alice) is True
         before = await cast.contents()
         assert await out(ctx, alice) is False
         assert await cast.contents() == before
 
-    async def test_nobody_is_not_found(self, cast: Cast, ctx: AppContext) -> None:
+    async def test_an_unknown_user_cannot_be_deactivated(self, cast: Cast, ctx: AppContext) -> None:
         alice, eve, gone = await cast.member(), await cast.stranger(), await cast.member()
         await delete_account(ctx, program_id=gone.program_id, user_id=gone.id, actor=OPERATOR)
         before = await cast.contents()
@@ -127,7 +127,7 @@ class TestReactivate:
         assert await cast.code(again) != code
         assert ("account.reactivated", "operator", None) in await events_of(ctx, alice.id)
 
-    async def test_whoever_was_not_kept_out_is_left_alone(
+    async def test_reactivating_an_active_user_changes_nothing(
         self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext
     ) -> None:
         alice, gone = await cast.member(), await cast.member()

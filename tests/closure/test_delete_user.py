@@ -2,14 +2,14 @@
 
 import asyncio
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 import pytest
 
 from invitree.kit.context import AppContext
 from tests.cast import PASSWORD, Cast, Person, in_days, refused
-from tests.credentials.steps import (
+from tests.postbox import Postbox
+from tests.steps import (
     ANOTHER,
     BAD_PASSWORD,
     BAD_TOKEN,
@@ -27,29 +27,21 @@ from tests.credentials.steps import (
     events_of,
     link_for,
     logs_in,
+    lookup,
     news_withheld,
     opens,
     refreshes,
     sign_up,
     traces,
 )
-from tests.postbox import Postbox
 
+pytestmark = pytest.mark.usefixtures("empty_postbox")
 ME, USERS = "/auth/users/me/", "/auth/users/"
 DEAD_CODE = "This referral code is not valid."
 
 
-@pytest.fixture(autouse=True)
-async def empty(postbox: Postbox) -> None:
-    await postbox.collect()
-
-
 def one(person: Person) -> str:
     return f"{USERS}{person.id}/"
-
-
-def lookup(email: str) -> str:
-    return f"/api/referral_codes/get/{quote(email, safe='@')}/"
 
 
 async def delete(client: httpx.AsyncClient, actor: Person, path: str = ME, password: str = PASSWORD) -> httpx.Response:

@@ -21,7 +21,7 @@ def fill(cache: Cache[str, int], key: str, value: int, *, expires_at: float = ma
     cache.fill(key, value, ticket=cache.ticket(), expires_at=expires_at)
 
 
-def test_what_was_read_is_kept(cache: Cache[str, int]) -> None:
+def test_the_cache_keeps_what_was_read(cache: Cache[str, int]) -> None:
     fill(cache, "a", 1)
     assert cache.get("a", now=NOW) == 1
     assert cache.get("b", now=NOW) is None

@@ -46,7 +46,7 @@ async def test_a_dead_code_is_not_valid(client: httpx.AsyncClient, cast: Cast, s
     "code",
     ["ZZZZZZZZZZ", "A" * 1000, "%00", "%FF", "%20", "a'b", "%C3%BC", "%D9%A1", "-", "%25", "..%2e", "%F0%9F%98%80"],
 )
-async def test_what_is_no_code_is_not_valid(client: httpx.AsyncClient, code: str) -> None:
+async def test_malformed_codes_are_not_valid(client: httpx.AsyncClient, code: str) -> None:
     answer = await client.get(path(code))
     assert (answer.status_code, answer.json()) == (200, DEAD)
 

@@ -100,11 +100,11 @@ async def test_an_instant_is_a_real_time_with_an_offset_in_the_future(
 
 
 @pytest.mark.parametrize("body", [{}, {"expiration_date": None}, {"expiration_date": None, "expires_at": None}])
-async def test_one_of_the_two_is_required(client: httpx.AsyncClient, cast: Cast, body: Any) -> None:
+async def test_a_last_day_or_an_instant_is_required(client: httpx.AsyncClient, cast: Cast, body: Any) -> None:
     await refuse(client, cast, body, expiration_date=[REQUIRED])
 
 
-async def test_both_are_too_many(client: httpx.AsyncClient, cast: Cast) -> None:
+async def test_a_last_day_and_an_instant_together_are_refused(client: httpx.AsyncClient, cast: Cast) -> None:
     body = {"expiration_date": in_days(2), "expires_at": f"{in_days(2)}T00:00:00Z"}
     await refuse(client, cast, body, non_field_errors=[BOTH])
 

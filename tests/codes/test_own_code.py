@@ -5,7 +5,7 @@ import pytest
 
 from invitree.kit.context import AppContext
 from tests.cast import Cast, in_days, refused
-from tests.credentials.steps import news_withheld
+from tests.steps import news_withheld
 
 OWN = "/api/referral_codes/"
 DELETE = ["/api/referral_codes/delete/", "/api/referral_codes/delete", "/api/referral_codes/", "/api/referral_codes"]

@@ -9,8 +9,8 @@ import pytest
 from invitree.app import create_app, front
 from invitree.fastpath import fast_routes
 from invitree.kit.context import AppContext
+from tests.auth.test_sessions import set_back
 from tests.cast import Cast, Person, in_days
-from tests.sessions.test_sessions import set_back
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,8 @@ from invitree.kit.data.db import Database
 from invitree.sharing.codes import actions as codes
 from tests.cast import Cast, Person, in_days, refused
 from tests.conftest import client_for
-from tests.credentials.steps import ME, change_link, default_program, done, news_withheld
 from tests.postbox import Postbox
+from tests.steps import ME, change_link, default_program, done, news_withheld
 
 LOOKUP, CHECK = "/api/referral_codes/get/", "/api/referral_codes/check/"
 

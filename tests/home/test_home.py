@@ -63,7 +63,7 @@ class TestTheFrontPage:
         ("asked", "language", "words"),
         [("en", "en", "API reference"), ("ru-RU,ru;q=0.9,en;q=0.8", "ru", "Справочник API"), ("de", "en", "Try it")],
     )
-    async def test_it_is_in_the_language_of_the_browser(
+    async def test_the_home_page_is_in_the_language_of_the_browser(
         self, client: httpx.AsyncClient, asked: str, language: str, words: str
     ) -> None:
         answer = await client.get("/", headers={"Accept": CHROME, "Accept-Language": asked})
@@ -73,9 +73,7 @@ class TestTheFrontPage:
         assert f" {invitree.__version__}<" in answer.text
         assert "$" not in answer.text
 
-    async def test_it_has_no_script_and_nothing_inline_and_names_everything_relatively(
-        self, client: httpx.AsyncClient
-    ) -> None:
+    async def test_the_home_page_has_no_script_and_relative_links(self, client: httpx.AsyncClient) -> None:
         answer = await client.get("/", headers={"Accept": CHROME})
         assert "unsafe" not in answer.headers["content-security-policy"]
         assert "default-src 'none'" in answer.headers["content-security-policy"]

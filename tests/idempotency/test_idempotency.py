@@ -17,7 +17,8 @@ from invitree.kit.context import AppContext
 from invitree.run.worker import purge_expired
 from tests.cast import PASSWORD, Cast, in_days, refused
 from tests.conftest import client_for
-from tests.credentials.steps import (
+from tests.postbox import Postbox
+from tests.steps import (
     ANOTHER,
     at,
     change_link,
@@ -27,7 +28,6 @@ from tests.credentials.steps import (
     sign_up,
     traces,
 )
-from tests.postbox import Postbox
 from tests.structure.test_openapi import operations
 
 _names = count(1)

@@ -61,7 +61,7 @@ async def test_a_broken_one_is_logged_and_counted_until_it_is_mended(ctx: AppCon
     assert set((await seen(ctx))["invitree_invariant_broken_rows"].values()) == {0.0}
 
 
-async def test_it_is_told_when_each_was_checked(ctx: AppContext) -> None:
+async def test_metrics_tell_when_each_invariant_was_checked(ctx: AppContext) -> None:
     began = (await ctx.db.fetchval("SELECT clock_timestamp()")).timestamp()
     await watch_invariants(ctx)
     times = (await seen(ctx))["invitree_invariant_checked_timestamp_seconds"]

@@ -110,7 +110,7 @@ def test_an_address_is_split_as_libpq_splits_it(url: str, places: list[tuple[str
         ("postgresql://h/d?sslmod=require", "there is no parameter sslmod"),
     ],
 )
-def test_what_is_wrong_is_told_without_a_piece_of_the_address(url: str, told: str) -> None:
+def test_errors_about_a_database_url_do_not_quote_it(url: str, told: str) -> None:
     with pytest.raises(SettingsError) as refusal:
         read_settings({"INVITREE_DATABASE_URL": url})
     assert str(refusal.value).startswith("INVITREE_DATABASE_URL cannot be used: ")

@@ -39,9 +39,7 @@ def client(slow: Slow) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=edge), base_url="http://invitree.test")
 
 
-async def test_what_is_too_much_is_refused_at_once_and_told_when_to_come_again(
-    slow: Slow, client: httpx.AsyncClient
-) -> None:
+async def test_requests_beyond_capacity_get_503_with_retry_after(slow: Slow, client: httpx.AsyncClient) -> None:
     first = asyncio.create_task(client.get("/"))
     await turn_over(20)
     answer = await client.get("/", headers={"Accept-Language": "ru"})
@@ -54,7 +52,7 @@ async def test_what_is_too_much_is_refused_at_once_and_told_when_to_come_again(
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz/", "/metrics"])
-async def test_those_who_run_the_service_are_always_heard(slow: Slow, client: httpx.AsyncClient, path: str) -> None:
+async def test_operations_routes_are_never_shed(slow: Slow, client: httpx.AsyncClient, path: str) -> None:
     both = [asyncio.create_task(client.get(one)) for one in ("/", path)]
     await turn_over(20)
     slow.may_answer.set()

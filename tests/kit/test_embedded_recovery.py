@@ -26,7 +26,7 @@ def test_the_last_of_two_processes_stops_it(data: Path) -> None:
     assert not processes(data)
 
 
-def test_one_process_may_enter_twice(data: Path) -> None:
+def test_a_process_may_open_the_embedded_server_twice(data: Path) -> None:
     with embedded_postgres(data, settings=FAST) as url:
         with embedded_postgres(data) as same:
             assert same == url
@@ -55,7 +55,7 @@ def test_a_child_that_stays_behind_does_not_keep_it_running(data: Path) -> None:
         child.wait()
 
 
-def test_it_has_no_needless_capability_and_a_session_of_its_own_so_that_ctrl_c_does_not_reach_it(data: Path) -> None:
+def test_the_embedded_server_has_no_capabilities_and_a_session_of_its_own(data: Path) -> None:
     with embedded_postgres(data, settings=FAST):
         pid = postmaster(data)
         assert os.getsid(pid) == pid

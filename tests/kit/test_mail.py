@@ -206,7 +206,7 @@ async def test_a_full_disk_leaves_no_half_letter(tmp_path: Path) -> None:
         "",
     ],
 )
-async def test_what_is_not_one_plain_address_gets_no_letter(address: str, tmp_path: Path) -> None:
+async def test_mail_goes_to_single_plain_addresses_only(address: str, tmp_path: Path) -> None:
     with pytest.raises(Undeliverable, match="not an address"):
         await deliver(letter(to=address), settings=structs.replace(SETTINGS, data_dir=str(tmp_path)))
     assert not (tmp_path / "outbox").exists()

@@ -21,7 +21,7 @@ class TestHowMany:
         assert 1 <= len(set(seen)) <= 4
         assert await lender.count() <= 4
 
-    async def test_one_that_is_being_closed_counts(self, lender: Lender) -> None:
+    async def test_a_connection_being_closed_counts_against_the_size(self, lender: Lender) -> None:
         db = Database(lender.pool(1))
         going = asyncio.create_task(db.execute(STUBBORN))
         await eventually(lender.busy)
@@ -30,7 +30,7 @@ class TestHowMany:
         others = "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1"
         assert await db.fetchval(others, lender.name) == 1
 
-    async def test_one_that_is_being_made_counts(self, lender: Lender) -> None:
+    async def test_a_connection_being_made_counts_against_the_size(self, lender: Lender) -> None:
         pool = lender.pool(2)
         takers = [asyncio.create_task(pool.take()) for _ in range(8)]
         await turn_over()
@@ -40,7 +40,7 @@ class TestHowMany:
         assert await lender.count() <= 2
         pool.give(connection)
 
-    async def test_those_of_a_crowd_that_hangs_up_count(self, lender: Lender) -> None:
+    async def test_connections_of_cancelled_callers_count_against_the_size(self, lender: Lender) -> None:
         """Each leaves a statement behind, which the next must wait for."""
         db = Database(lender.pool(3))
         most = 0
@@ -104,8 +104,8 @@ class TestWaiting:
             connection = await later
         pool.give(connection)
 
-    @pytest.mark.parametrize("fit", [True, False])
-    async def test_who_waits_longest_is_next(self, lender: Lender, reusable: bool) -> None:
+    @pytest.mark.parametrize("reusable", [True, False])
+    async def test_the_longest_waiting_caller_is_served_next(self, lender: Lender, reusable: bool) -> None:
         """Also before somebody who asks in the moment in which a place has become free."""
         pool, served = lender.pool(1), []
 
@@ -123,8 +123,8 @@ class TestWaiting:
         assert served == ["a", "b", "c", "d"]
 
     @pytest.mark.parametrize("others", [0, 1, 3])
-    @pytest.mark.parametrize("fit", [True, False])
-    async def test_one_who_leaves_in_the_moment_of_being_served_takes_nothing_along(
+    @pytest.mark.parametrize("reusable", [True, False])
+    async def test_a_caller_cancelled_when_served_takes_no_connection(
         self, lender: Lender, others: int, reusable: bool
     ) -> None:
         pool = lender.pool(1)
@@ -142,7 +142,7 @@ class TestWaiting:
             pool.give(await pool.take())
         assert not pool.lent
 
-    async def test_one_who_leaves_while_one_is_made_leaves_it_to_the_next(self, lender: Lender) -> None:
+    async def test_a_caller_cancelled_during_connect_leaves_it_to_the_next(self, lender: Lender) -> None:
         pool = lender.pool(1)
         first, second = asyncio.create_task(pool.take()), asyncio.create_task(pool.take())
         await turn_over()
@@ -154,7 +154,7 @@ class TestWaiting:
 class TestFitness:
     """What is lent is as if it were new."""
 
-    async def test_one_that_is_good_is_lent_again(self, lender: Lender) -> None:
+    async def test_a_good_connection_is_reused(self, lender: Lender) -> None:
         db = Database(lender.pool(2))
         seen = {await db.fetchval(PID) for _ in range(5)}
         async with db.transaction() as tx:
@@ -168,7 +168,7 @@ class TestFitness:
         assert len(seen) == 1
 
     @pytest.mark.parametrize("begin", ["BEGIN", "BEGIN; SELECT 1 / 0"])
-    async def test_one_inside_a_transaction_is_not_lent_again(self, lender: Lender, begin: str) -> None:
+    async def test_a_connection_inside_a_transaction_is_not_reused(self, lender: Lender, begin: str) -> None:
         db = Database(lender.pool(1))
         before = await db.fetchval(PID)
         with suppress(asyncpg.DivisionByZeroError):
@@ -177,9 +177,7 @@ class TestFitness:
         assert await lender.busy() == 0
 
     @pytest.mark.parametrize("how", ["hung up", "too slow"])
-    async def test_one_whose_statement_was_cut_off_is_not_lent_again_and_the_statement_ends(
-        self, lender: Lender, how: str
-    ) -> None:
+    async def test_a_connection_with_a_cancelled_statement_is_not_reused(self, lender: Lender, how: str) -> None:
         db = Database(lender.pool(1, command_timeout=0.3 if how == "too slow" else 10))
         for number in range(5):
             before = await db.fetchval(PID)
@@ -241,7 +239,7 @@ class TestFitness:
         await db.execute("DROP TABLE cut_off")
         assert halves == []
 
-    async def test_one_that_has_rested_for_five_minutes_is_replaced(
+    async def test_a_connection_idle_for_five_minutes_is_replaced(
         self, lender: Lender, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         real, ahead = pools._now, 0.0
@@ -264,7 +262,7 @@ class TestFitness:
 
         await eventually(one_is_left)
 
-    async def test_one_that_was_ended_is_replaced(self, lender: Lender) -> None:
+    async def test_a_terminated_connection_is_replaced(self, lender: Lender) -> None:
         pool = lender.pool(2)
         db = Database(pool)
         for one in [await pool.take(), await pool.take()]:

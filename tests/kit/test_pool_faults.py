@@ -172,7 +172,7 @@ class TestFailing:
             seen = await asyncio.gather(*(pool.take() for _ in range(8)), return_exceptions=True)
             assert all(isinstance(one, OUTAGES) and not isinstance(one, TimeoutError) for one in seen), seen
 
-    async def test_one_who_leaves_while_the_attempt_fails_leaves_no_error_behind(self, lender: Lender) -> None:
+    async def test_a_caller_cancelled_during_a_failed_connect_leaves_no_error(self, lender: Lender) -> None:
         pool = lender.pool(1, url="postgresql://invitree@/invitree?host=/nowhere&port=5432")
         for turns in range(8):
             taker = asyncio.create_task(pool.take())
@@ -208,7 +208,7 @@ class TestFailing:
 class TestClosing:
     """The process stops."""
 
-    async def test_what_is_idle_ends_and_nothing_is_lent_any_more(self, lender: Lender) -> None:
+    async def test_closing_the_pool_ends_idle_connections(self, lender: Lender) -> None:
         pool = lender.pool(3)
         for one in [await pool.take() for _ in range(3)]:
             pool.give(one)
@@ -217,7 +217,7 @@ class TestClosing:
         await refused_as_an_outage(pool.take())
         await pool.close()
 
-    async def test_what_is_lent_is_waited_for(self, lender: Lender) -> None:
+    async def test_closing_the_pool_awaits_lent_connections(self, lender: Lender) -> None:
         pool = lender.pool(2)
         db = Database(pool)
         going = asyncio.create_task(db.fetchval("SELECT pg_sleep(0.3) IS NOT NULL"))
@@ -226,7 +226,9 @@ class TestClosing:
         assert await going is True
         assert await lender.count() == 0
 
-    async def test_what_does_not_come_back_is_ended(self, lender: Lender, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_closing_the_pool_ends_connections_that_are_not_returned(
+        self, lender: Lender, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(pools, "_SHUTDOWN_S", 0.1)
         pool = lender.pool(2)
         db = Database(pool)
@@ -238,7 +240,7 @@ class TestClosing:
         assert held.is_closed()
         pool.give(held)
 
-    async def test_it_has_five_seconds(self, lender: Lender, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_closing_the_pool_waits_five_seconds(self, lender: Lender, monkeypatch: pytest.MonkeyPatch) -> None:
         real, ahead = pools._now, 0.0
         monkeypatch.setattr(pools, "_now", lambda: real() + ahead)
         pool = lender.pool(1)
@@ -254,7 +256,7 @@ class TestClosing:
         assert held.is_closed()
         pool.give(held)
 
-    async def test_who_waits_is_refused(self, lender: Lender) -> None:
+    async def test_closing_the_pool_refuses_waiting_callers(self, lender: Lender) -> None:
         pool = lender.pool(1)
         held = await pool.take()
         waiting = [asyncio.create_task(pool.take()) for _ in range(4)]
@@ -267,7 +269,7 @@ class TestClosing:
         pool.give(held)
         await closing
 
-    async def test_one_that_is_being_made_ends(self, lender: Lender) -> None:
+    async def test_closing_the_pool_ends_connections_being_made(self, lender: Lender) -> None:
         for turns in range(12):
             pool = lender.pool(2)
             takers = [asyncio.create_task(pool.take()) for _ in range(2)]
@@ -281,7 +283,7 @@ class TestClosing:
             await closing
             assert await lender.count() == 0
 
-    async def test_one_that_is_being_closed_is_waited_for(self, lender: Lender) -> None:
+    async def test_closing_the_pool_awaits_connections_being_closed(self, lender: Lender) -> None:
         pool = lender.pool(1)
         going = asyncio.create_task(Database(pool).execute(STUBBORN))
         await eventually(lender.busy)

@@ -45,7 +45,7 @@ async def test_a_long_transaction_is_not_queued_behind(oldest: str, table: str, 
     assert told[0].endswith(" s old; trying again in 0.2 s")
 
 
-async def test_it_gives_up_in_the_end_and_can_be_begun_again(
+async def test_a_migration_gives_up_on_locks_and_can_be_repeated(
     oldest: str, new_database: New, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     somebody = await asyncpg.connect(oldest)

@@ -69,6 +69,6 @@ def test_a_migration_keeps_nobody_out(migration: tuple[str, str], tmp_path: Path
     assert accepted == {rule for rule, _ in found}, "what is not found any more need not be accepted"
 
 
-def test_what_is_not_in_the_transaction_comes_before_it(migration: tuple[str, str]) -> None:
+def test_statements_outside_the_transaction_come_first(migration: tuple[str, str]) -> None:
     *before, _ = re.findall(r"^BEGIN;(.*?)^COMMIT;", migration[1], flags=re.DOTALL | re.MULTILINE)
     assert [text.strip() for text in before] == [""] * len(before)

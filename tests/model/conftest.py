@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
-import argon2
 import asyncpg
 import httpx
 import pytest
@@ -20,7 +19,6 @@ from invitree.identity.programs.store import Program
 from invitree.kit.clock import Clock
 from invitree.kit.context import AppContext
 from invitree.kit.data.invariants import Broken
-from invitree.kit.secrets import passwords
 from invitree.migrations.upgrade import upgrade
 from tests.cast import Cast, Person
 from tests.conftest import SECRET, client_for
@@ -121,13 +119,11 @@ def stopped_url(postgres: str, portal: BlockingPortal) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def world(stopped_url: str, portal: BlockingPortal, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A service on that database. Its hashes are real and cheap: a walk makes dozens."""
+    """A service on that database."""
     settings = Settings(
         database_url=stopped_url, data_dir=str(tmp_path_factory.mktemp("data")), secret_key=SECRET, throttle="off"
     )
     with ExitStack() as opened:
-        patch = opened.enter_context(pytest.MonkeyPatch.context())
-        patch.setattr(passwords, "_ARGON2", argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
         context = opened.enter_context(portal.wrap_async_context_manager(open_resources(settings)))
         ctx = structs.replace(context, clock=StoppedClock())
         client = client_for(ctx)

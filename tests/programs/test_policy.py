@@ -125,7 +125,7 @@ async def test_the_default_programs_policy_reaches_those_who_name_no_program(
     await set_policy(ctx.db, program_id=program.id, code_length=10)
 
 
-async def test_one_programs_policy_is_not_anothers(client: httpx.AsyncClient, cast: Cast, ctx: AppContext) -> None:
+async def test_programs_do_not_share_a_policy(client: httpx.AsyncClient, cast: Cast, ctx: AppContext) -> None:
     eve, mallory = await warmed(client, cast), await warmed(client, cast)
     await set_policy(ctx.db, program_id=eve.program_id, code_length=8)
     await asyncio.sleep(0.1)

@@ -128,7 +128,7 @@ def test_a_setting_is_read_from_a_file_and_not_from_two_places(tmp_path: Path) -
         ("INVITREE_HOST_FILE", "/"),
     ],
 )
-def test_what_cannot_be_used_is_one_line_that_names_the_variable(name: str, text: str) -> None:
+def test_invalid_settings_get_one_line_with_the_variable(name: str, text: str) -> None:
     with pytest.raises(SettingsError) as refusal:
         read_settings({name: text})
     assert name in str(refusal.value)

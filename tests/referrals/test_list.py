@@ -166,9 +166,7 @@ async def test_the_ends_of_the_ranges_are_taken(client: httpx.AsyncClient, cast:
     ["0", "-1", "999999999", "9007199254740991", "9007199254740992", "9" * 30, "9" * 5000, "abc", "1e3", "1.0",
      "+{id}", "0_{id}", "%20{id}", "{arabic}", "{id}%00", "%00", "%FF", "null", "me", "0x1", "{id};", "{id}%20"],
 )  # fmt: skip
-async def test_what_is_no_users_id_is_not_found(
-    client: httpx.AsyncClient, cast: Cast, spelling: str, suffix: str
-) -> None:
+async def test_malformed_user_id_is_404(client: httpx.AsyncClient, cast: Cast, spelling: str, suffix: str) -> None:
     alice = await cast.member()
     bob = await cast.member(referral_code=await cast.code(alice, expiration_date=in_days(2)))
     arabic = str(bob.id).translate(str.maketrans("0123456789", "٠١٢٣٤٥٦٧٨٩"))

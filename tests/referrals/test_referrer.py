@@ -39,7 +39,7 @@ async def test_nobody_else_learns_of_it_not_even_the_referrer(client: httpx.Asyn
         assert refused(answer, 404, "not_found")["detail"] == "Not found."
 
 
-async def test_who_came_alone_has_no_referrer(client: httpx.AsyncClient, cast: Cast) -> None:
+async def test_a_user_without_a_code_has_no_referrer(client: httpx.AsyncClient, cast: Cast) -> None:
     alice, boss = await cast.member(), await cast.staff()
     for person in (alice, boss):
         refused(await client.get(path(alice.id), headers=person.headers), 404, "not_found")

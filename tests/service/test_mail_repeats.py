@@ -115,9 +115,7 @@ async def test_a_letter_during_which_workers_end_is_given_up_before_the_fifth_ti
     assert len(office.letters) == 2
 
 
-async def test_that_a_letter_is_begun_is_written_down_before_it_is_sent(
-    db: Any, office: PostOffice, mailing: Settings
-) -> None:
+async def test_an_attempt_is_recorded_before_the_email_is_sent(db: Any, office: PostOffice, mailing: Settings) -> None:
     office.hold.clear()
     async with office.is_open(), working(mailing):
         await ask(db)

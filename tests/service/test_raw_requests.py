@@ -63,7 +63,7 @@ LOGIN = b"POST /auth/token/login/ HTTP/1.1"
     ],
     ids=lambda value: value.partition(b"\r\n")[0].decode("latin-1") if isinstance(value, bytes) else "",
 )
-def test_whatever_comes_is_answered_and_not_with_a_500(running: Service, raw: bytes, expected: set[int]) -> None:
+def test_raw_requests_never_get_500(running: Service, raw: bytes, expected: set[int]) -> None:
     status = ask(running, raw)
     if status:  # a request that is not HTTP may be cut off
         assert int(status.split()[1]) in expected, status
@@ -75,7 +75,7 @@ def test_whatever_comes_is_answered_and_not_with_a_500(running: Service, raw: by
     [b"\x00" * 100, b"GET", b"\r\n" * 50, b"\x16\x03\x01\x02\x00\x01\x00", b"GET / HTTP/9.9\r\n\r\n"],
     ids=["zeros", "a word", "empty lines", "TLS", "HTTP/9.9"],
 )
-def test_what_is_not_http_is_hung_up_on(running: Service, raw: bytes) -> None:
+def test_connections_that_do_not_speak_http_are_closed(running: Service, raw: bytes) -> None:
     status = ask(running, raw)
     assert not status or int(status.split()[1]) < 500
     assert httpx.get(f"{running.url}/healthz").status_code == 200

@@ -15,51 +15,6 @@ from invitree.base.settings import Settings
 APP = create_app(Settings())
 DOCUMENT: dict[str, Any] = APP.openapi_schema.to_schema()
 
-CONTRACT = {
-    ("GET", "/"),
-    ("GET", "/auth"),
-    ("GET", "/api"),
-    ("POST", "/auth/users"),
-    ("GET", "/auth/users/me"),
-    ("GET", "/auth/users"),
-    ("PUT", "/auth/users/me"),
-    ("PATCH", "/auth/users/me"),
-    ("DELETE", "/auth/users/me"),
-    ("GET", "/auth/users/me/events"),
-    ("GET", "/auth/users/{user_id}"),
-    ("PUT", "/auth/users/{user_id}"),
-    ("PATCH", "/auth/users/{user_id}"),
-    ("DELETE", "/auth/users/{user_id}"),
-    ("POST", "/auth/users/activation"),
-    ("POST", "/auth/users/resend_activation"),
-    ("POST", "/auth/users/set_password"),
-    ("POST", "/auth/users/reset_password"),
-    ("POST", "/auth/users/reset_password_confirm"),
-    ("POST", "/auth/users/set_username"),
-    ("POST", "/auth/users/reset_username"),
-    ("POST", "/auth/users/reset_username_confirm"),
-    ("POST", "/auth/users/set_email"),
-    ("POST", "/auth/users/set_email_confirm"),
-    ("GET", "/auth/token/sessions"),
-    ("DELETE", "/auth/token/sessions/{session_id}"),
-    ("POST", "/auth/token/login"),
-    ("POST", "/auth/token/logout"),
-    ("POST", "/auth/jwt/create"),
-    ("POST", "/auth/jwt/refresh"),
-    ("POST", "/auth/jwt/verify"),
-    ("POST", "/auth/jwt/logout"),
-    ("POST", "/api/referral_codes/create"),
-    ("POST", "/api/referral_codes"),
-    ("DELETE", "/api/referral_codes/delete"),
-    ("DELETE", "/api/referral_codes"),
-    ("GET", "/api/referral_codes"),
-    ("GET", "/api/referral_codes/get/{email}"),
-    ("GET", "/api/referral_codes/check/{code}"),
-    ("GET", "/api/users/{referrer_id}"),
-    ("GET", "/api/users/{referrer_id}/referrer"),
-    ("GET", "/healthz"),
-    ("GET", "/readyz"),
-}
 UNDOCUMENTED = {
     ("GET", "/metrics"),
     ("GET", "/home/{name}"),
@@ -79,10 +34,6 @@ def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
             yield method.upper(), path, operation
 
 
-def test_the_document_has_what_the_contract_names() -> None:
-    assert {(method, path) for method, path, _ in operations()} == CONTRACT
-
-
 def test_the_document_is_equal_to_the_routes() -> None:
     served = {
         (str(method), re.sub(r":\w+", "", route.path))
@@ -97,7 +48,7 @@ def test_the_document_is_equal_to_the_routes() -> None:
 
 
 @pytest.mark.parametrize(("method", "path", "operation"), list(operations()), ids=lambda value: str(value)[:40])
-def test_an_operation_says_everything(method: str, path: str, operation: dict[str, Any]) -> None:
+def test_operations_are_documented(method: str, path: str, operation: dict[str, Any]) -> None:
     assert operation["summary"]
     assert len(operation["description"]) > 20
     assert [tag["name"] for tag in DOCUMENT["tags"] if tag["name"] in operation["tags"]]

@@ -173,10 +173,13 @@ def test_everything_that_asks_the_database_has_a_row() -> None:
     assert set(COUNTING) == {*LIMITS, "local_rate_limiter.sync"}
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_row_reaches_every_statement_of_its_function(explained: Mapping[str, Explaining], name: str) -> None:
-    statements = re.findall(r"\b(?:db|tx)\.(?:fetch|fetchrow|fetchval|execute)\(", inspect.getsource(FUNCTIONS[name]))
-    assert len(explained[name].asked) >= len(statements) > 0
+def test_rows_reach_every_statement_of_their_functions(explained: Mapping[str, Explaining]) -> None:
+    missed = []
+    for name, function in FUNCTIONS.items():
+        statements = re.findall(r"\b(?:db|tx)\.(?:fetch|fetchrow|fetchval|execute)\(", inspect.getsource(function))
+        if not len(explained[name].asked) >= len(statements) > 0:
+            missed.append(name)
+    assert missed == []
 
 
 def test_limits_reach_every_statement_of_theirs(explained: Mapping[str, Explaining]) -> None:
@@ -185,10 +188,11 @@ def test_limits_reach_every_statement_of_theirs(explained: Mapping[str, Explaini
     assert len({query for name in COUNTING for query in explained[name].asked}) == len(statements) > 0
 
 
-@pytest.mark.parametrize("name", [*ROWS, *COUNTING])
-def test_an_index_leads_to_all_that_is_read(explained: Mapping[str, Explaining], name: str) -> None:
-    steps = [step for step in explained[name].steps if step.table not in STEADY and (name, step.table) not in LINEAR]
-    assert [step for step in steps if not step.is_found] == []
+def test_an_index_leads_to_all_that_is_read(explained: Mapping[str, Explaining]) -> None:
+    steps = [(name, step) for name in [*ROWS, *COUNTING] for step in explained[name].steps]
+    growing = [(name, step) for name, step in steps if step.table not in STEADY and (name, step.table) not in LINEAR]
+    assert growing
+    assert [(name, step) for name, step in growing if not step.is_found] == []
 
 
 def test_no_exception_is_left_over(explained: Mapping[str, Explaining]) -> None:

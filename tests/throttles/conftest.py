@@ -26,6 +26,11 @@ LIMITS = {
 }
 
 
+def most(name: str) -> int:
+    """Return how many a limit lets through at once."""
+    return int(LIMITS[name].partition("/")[0])
+
+
 @pytest.fixture(scope="module")
 async def ctx(settings: Settings) -> AsyncIterator[AppContext]:
     """What a process has open that counts, behind one trusted proxy: each test comes from addresses of its own."""

@@ -98,9 +98,7 @@ async def test_names_that_nobody_has_are_counted_alike(client: httpx.AsyncClient
     assert known == unknown == [400] * BOTH + [429]
 
 
-async def test_one_client_is_refused_after_so_many_failures_of_many_names(
-    client: httpx.AsyncClient, cast: Cast, ip: str
-) -> None:
+async def test_a_client_that_fails_with_many_names_is_refused(client: httpx.AsyncClient, cast: Cast, ip: str) -> None:
     seen = [await attempt(client, ip, email=f"sprayed{number}@example.com") for number in range(BY_IP + 1)]
     assert seen == [400] * BY_IP + [429]
     ann = await cast.member()
@@ -108,17 +106,13 @@ async def test_one_client_is_refused_after_so_many_failures_of_many_names(
     assert await attempt(client, next(_addresses), PASSWORD, email=ann.email) == 200
 
 
-async def test_one_name_is_refused_after_so_many_failures_from_many_clients(
-    client: httpx.AsyncClient, cast: Cast
-) -> None:
+async def test_a_name_that_fails_from_many_clients_is_refused(client: httpx.AsyncClient, cast: Cast) -> None:
     ann = await cast.member()
     seen = [await attempt(client, next(_addresses), email=ann.email) for _ in range(BY_NAME + 1)]
     assert seen == [400] * BY_NAME + [429]
 
 
-async def test_one_client_alone_cannot_lock_a_name_out_for_others(
-    client: httpx.AsyncClient, cast: Cast, ip: str
-) -> None:
+async def test_a_single_client_cannot_lock_a_name_out(client: httpx.AsyncClient, cast: Cast, ip: str) -> None:
     ann = await cast.member()
     for _ in range(BY_NAME * 2):
         await attempt(client, ip, email=ann.email)
@@ -276,9 +270,7 @@ async def test_a_client_is_an_ipv4_address_or_an_ipv6_64(
     assert await attempt(client, other, email=ann.email) == (429 if shared else 400)
 
 
-async def test_what_a_client_writes_into_the_header_does_not_count(
-    client: httpx.AsyncClient, cast: Cast, ip: str
-) -> None:
+async def test_a_forged_forwarded_header_is_ignored(client: httpx.AsyncClient, cast: Cast, ip: str) -> None:
     ann = await cast.member()
     seen = [await attempt(client, f"10.9.8.{number}, {ip}", email=ann.email) for number in range(BOTH + 1)]
     assert seen == [400] * BOTH + [429]

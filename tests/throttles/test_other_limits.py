@@ -15,7 +15,7 @@ from invitree.base.settings import Settings
 from invitree.kit.context import AppContext
 from invitree.kit.limits.rate_limiter import RateLimiter, limit
 from tests.cast import PASSWORD, Cast, in_days, refused
-from tests.throttles.conftest import LIMITS
+from tests.throttles.conftest import most
 
 _numbers = count(1)
 
@@ -24,11 +24,6 @@ _numbers = count(1)
 def ip() -> dict[str, str]:
     """The header of a client that nobody else is."""
     return {"X-Forwarded-For": f"198.51.100.{next(_numbers)}"}
-
-
-def most(name: str) -> int:
-    """Return how many a limit lets through at once."""
-    return int(LIMITS[name].partition("/")[0])
 
 
 def somebody() -> dict[str, str]:

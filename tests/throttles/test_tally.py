@@ -26,12 +26,12 @@ class TestWithinAProcess:
     """A limit is exact."""
 
     @pytest.mark.parametrize("rate", ["1/1s", "7/1m", "3/7s", "600/1m", "49/1h", "999/1s", "100000/1h"])
-    def test_as_many_pass_at_once_as_it_says(self, process: Process, rate: str) -> None:
+    def test_a_limit_lets_its_number_through_at_once(self, process: Process, rate: str) -> None:
         one = new(rate)
         assert process.passed(one.rate.times + 50, one) == one.rate.times
 
     @pytest.mark.parametrize("rate", ["7/1m", "3/7s", "49/1h"])
-    def test_and_one_more_whenever_a_step_has_passed(self, process: Process, rate: str) -> None:
+    def test_a_limit_lets_one_more_through_each_step(self, process: Process, rate: str) -> None:
         one = new(rate)
         process.passed(one.rate.times, one)
         for _ in range(200):
@@ -52,7 +52,7 @@ class TestWithinAProcess:
         assert process.passed(50, wide) == 7
         assert process.passed(50, new("50/1h", "first"), wide) == 0
 
-    def test_what_is_refused_is_not_counted(self, process: Process) -> None:
+    def test_refused_requests_are_not_counted(self, process: Process) -> None:
         one = new("2/1h")
         process.passed(1000, one)
         process.watch.seconds += 1800
@@ -158,9 +158,7 @@ class TestAddingUp:
         assert is_about(await ahead(ctx, one), 2)
         assert is_about(await ahead(ctx, one, program_id=2), 1)
 
-    async def test_it_goes_on_by_itself_and_tells_the_rest_when_it_stops(
-        self, ctx: AppContext, process: Process
-    ) -> None:
+    async def test_the_local_limiter_syncs_by_itself_and_when_it_stops(self, ctx: AppContext, process: Process) -> None:
         one, last = new("100/1h"), new("100/1h")
         await process.tally.start()
         process.passed(3, one)

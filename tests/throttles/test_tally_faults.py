@@ -137,7 +137,7 @@ async def test_however_many_keys_there_are_only_those_that_count_are_kept(
     assert len(process.tally._counts) == 0
 
 
-async def test_it_goes_on_whatever_happens_and_says_so(
+async def test_the_local_limiter_survives_errors_and_logs_them(
     ctx: AppContext, process: Process, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tallies, "_SYNC_INTERVAL_S", 0.01)

@@ -13,7 +13,7 @@ from invitree.app import open_resources
 from invitree.kit.context import AppContext
 from tests.cast import Cast, Person, refused
 from tests.conftest import client_for
-from tests.throttles.conftest import LIMITS
+from tests.throttles.conftest import most
 from tests.waiting import eventually
 
 LOOKUP, CHECK = "/api/referral_codes/get/", "/api/referral_codes/check/"
@@ -51,11 +51,6 @@ async def connected(ctx: AppContext) -> None:
         return not any(isinstance(answer, TimeoutError) for answer in answers)
 
     await eventually(are_made)
-
-
-def most(name: str) -> int:
-    """Return how many a limit lets through at once."""
-    return int(LIMITS[name].partition("/")[0])
 
 
 def used(ctx: AppContext, scope: str, key: str) -> int:

@@ -69,7 +69,7 @@ def test_an_address_has_three_forms(typed: str, key: str, identity: str) -> None
     ],
     ids=lambda text: ascii(text)[:40],
 )
-def test_what_is_no_address_has_none(text: str) -> None:
+def test_malformed_addresses_are_refused(text: str) -> None:
     assert parse_email(text) is None
 
 

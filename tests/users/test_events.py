@@ -12,7 +12,8 @@ from invitree.identity.programs.actions import set_policy
 from invitree.intake.closure.actions import deactivate_account, reactivate_account
 from invitree.kit.context import AppContext
 from tests.cast import PASSWORD, Cast, Person, in_days, refused
-from tests.credentials.steps import (
+from tests.postbox import Postbox
+from tests.steps import (
     ANOTHER,
     LOGIN,
     REFRESH,
@@ -26,14 +27,9 @@ from tests.credentials.steps import (
     require_activation,
     sign_up,
 )
-from tests.postbox import Postbox
 
+pytestmark = pytest.mark.usefixtures("empty_postbox")
 EVENTS, ME, CREATE = "/auth/users/me/events/", "/auth/users/me/", "/api/referral_codes/create/"
-
-
-@pytest.fixture(autouse=True)
-async def empty(postbox: Postbox) -> None:
-    await postbox.collect()
 
 
 async def listed(client: httpx.AsyncClient, person: Person, query: str = "") -> list[dict[str, Any]]:
@@ -135,7 +131,7 @@ class TestOwnEvents:
         kinds = ["code.created", "code.replaced", "code.deleted", "code.created"]
         assert await news(client, alice) == [(kind, "self") for kind in kinds]
 
-    async def test_what_staff_and_the_operator_did_is_told_as_theirs(
+    async def test_audit_rows_name_staff_and_the_operator(
         self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext
     ) -> None:
         alice, staff = await cast.member(), await cast.staff()
@@ -189,13 +185,13 @@ class TestOwnEvents:
         lists = {query.partition("=")[0]: ["This value is not allowed here."]}
         refused(answer, 400, "invalid_input", **lists)
 
-    async def test_nobody_sees_events_without_a_session(self, client: httpx.AsyncClient) -> None:
+    async def test_listing_events_needs_a_session(self, client: httpx.AsyncClient) -> None:
         for headers in ({}, {"Authorization": "Token nonsense"}):
             refused(await client.get(EVENTS, headers=headers), 401, "unauthenticated")
 
 
 class TestTheRecord:
-    async def test_it_cannot_be_changed_or_shortened(self, cast: Cast, ctx: AppContext) -> None:
+    async def test_audit_rows_are_append_only(self, cast: Cast, ctx: AppContext) -> None:
         await cast.member()
         before = (await cast.contents())["audit"]
         for statement in (
@@ -211,7 +207,7 @@ class TestTheRecord:
                 await ctx.db.execute(statement)
         assert (await cast.contents())["audit"] == before
 
-    async def test_it_holds_no_secret_no_address_and_no_name(
+    async def test_audit_rows_hold_no_personal_data(
         self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, postbox: Postbox
     ) -> None:
         canary, forwarded = "canary-Secret-Words-7", "203.0.113.77"
@@ -237,7 +233,7 @@ class TestTheRecord:
         names = [row["column_name"] for row in await ctx.db.fetch(columns)]
         assert names == ["actor", "actor_id", "created_at", "id", "ip_prefix", "kind", "program_id", "user_id"]
 
-    async def test_what_is_refused_leaves_no_event_of_it(
+    async def test_refused_requests_leave_no_audit_row(
         self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext
     ) -> None:
         alice, bob = await cast.member(), await cast.member()
@@ -267,7 +263,7 @@ KINDS = ["account.created", "account.activated", "account.deleted", "code.create
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_what_cannot_be_recorded_does_not_happen(
+async def test_a_failed_audit_insert_undoes_the_action(
     client: httpx.AsyncClient, cast: Cast, ctx: AppContext, postbox: Postbox, kind: str
 ) -> None:
     """The event is in the transaction of what it tells of."""

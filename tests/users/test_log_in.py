@@ -60,7 +60,7 @@ async def test_an_address_opens_in_any_case_and_width(client: httpx.AsyncClient,
 
 @pytest.mark.parametrize("path", [LOGIN, CREATE])
 @pytest.mark.parametrize("language", ["en", "ru"])
-async def test_whatever_is_wrong_gets_one_answer(
+async def test_failed_logins_all_get_the_same_answer(
     client: httpx.AsyncClient, cast: Cast, ctx: AppContext, path: str, language: str
 ) -> None:
     alice, gone, eve = await cast.member(), await cast.member(), await cast.stranger()

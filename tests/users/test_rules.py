@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from invitree.identity.users.rules import clean_password, clean_username, password_errors
 from invitree.kit.secrets.passwords import Hasher, Match
 
+pytestmark = pytest.mark.usefixtures("costly_hashes")
 SHORT = "This password is too short. It must contain at least 8 characters."
 LONG = "This password is too long. It must contain at most 1024 characters."
 DIGITS = "This password is entirely numeric."

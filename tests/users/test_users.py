@@ -9,7 +9,7 @@ import pytest
 from invitree.identity.programs.store import find_program
 from invitree.kit.context import AppContext
 from tests.cast import PASSWORD, Cast, Person, refused
-from tests.credentials.steps import (
+from tests.steps import (
     BAD_NAME,
     NAME_TAKEN,
     NULL,
@@ -125,7 +125,7 @@ class TestListUsers:
         answer = await client.get(f"{USERS}?limit=101", headers=staff.headers)
         refused(answer, 400, "invalid_input", limit=["This value is not allowed here."])
 
-    async def test_nobody_is_shown_users(self, client: httpx.AsyncClient) -> None:
+    async def test_listing_users_needs_a_session(self, client: httpx.AsyncClient) -> None:
         for headers in ({}, {"Authorization": "Token nonsense"}):
             refused(await client.get(USERS, headers=headers), 401, "unauthenticated")
 
@@ -176,7 +176,7 @@ class TestGetUser:
                 refused(answer, 404, "not_found")
         assert await cast.contents() == before
 
-    async def test_nobody_is_shown_a_user(self, client: httpx.AsyncClient, cast: Cast) -> None:
+    async def test_reading_a_user_needs_a_session(self, client: httpx.AsyncClient, cast: Cast) -> None:
         alice = await cast.member()
         for path in (ME, one(alice.id), one(999999), one("+1")):
             refused(await client.get(path), 401, "unauthenticated")
@@ -218,7 +218,7 @@ class TestWriteUser:
         assert await cast.contents() == before
 
     @pytest.mark.parametrize(("name", "complaint"), BAD_NAMES, ids=lambda value: ascii(value)[:20])
-    async def test_what_is_no_name_is_refused(
+    async def test_invalid_usernames_are_refused(
         self, client: httpx.AsyncClient, cast: Cast, method: str, name: str, complaint: str
     ) -> None:
         alice, staff = await cast.member(), await cast.staff()
@@ -254,7 +254,7 @@ class TestWriteUser:
         ],
         ids=str,
     )
-    async def test_nothing_else_can_be_written(
+    async def test_only_the_username_can_be_written(
         self,
         client: httpx.AsyncClient,
         cast: Cast,
@@ -269,7 +269,7 @@ class TestWriteUser:
             refused(answer, 400, "invalid_input", **fields)
         assert await cast.contents() == before
 
-    async def test_what_was_read_can_be_put_back(self, client: httpx.AsyncClient, cast: Cast, method: str) -> None:
+    async def test_a_user_can_be_put_back_as_read(self, client: httpx.AsyncClient, cast: Cast, method: str) -> None:
         alice, bob, staff = await cast.member(), await cast.member(), await cast.staff()
         before = await cast.contents()
         for path, asking in ((ME, alice), (one(alice.id), alice), (one(alice.id), staff)):
@@ -282,9 +282,7 @@ class TestWriteUser:
         refused(await client.request(method, one(bob.id), json={}, headers=alice.headers), 404, "not_found")
         assert await cast.contents() == before
 
-    async def test_nobody_writes_an_account_without_a_session(
-        self, client: httpx.AsyncClient, cast: Cast, method: str
-    ) -> None:
+    async def test_writing_a_user_needs_a_session(self, client: httpx.AsyncClient, cast: Cast, method: str) -> None:
         alice = await cast.member()
         before = await cast.contents()
         for path in (ME, one(alice.id), one(999999)):

@@ -96,7 +96,9 @@ async def test_a_refresh_token_used_or_not_ends_its_session(client: httpx.AsyncC
 
 
 @pytest.mark.parametrize("kind", ["access", "session token", "nonsense", "another's secret"])
-async def test_what_is_no_refresh_token_ends_nothing(client: httpx.AsyncClient, cast: Cast, kind: str) -> None:
+async def test_logout_with_an_invalid_refresh_token_ends_nothing(
+    client: httpx.AsyncClient, cast: Cast, kind: str
+) -> None:
     alice, eve = await cast.member(), await cast.stranger()
     theirs = await cast.pair(eve)
     token = {

@@ -10,7 +10,7 @@ import pytest
 from invitree.identity.auth.actions import evict_sessions, open_token_session
 from invitree.kit.context import AppContext
 from tests.cast import NOWHERE, PASSWORD, Cast, Person, refused
-from tests.credentials.steps import bearer, done, events_of, opens, refreshes
+from tests.steps import bearer, done, events_of, opens, refreshes
 
 SESSIONS, LOGIN, CREATE = "/auth/token/sessions/", "/auth/token/login/", "/auth/jwt/create/"
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
@@ -145,7 +145,7 @@ class TestListSessions:
         await client.get("/auth/users/me/", headers={**alice.headers, "X-Forwarded-For": "203.0.113.7"})
         assert (await current(client, alice.headers))["ip_prefix"] == "127.0.0.0/24"
 
-    async def test_nobody_sees_sessions_without_one(self, client: httpx.AsyncClient) -> None:
+    async def test_listing_sessions_needs_a_session(self, client: httpx.AsyncClient) -> None:
         for headers in ({}, {"Authorization": "Token nonsense"}):
             refused(await client.get(SESSIONS, headers=headers), 401, "unauthenticated")
 
@@ -169,7 +169,7 @@ class TestEndSession:
         assert await refreshes(client, other.refresh)
         assert [kind for kind, _, _ in await events_of(ctx, alice.id)][-2:] == ["session.ended"] * 2
 
-    async def test_one_may_end_the_session_that_asks(self, client: httpx.AsyncClient, cast: Cast) -> None:
+    async def test_a_session_can_end_itself(self, client: httpx.AsyncClient, cast: Cast) -> None:
         alice = await cast.member()
         done(await client.delete(one((await current(client, alice.headers))["id"]), headers=alice.headers))
         assert not await opens(client, alice.headers)
@@ -203,7 +203,7 @@ class TestEndSession:
         refused(await client.delete(one(spell.format(session_id)), headers=alice.headers), 404, "not_found")
         assert await cast.contents() == before
 
-    async def test_nobody_ends_a_session_without_one(self, client: httpx.AsyncClient, cast: Cast) -> None:
+    async def test_ending_a_session_needs_a_session(self, client: httpx.AsyncClient, cast: Cast) -> None:
         alice = await cast.member()
         session_id = (await current(client, alice.headers))["id"]
         before = await cast.contents()

@@ -20,17 +20,13 @@ from bench.servers import free_port
 from invitree.base.settings import Settings
 from invitree.kit.context import AppContext
 from tests.cast import PASSWORD, Cast
-from tests.credentials.steps import ANOTHER, at, done, logs_in, require_activation, sign_up
 from tests.kit.test_apidocs import CHROMIUM, CHROMIUM_FLAGS
 from tests.postbox import Postbox, text_of
+from tests.steps import ANOTHER, at, done, logs_in, sign_up
 
+pytestmark = pytest.mark.usefixtures("activation_required")
 Open = Callable[[str], Awaitable[Page]]
 SHOTS = os.environ.get("SCREENSHOTS", "")  # a folder to put pictures of every state into
-
-
-@pytest.fixture(scope="module", autouse=True)
-async def activation(ctx: AppContext) -> None:
-    await require_activation(ctx)
 
 
 @pytest.fixture(scope="module")

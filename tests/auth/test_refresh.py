@@ -71,7 +71,9 @@ async def test_a_client_that_lost_the_answer_gets_the_same_successor(client: htt
     assert (await refresh(client, seconds[0].refresh)).refresh != seconds[0].refresh
 
 
-async def test_it_may_ask_again_for_nineteen_seconds(client: httpx.AsyncClient, cast: Cast, ctx: AppContext) -> None:
+async def test_a_repeated_refresh_gets_the_successor_for_19_seconds(
+    client: httpx.AsyncClient, cast: Cast, ctx: AppContext
+) -> None:
     alice = await cast.member()
     first = await cast.pair(alice)
     second = await refresh(client, first.refresh)
@@ -143,7 +145,7 @@ async def test_a_deactivated_users_tokens_are_refused(client: httpx.AsyncClient,
 
 
 @pytest.mark.parametrize("kind", ["access", "session token", "nonsense", "another program's", "other secret"])
-async def test_what_is_no_refresh_token_of_ours_is_refused(client: httpx.AsyncClient, cast: Cast, kind: str) -> None:
+async def test_foreign_refresh_tokens_are_refused(client: httpx.AsyncClient, cast: Cast, kind: str) -> None:
     alice = await cast.member()
     pair, eve = await cast.pair(alice), await cast.stranger()
     theirs = await cast.pair(eve)

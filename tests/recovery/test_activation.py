@@ -8,7 +8,8 @@ from invitree.identity.programs.actions import set_policy
 from invitree.intake.closure.actions import reactivate_account
 from invitree.kit.context import AppContext
 from tests.cast import PASSWORD, Cast, Person, in_days, refused
-from tests.credentials.steps import (
+from tests.postbox import Link, Postbox, link_in, text_of
+from tests.steps import (
     ANOTHER,
     BAD_EMAIL,
     BAD_TOKEN,
@@ -32,15 +33,10 @@ from tests.credentials.steps import (
     require_activation,
     sign_up,
 )
-from tests.postbox import Link, Postbox, link_in, text_of
 
+pytestmark = pytest.mark.usefixtures("activation_required")
 ACTIVATE, RESEND, CREATE = at("activation"), at("resend_activation"), "/api/referral_codes/create/"
 STALE = "Stale token for given user."
-
-
-@pytest.fixture(scope="module", autouse=True)
-async def activation(ctx: AppContext) -> None:
-    await require_activation(ctx)
 
 
 async def confirmed(client: httpx.AsyncClient, postbox: Postbox) -> Person:

@@ -10,7 +10,7 @@ from invitree.identity.programs.store import Program, find_program_by_slug
 from invitree.imports.django.actions import Report, import_django_data
 from invitree.imports.django.store import read_django_file
 from invitree.kit.context import AppContext
-from tests.seed.django import Django
+from tests.django_import.django import Django
 
 _numbers = count(1)
 Import = Callable[..., Awaitable[Report]]

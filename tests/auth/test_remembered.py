@@ -13,8 +13,8 @@ from invitree.identity.auth.actions import TOPIC
 from invitree.kit.context import AppContext
 from tests.cast import PASSWORD, Cast, Person, in_days, refused
 from tests.conftest import client_for
-from tests.credentials.steps import ANOTHER, ME, REFRESH, at, bearer, change_link, done, link_for, news_withheld
 from tests.postbox import Postbox
+from tests.steps import ANOTHER, ME, REFRESH, at, bearer, change_link, done, link_for, news_withheld
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +195,7 @@ async def test_a_stolen_familys_access_token_is_dead(client: httpx.AsyncClient, 
         refused(await client.get(ME, headers=headers), 401, "unauthenticated")
 
 
-async def test_what_is_remembered_ends_after_ten_seconds_and_with_the_token(
+async def test_cached_callers_expire_after_ten_seconds_and_with_their_token(
     client: httpx.AsyncClient, ctx: AppContext, cast: Cast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began, ahead = float(int(ctx.clock.seconds())), 0.0
@@ -221,9 +221,7 @@ async def test_what_is_remembered_ends_after_ten_seconds_and_with_the_token(
     refused(await client.get(ME, headers=bearer(access)), 401, "unauthenticated")
 
 
-async def test_nobody_is_remembered_by_a_token_that_names_no_program(
-    client: httpx.AsyncClient, ctx: AppContext, cast: Cast
-) -> None:
+async def test_tokens_without_a_program_are_not_cached(client: httpx.AsyncClient, ctx: AppContext, cast: Cast) -> None:
     """One of the Django service's may be of any program, by the host that is asked."""
     person = await cast.member()
     old = "0123456789abcdef" * 2 + "01234567"

@@ -54,7 +54,7 @@ class TestTheFiles:
         refused(await client.get(f"/account/{name}"), 404, "not_found")
 
     @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
-    async def test_it_is_only_read(self, client: httpx.AsyncClient, method: str) -> None:
+    async def test_the_account_page_takes_get_and_head_only(self, client: httpx.AsyncClient, method: str) -> None:
         refused(await client.request(method, "/account/"), 405, "method_not_allowed")
 
     async def test_a_head_is_answered(self, client: httpx.AsyncClient) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from invitree.kit.context import AppContext
 from tests.cast import PASSWORD, Cast, refused
-from tests.credentials.steps import (
+from tests.postbox import Postbox, text_of
+from tests.steps import (
     ANOTHER,
     BAD_PASSWORD,
     BAD_TOKEN,
@@ -31,8 +32,8 @@ from tests.credentials.steps import (
     opens,
     refreshes,
 )
-from tests.postbox import Postbox, text_of
 
+pytestmark = pytest.mark.usefixtures("empty_postbox")
 SET = at("set_password")
 TOO_SHORT = "This password is too short. It must contain at least 8 characters."
 TOO_LONG = "This password is too long. It must contain at most 1024 characters."
@@ -44,11 +45,6 @@ WEAK = [
     ("password", [TOO_COMMON, "Add another word or two. Uncommon words are better."]),
     ("x" * 1025, [TOO_LONG]),
 ]
-
-
-@pytest.fixture(autouse=True)
-async def empty(postbox: Postbox) -> None:
-    await postbox.collect()
 
 
 def body_of(new: str = ANOTHER, *, current: str = PASSWORD, **more: object) -> dict[str, object]:
@@ -173,7 +169,7 @@ class TestSetPassword:
         refused(await client.post(SET, json=body, headers=alice.headers), 400, "invalid_input", **fields)
         assert await cast.contents() == before
 
-    async def test_nobody_without_a_session_changes_a_password(self, client: httpx.AsyncClient, cast: Cast) -> None:
+    async def test_changing_a_password_needs_a_session(self, client: httpx.AsyncClient, cast: Cast) -> None:
         gone = await cast.member()
         await cast.deactivate(gone)
         before = await cast.contents()

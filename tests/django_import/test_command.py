@@ -15,8 +15,8 @@ import pytest
 
 from tests.conftest import SECRET
 from tests.databases import broken_on
+from tests.django_import.django import Django, key_of
 from tests.process import INVITREE, run
-from tests.seed.django import Django, key_of
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def one_line(*args: str, env: Mapping[str, str]) -> str:
     return done.stderr
 
 
-def test_what_cannot_be_imported_is_one_line(django: Django, environment: Mapping[str, str], tmp_path: Path) -> None:
+def test_unusable_import_files_get_one_line(django: Django, environment: Mapping[str, str], tmp_path: Path) -> None:
     file = str(django.path)
     (tmp_path / "text").write_text("no database " * 999)
     assert "there is no file" in one_line(str(tmp_path / "nothing"), env=environment)

@@ -95,7 +95,7 @@ def good() -> dict[str, Any]:
     }
 
 
-def test_what_is_written_is_read() -> None:
+def test_access_tokens_are_read_as_written() -> None:
     written = access_claims(program_id=3, user_id=7, session_id=9, nonce="nonce", now=NOW)
     assert read_access_claims(good(), now=NOW) == written
     assert (written.pid, written.user_id, written.session_id) == (3, 7, 9)
@@ -151,7 +151,7 @@ def test_a_claim_in_another_form_is_refused(claim: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("claims", [None, [], "x", 1, {}])
-def test_what_is_not_claims_is_refused(claims: Any) -> None:
+def test_access_tokens_without_claims_are_refused(claims: Any) -> None:
     assert read_access_claims(claims, now=NOW) is None
 
 

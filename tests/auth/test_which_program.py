@@ -14,7 +14,7 @@ from invitree.kit.context import AppContext
 from invitree.kit.web.edge import Edge
 from tests.cast import PASSWORD, Cast, Person, refused
 from tests.conftest import SECRET
-from tests.credentials.steps import opens, sign_up
+from tests.steps import opens, sign_up
 
 ME, LOGIN, CREATE, USERS = "/auth/users/me/", "/auth/token/login/", "/auth/jwt/create/", "/auth/users/"
 SLUGS = [
@@ -41,7 +41,7 @@ def body_of(person: Person) -> dict[str, str]:
 
 class TestTheHeader:
     @pytest.mark.parametrize("path", [LOGIN, CREATE])
-    async def test_it_names_the_program_to_log_in_to(
+    async def test_the_header_chooses_the_program_of_a_login(
         self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, path: str
     ) -> None:
         alice, eve = await cast.member(), await cast.stranger()
@@ -55,7 +55,7 @@ class TestTheHeader:
         assert (await client.post(path, json=body_of(alice), headers=there)).status_code in (400, 401)
         assert (await client.post(path, json=body_of(alice), headers={"X-Program": "default"})).status_code == 200
 
-    async def test_it_names_the_program_to_sign_up_to(
+    async def test_the_header_chooses_the_program_of_a_sign_up(
         self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext
     ) -> None:
         eve = await cast.stranger()
@@ -203,7 +203,7 @@ class TestTokensOfTheDjangoService:
         )
         return key, {"Authorization": f"Token {key}"}
 
-    async def test_one_opens_under_its_own_scheme_alone(
+    async def test_a_django_token_opens_under_its_own_scheme_alone(
         self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext
     ) -> None:
         alice = await cast.member()
@@ -218,7 +218,7 @@ class TestTokensOfTheDjangoService:
         assert (await client.post("/auth/token/logout/", headers=headers)).status_code == 204
         assert not await opens(client, headers)
 
-    async def test_one_of_another_program_opens_where_that_is_named_and_nowhere_else(
+    async def test_a_django_token_opens_in_its_own_program_alone(
         self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext
     ) -> None:
         eve = await cast.stranger()
@@ -230,7 +230,7 @@ class TestTokensOfTheDjangoService:
         assert (await client.get(ME, headers={**headers, "Host": "imported.example.com"})).json()["id"] == eve.id
         refused(await client.get(ME, headers={**headers, "X-Program": "nobody"}), 404, "unknown_program")
 
-    async def test_one_is_rehashed_under_a_new_secret_and_outlives_the_old(
+    async def test_a_django_token_is_rehashed_under_a_new_secret(
         self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, settings: Settings
     ) -> None:
         alice, new = await cast.member(), "n3w-5ecre7-of-the-te5t-suite-and-long-enough"
@@ -245,7 +245,7 @@ class TestTokensOfTheDjangoService:
                     for shown in (headers, alice.headers):
                         assert await opens(there, shown) is opened
 
-    async def test_one_is_seen_like_any_other(self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext) -> None:
+    async def test_use_of_a_django_token_is_noted(self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext) -> None:
         alice = await cast.member()
         _, headers = await self.has(ctx, alice)
         old = "UPDATE sessions SET last_seen_at = '2020-01-01' WHERE user_id = $1 AND device = 'imported'"

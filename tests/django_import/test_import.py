@@ -12,9 +12,9 @@ from invitree.imports.django.actions import KindCount
 from invitree.imports.django.rules import Reason
 from invitree.kit.context import AppContext
 from tests.cast import Cast, in_days
-from tests.seed.conftest import Import
-from tests.seed.django import PASSWORD, Django, key_of
-from tests.seed.target import by_name, hold, refused, rows
+from tests.django_import.conftest import Import
+from tests.django_import.django import PASSWORD, Django, key_of
+from tests.django_import.target import by_name, hold, refused, rows
 
 ME, LOGIN, SIGN_UP = "/auth/users/me/", "/auth/token/login/", "/auth/users/"
 

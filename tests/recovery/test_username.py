@@ -5,7 +5,8 @@ import pytest
 
 from invitree.kit.context import AppContext
 from tests.cast import PASSWORD, Cast, Person, refused
-from tests.credentials.steps import (
+from tests.postbox import Postbox, text_of
+from tests.steps import (
     ANOTHER,
     BAD_NAME,
     BAD_PASSWORD,
@@ -25,8 +26,8 @@ from tests.credentials.steps import (
     logs_in,
     opens,
 )
-from tests.postbox import Postbox, text_of
 
+pytestmark = pytest.mark.usefixtures("empty_postbox")
 SET, RESET, CONFIRM = at("set_username"), at("reset_username"), at("reset_username_confirm")
 TOO_LONG = "Ensure this field has no more than 150 characters."
 # (username, complaints)
@@ -43,11 +44,6 @@ BAD_NAMES = [
     ("\ufdfa" * 10, [BAD_NAME]),  # in NFKC, 18 characters each, with spaces
     ("㍍" * 50, [BAD_NAME]),  # in NFKC, over 150
 ]
-
-
-@pytest.fixture(autouse=True)
-async def empty(postbox: Postbox) -> None:
-    await postbox.collect()
 
 
 def body_of(new: str, *, current: str = PASSWORD, **more: object) -> dict[str, object]:
@@ -82,7 +78,7 @@ class TestSetUsername:
         refused(answer, 400, "invalid_input", new_username=[NAME_TAKEN])
 
     @pytest.mark.parametrize(("name", "complaints"), BAD_NAMES, ids=lambda value: ascii(value)[:20])
-    async def test_what_is_no_name_is_refused(
+    async def test_a_reset_to_an_invalid_username_is_refused(
         self, client: httpx.AsyncClient, cast: Cast, name: str, complaints: list[str]
     ) -> None:
         alice = await cast.member()
@@ -149,7 +145,7 @@ class TestSetUsername:
         refused(await client.post(SET, json=body, headers=alice.headers), 400, "invalid_input", **fields)
         assert await cast.contents() == before
 
-    async def test_nobody_without_a_session_changes_a_name(self, client: httpx.AsyncClient, cast: Cast) -> None:
+    async def test_changing_a_username_needs_a_session(self, client: httpx.AsyncClient, cast: Cast) -> None:
         before = await cast.contents()
         for headers in ({}, {"Authorization": "Token nonsense"}):
             refused(await client.post(SET, json=body_of("new"), headers=headers), 401, "unauthenticated")
@@ -202,7 +198,7 @@ class TestResetUsernameConfirm:
         assert await cast.contents() == before
         done(await client.post(CONFIRM, json={**link.body, "new_username": f"new-{alice.username}"}))
 
-    async def test_it_leaves_the_password_and_other_links_as_they_are(
+    async def test_a_username_reset_leaves_the_password_and_other_links(
         self, client: httpx.AsyncClient, cast: Cast, postbox: Postbox
     ) -> None:
         alice = await cast.member()

@@ -11,7 +11,10 @@ from invitree.identity.recovery.actions import reset_password, resolve_link
 from invitree.kit.context import AppContext
 from invitree.kit.secrets.passwords import Hasher
 from tests.cast import NOWHERE, PASSWORD, Cast, Person, refused
-from tests.credentials.steps import (
+from tests.hashes import busy
+from tests.postbox import Link, Postbox, link_in, text_of
+from tests.recovery.test_password import WEAK
+from tests.steps import (
     ANOTHER,
     BAD_EMAIL,
     BAD_TOKEN,
@@ -32,17 +35,10 @@ from tests.credentials.steps import (
     opens,
     refreshes,
 )
-from tests.credentials.test_password import WEAK
-from tests.hashes import busy
-from tests.postbox import Link, Postbox, link_in, text_of
 
+pytestmark = pytest.mark.usefixtures("empty_postbox")
 Request = Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]
 RESET, CONFIRM = at("reset_password"), at("reset_password_confirm")
-
-
-@pytest.fixture(autouse=True)
-async def empty(postbox: Postbox) -> None:
-    await postbox.collect()
 
 
 class TestResetPassword:

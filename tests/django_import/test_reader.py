@@ -8,7 +8,7 @@ import pytest
 
 from invitree.imports.django.rules import OldCode, OldReferral, OldToken, OldUser
 from invitree.imports.django.store import Unreadable, read_django_file
-from tests.seed.django import HASH, JOINED, TABLES, Django, key_of
+from tests.django_import.django import HASH, JOINED, TABLES, Django, key_of
 
 USER = OldUser(
     id=1, username="a", email="a@example.com", password_hash=HASH, is_active=True, is_staff=False, joined=JOINED

@@ -1,14 +1,14 @@
 """Changing an address: asked for with the password, done by whoever reads the new address's mail."""
 
 import asyncio
-from urllib.parse import quote
 
 import httpx
 import pytest
 
 from invitree.kit.context import AppContext
 from tests.cast import PASSWORD, Cast, Person, refused
-from tests.credentials.steps import (
+from tests.postbox import Postbox, text_of
+from tests.steps import (
     ANOTHER,
     BAD_EMAIL,
     BAD_PASSWORD,
@@ -28,26 +28,18 @@ from tests.credentials.steps import (
     events_of,
     link_for,
     logs_in,
+    lookup,
     news_withheld,
     opens,
     traces,
 )
-from tests.postbox import Postbox, text_of
 
+pytestmark = pytest.mark.usefixtures("empty_postbox")
 SET, CONFIRM, RESET = at("set_email"), at("set_email_confirm"), at("reset_password")
-
-
-@pytest.fixture(autouse=True)
-async def empty(postbox: Postbox) -> None:
-    await postbox.collect()
 
 
 def body_of(new: str, *, current: str = PASSWORD, **more: object) -> dict[str, object]:
     return {"new_email": new, "current_password": current, **more}
-
-
-def lookup(email: str) -> str:
-    return f"/api/referral_codes/get/{quote(email, safe='@')}/"
 
 
 async def email_of(client: httpx.AsyncClient, person: Person) -> str:
@@ -138,7 +130,7 @@ class TestSetEmail:
         assert await contents_but(cast, "audit") == before
         assert (await events_of(ctx, alice.id))[-9:] == [("login.failed", "unknown", None)] * 9
 
-    async def test_nobody_without_a_session_asks_for_an_address(self, client: httpx.AsyncClient, cast: Cast) -> None:
+    async def test_changing_an_email_needs_a_session(self, client: httpx.AsyncClient, cast: Cast) -> None:
         before = await cast.contents()
         for headers in ({}, {"Authorization": "Token nonsense"}):
             refused(await client.post(SET, json=body_of("a@b.co"), headers=headers), 401, "unauthenticated")

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -35,6 +36,11 @@ _names = count(1)
 def at(route: str) -> str:
     """Return the path of one of djoser's routes."""
     return f"/auth/users/{route}/"
+
+
+def lookup(email: str) -> str:
+    """Return the path that finds a code by its owner's address."""
+    return f"/api/referral_codes/get/{quote(email, safe='@')}/"
 
 
 def bearer(access: str) -> dict[str, str]:

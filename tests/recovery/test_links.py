@@ -9,7 +9,8 @@ import pytest
 from invitree.identity.email.rules import encode_uid
 from invitree.kit.context import AppContext
 from tests.cast import PASSWORD, Cast, Person, refused
-from tests.credentials.steps import (
+from tests.postbox import Link, Postbox
+from tests.steps import (
     ANOTHER,
     BAD_TOKEN,
     BAD_UID,
@@ -21,9 +22,9 @@ from tests.credentials.steps import (
     done,
     expire_links,
     link_for,
-    require_activation,
 )
-from tests.postbox import Link, Postbox
+
+pytestmark = pytest.mark.usefixtures("activation_required", "empty_postbox")
 
 
 @dataclass(frozen=True)
@@ -57,16 +58,6 @@ KINDS = [
     Kind("set_email", "set_email_confirm"),
 ]
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.followed)
-
-
-@pytest.fixture(scope="module", autouse=True)
-async def activation(ctx: AppContext) -> None:
-    await require_activation(ctx)  # or there is no link to confirm an address
-
-
-@pytest.fixture(autouse=True)
-async def empty(postbox: Postbox) -> None:
-    await postbox.collect()
 
 
 async def refuse(client: httpx.AsyncClient, cast: Cast, kind: Kind, link: Link, **fields: list[str]) -> None:

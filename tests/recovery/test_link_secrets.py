@@ -21,9 +21,10 @@ from invitree.kit.context import AppContext
 from invitree.kit.web.edge import Edge
 from tests.cast import PASSWORD, Cast, Person
 from tests.conftest import SECRET
-from tests.credentials.steps import ANOTHER, at, done, require_activation
 from tests.postbox import Link, Postbox, link_in, text_of
+from tests.steps import ANOTHER, at, done
 
+pytestmark = pytest.mark.usefixtures("activation_required", "empty_postbox")
 BASE = "http://127.0.0.1:8000/account/#/"
 # (route by which it is asked for, route by which it is followed, what else that takes)
 KINDS = {
@@ -33,16 +34,6 @@ KINDS = {
     "set_email": ("set_email_confirm", ""),
 }
 EVIL = "evil.example"
-
-
-@pytest.fixture(scope="module", autouse=True)
-async def activation(ctx: AppContext) -> None:
-    await require_activation(ctx)
-
-
-@pytest.fixture(autouse=True)
-async def empty(postbox: Postbox) -> None:
-    await postbox.collect()
 
 
 async def ask(client: httpx.AsyncClient, person: Person, route: str, headers: Mapping[str, str] | None = None) -> None:
@@ -141,7 +132,7 @@ class TestWhereTheyLead:
             ("http://[::1]:8000", "http://[::1]:8000", "::1"),
         ],
     )
-    async def test_they_lead_below_the_public_url(
+    async def test_links_start_with_the_public_url(
         self, client: httpx.AsyncClient, cast: Cast, ctx: AppContext, public_url: str, base: str, site: str
     ) -> None:
         alice = await cast.member()

@@ -59,7 +59,7 @@ def shown(route: tuple[str, str, Any]) -> str:
 
 
 @pytest.mark.parametrize("route", MEMBERS, ids=shown)
-async def test_nobody_gets_in_without_credentials(
+async def test_requests_without_credentials_get_401(
     client: httpx.AsyncClient, cast: Cast, route: tuple[str, str, Any]
 ) -> None:
     before = await cast.contents()
