@@ -15,7 +15,7 @@ from invitree.identity.auth.guards import SIGNED_IN, UNGUARDED, actor_of, caller
 from invitree.kit.client_info import client_info
 from invitree.kit.context import app_context
 from invitree.kit.web.body import takes
-from invitree.kit.web.paging import LINK, AfterIfAny, Limit, is_plain_id, next_page, refuse_other_paging
+from invitree.kit.web.paging import LINK, AfterIfAny, Limit, is_plain_id, page, refuse_other_paging
 from invitree.kit.web.responses import BODY, answers
 
 TokenText = Annotated[
@@ -95,10 +95,7 @@ async def list_sessions(
     found = await store.list_sessions(
         app_context(request).db, program_id=caller.program_id, user_id=caller.user_id, after=after, limit=limit + 1
     )
-    page = found[:limit]
-    more = next_page(page[-1].id, limit=limit) if len(found) > limit else {}
-    shown = [SessionOut(**structs.asdict(one), is_current=one.id == caller.session_id) for one in page]
-    return Response(shown, headers=more)
+    return page(found, limit, lambda one: SessionOut(**structs.asdict(one), is_current=one.id == caller.session_id))
 
 
 @delete(

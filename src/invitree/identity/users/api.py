@@ -49,7 +49,7 @@ from invitree.kit.web.paging import (
     AfterIfAny,
     Limit,
     is_plain_id,
-    next_page,
+    page,
     refuse_other_paging,
 )
 from invitree.kit.web.responses import BODY, answers
@@ -140,9 +140,7 @@ async def list_users(
     found = await store.list_users(
         app_context(request).db, program_id=caller.program_id, after=after or 0, limit=limit + 1
     )
-    page = found[:limit]
-    more = next_page(page[-1].id, limit=limit) if len(found) > limit else {}
-    return Response([UserOut.of(user) for user in page], headers=more)
+    return page(found, limit, UserOut.of)
 
 
 async def me(request: Request[Any, Any, Any]) -> UserOut:
@@ -189,7 +187,12 @@ async def _write(request: Request[Any, Any, Any], user_id: int, data: UserIn) ->
         raise InvalidInput(complaints)
     if data.username is UNSET or data.username == user.username:
         return UserOut.of(user)
-    return await _rename(request, user_id, data.username)
+    program_id, actor = caller_of(request).program_id, actor_of(request, user_id=user_id)
+    async with app_context(request).db.transaction() as tx:
+        user = await rename(
+            tx, program_id=program_id, user_id=user_id, username=data.username, field="username", actor=actor
+        )
+    return UserOut.of(user)
 
 
 def same_address(one: str, other: str) -> bool:
@@ -202,15 +205,6 @@ def may_see(request: Request[Any, Any, Any], user_id: int) -> None:
     """Let the user and staff through. Raises NotFound for everybody else: who exists is not their business."""
     if not caller_of(request).sees_all_of(user_id) or not is_plain_id(user_id, request):
         raise NotFound
-
-
-async def _rename(request: Request[Any, Any, Any], user_id: int, username: str) -> UserOut:
-    program_id, actor = caller_of(request).program_id, actor_of(request, user_id=user_id)
-    async with app_context(request).db.transaction() as tx:
-        user = await rename(
-            tx, program_id=program_id, user_id=user_id, username=username, field="username", actor=actor
-        )
-    return UserOut.of(user)
 
 
 @get(
@@ -235,9 +229,7 @@ async def own_events(
         before=after,
         limit=limit + 1,
     )
-    page = found[:limit]
-    more = next_page(page[-1].id, limit=limit) if len(found) > limit else {}
-    return Response([EventOut(**structs.asdict(event)) for event in page], headers=more)
+    return page(found, limit, lambda event: EventOut(**structs.asdict(event)))
 
 
 @post(
