@@ -19,9 +19,9 @@ from msgspec import Struct
 from msgspec.json import encode
 
 from invitree.base.problems import TooManyRequests
-from invitree.identity.auth.actions import cached_caller
+from invitree.identity.auth.actions import cached_principal
 from invitree.identity.auth.guards import FROM_MEMORY, FastRequest, require_user
-from invitree.identity.auth.store import Caller
+from invitree.identity.auth.store import UserSession
 from invitree.identity.programs.actions import cached_program
 from invitree.identity.programs.rules import host_of
 from invitree.kit.web.responses import problem_response
@@ -95,7 +95,8 @@ class FastPath:
             await self._app(scope, receive, send)
             return
         authorization, host = headers
-        caller = cached_caller(self._app.state["context"], authorization) if authorization else None
+        principal = cached_principal(self._app.state["context"], authorization) if authorization else None
+        caller = principal if isinstance(principal, UserSession) else None
         answer = None
         if route.from_memory and (caller or (route.is_public and not authorization)):
             answer = self._from_memory(route.from_memory, request, caller, host, argument)
@@ -118,7 +119,7 @@ class FastPath:
         self,
         find: Callable[[FastRequest], Struct | None],
         scope: Any,
-        caller: Caller | None,
+        caller: UserSession | None,
         host: str,
         argument: str,
     ) -> Struct | None:
@@ -132,7 +133,7 @@ class FastPath:
     async def _call_handler(
         self,
         route: FastRoute,
-        caller: Caller | None,
+        caller: UserSession | None,
         arguments: dict[str, Any],
         scope: Any,
         receive: Receive,

@@ -7,7 +7,7 @@ from invitree.base.emails import Email, parse_email
 from invitree.base.problems import InvalidInput, StaleToken, Text
 from invitree.identity.audit.store import Actor, insert_event
 from invitree.identity.auth.actions import end_all_sessions, notify_user_changed
-from invitree.identity.auth.store import Caller
+from invitree.identity.auth.store import UserSession
 from invitree.identity.email.actions import send_link, send_notice
 from invitree.identity.email.rules import LinkKind
 from invitree.identity.email.store import delete_unused_tokens, find_token, use_token
@@ -87,7 +87,7 @@ def validate_new_password(password: str, *, email: str, username: str, program: 
 
 
 async def set_password(
-    tx: Transaction, caller: Caller, *, verified: VerifiedPassword, new_hash: str, origin: ClientInfo
+    tx: Transaction, caller: UserSession, *, verified: VerifiedPassword, new_hash: str, origin: ClientInfo
 ) -> None:
     """Change the password of somebody who has proved to know it; every other session ends.
 

@@ -18,7 +18,7 @@ from invitree.base.problems import (
 )
 from invitree.base.tokens import program_id_of_token as program_in
 from invitree.identity.auth.guards import PUBLIC, SIGNED_IN, actor_of, caller_of, program_of
-from invitree.identity.auth.store import Caller
+from invitree.identity.auth.store import UserSession
 from invitree.identity.email.actions import ResetKind, send_link_to_address
 from invitree.identity.email.rules import LinkKind, decode_uid
 from invitree.identity.idempotency.api import REPEATABLE, IdempotencyKey, once, request_transaction
@@ -121,7 +121,7 @@ def _parsed(email: str, *, field: str) -> Email:
 
 async def _charge_mail(request: Request[Any, Any, Any], program_id: int, address: Email) -> None:
     """Count a mail to an address that anybody may ask for. Raises TooManyRequests."""
-    caller: Caller | None = request.scope["user"]
+    caller: UserSession | None = request.scope["user"]
     if caller and caller.program_id == program_id and same_address(caller.email, address.typed):
         await _charge_own_mail(request)
         return

@@ -32,7 +32,7 @@ from invitree.identity.auth.guards import (
     caller_of,
     program_of,
 )
-from invitree.identity.auth.store import Caller
+from invitree.identity.auth.store import UserSession
 from invitree.identity.users import store
 from invitree.identity.users.actions import Login, VerifiedPassword, check_password, is_familiar_network, rename
 from invitree.identity.users.rules import INVALID_PASSWORD
@@ -74,7 +74,7 @@ class UserOut(Struct):
         return cls(email=user.email, id=user.id, username=user.username)
 
     @classmethod
-    def of_caller(cls, caller: Caller) -> "UserOut":
+    def of_caller(cls, caller: UserSession) -> "UserOut":
         """Return the user whom a request is made by."""
         return cls(email=caller.email, id=caller.user_id, username=caller.username)
 

@@ -20,7 +20,7 @@ from invitree.base.problems import (
     UnknownProgram,
 )
 from invitree.identity.auth.guards import FROM_MEMORY, PUBLIC, SIGNED_IN, FastRequest, actor_of, caller_of, program_of
-from invitree.identity.auth.store import Caller
+from invitree.identity.auth.store import UserSession
 from invitree.identity.idempotency.api import REPEATABLE, IdempotencyKey, once, request_transaction
 from invitree.identity.programs.store import Program
 from invitree.kit.client_info import network_of_scope
@@ -177,7 +177,7 @@ def _found(live: CachedCode, program: Program) -> CodeOut:
     return shown
 
 
-def _count_lookup(ctx: AppContext, scope: Any, caller: Caller) -> None:
+def _count_lookup(ctx: AppContext, scope: Any, caller: UserSession) -> None:
     ctx.tally.count(scope, caller.program_id, limit("lookup", ctx.settings.limit_lookup, str(caller.user_id)))
 
 
