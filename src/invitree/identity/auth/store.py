@@ -6,7 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from invitree.kit.data.db import Queryable
+from invitree.kit.data.db import Queryable, Transaction
 
 _SEEN_EVERY = timedelta(minutes=5)
 Scope = Literal["staff"]
@@ -276,12 +276,12 @@ async def delete_ended_sessions(db: Queryable, *, program_id: int, most: int) ->
     return sessions == f"DELETE {most}" or tokens == most
 
 
-async def lock_family(db: Queryable, *, program_id: int, hashes: Sequence[bytes]) -> Family | None:
+async def lock_family(tx: Transaction, *, program_id: int, hashes: Sequence[bytes]) -> Family | None:
     """Return the session of a refresh token, holding everyone else off it until the transaction ends.
 
     The session is locked before any of its tokens, as its deletion does, so that the two never wait for each other.
     """
-    row = await db.fetchrow(
+    row = await tx.fetchrow(
         """
         SELECT s.id AS session_id, s.user_id
         FROM sessions s JOIN users u ON u.program_id = s.program_id AND u.id = s.user_id

@@ -112,7 +112,7 @@ async def _find(db: Queryable, asked: _Asked) -> Answer | None:
     return answer
 
 
-async def _lock(tx: Queryable, asked: _Asked) -> None:
+async def _lock(tx: Transaction, asked: _Asked) -> None:
     if not await store.lock_key(tx, program_id=asked.program_id, key_hash=asked.key_hash) or await _find(tx, asked):
         raise IdempotencyKeyInUse
 

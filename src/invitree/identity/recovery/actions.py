@@ -18,7 +18,7 @@ from invitree.identity.users.rules import BAD_EMAIL, EMAIL_TAKEN, INVALID_PASSWO
 from invitree.identity.users.store import Account, User
 from invitree.kit.client_info import ClientInfo
 from invitree.kit.context import AppContext
-from invitree.kit.data.db import Queryable, Transaction
+from invitree.kit.data.db import Transaction
 from invitree.kit.data.notifications import notify
 from invitree.kit.secrets.keys import Keyring
 
@@ -55,7 +55,7 @@ async def resolve_link(
     return MailLink(kind=kind, program_id=program_id, user=user, token_id=found.id, new_email=found.new_email)
 
 
-async def _use(tx: Queryable, link: MailLink) -> Account:
+async def _use(tx: Transaction, link: MailLink) -> Account:
     """Use a link up, with its account locked. Raises InvalidInput where somebody did so since it was followed."""
     account = await store.lock_account(tx, program_id=link.program_id, user_id=link.user.id)
     if account is None or not await use_token(tx, program_id=link.program_id, token_id=link.token_id):
@@ -63,7 +63,7 @@ async def _use(tx: Queryable, link: MailLink) -> Account:
     return account
 
 
-async def activate(tx: Queryable, link: MailLink, *, origin: ClientInfo) -> None:
+async def activate(tx: Transaction, link: MailLink, *, origin: ClientInfo) -> None:
     """Confirm the address that the link was sent to. Raises StaleToken where that is done already."""
     await _use(tx, link)
     if not await store.activate(tx, program_id=link.program_id, user_id=link.user.id):
@@ -136,7 +136,7 @@ async def reset_username(tx: Transaction, link: MailLink, *, username: str, orig
 
 
 async def request_email_change(
-    tx: Queryable, keys: Keyring, verified: VerifiedPassword, *, address: Email, origin: ClientInfo
+    tx: Transaction, keys: Keyring, verified: VerifiedPassword, *, address: Email, origin: ClientInfo
 ) -> None:
     """Send a link to a user's new address, which is the user's once it is followed. Raises InvalidInput."""
     program_id, user_id = verified.program_id, verified.user_id
