@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from litestar import Litestar, Request, Response
+from litestar import Litestar, Response
 from litestar.handlers import HTTPRouteHandler
 from litestar.routes import HTTPRoute
 from litestar.types import Receive, Scope, Send
@@ -24,14 +24,11 @@ from invitree.identity.auth.guards import FROM_MEMORY, FastRequest, require_user
 from invitree.identity.auth.store import UserSession
 from invitree.identity.programs.actions import cached_program
 from invitree.identity.programs.rules import host_of
+from invitree.kit.context import Request
 from invitree.kit.web.responses import problem_response
 
 _HOST = re.compile(r"[a-z0-9.-]*(?::[0-9]{1,5})?")
-_ARGUMENTS = {
-    int: re.compile(r"[1-9][0-9]{0,14}"),
-    str: re.compile(r"[^/]*"),
-    Path: re.compile(r".*", re.DOTALL),
-}
+_ARGUMENTS = {int: re.compile(r"[1-9][0-9]{0,14}"), str: re.compile(r"[^/]*"), Path: re.compile(r".*", re.DOTALL)}
 _PAGE = re.compile(r"(?:limit=(?P<limit>[1-9][0-9]?|100))?(?:(?:^|&)after=(?P<after>[1-9][0-9]{0,14}))?")
 
 
@@ -140,7 +137,7 @@ class FastPath:
         send: Send,
     ) -> None:
         scope["path_template"], scope["litestar_app"], scope["user"] = route.path, self._app, caller
-        request: Request[Any, Any, Any] = Request(scope, receive, send)
+        request: Request = Request(scope, receive, send)
         try:
             if caller is None:  # else the guard would remember them too, and let them through
                 for guard in route.handler.guards or ():

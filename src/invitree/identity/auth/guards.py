@@ -3,7 +3,6 @@
 from functools import partial
 from typing import Any, TypedDict
 
-from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.openapi.spec import Operation
@@ -17,7 +16,7 @@ from invitree.identity.auth.store import UserSession
 from invitree.identity.programs.actions import get_program, get_program_by_slug, get_program_of_host
 from invitree.identity.programs.store import Program
 from invitree.kit.client_info import client_info
-from invitree.kit.context import AppContext, app_context
+from invitree.kit.context import AppContext, Request, app_context
 from invitree.kit.web.responses import DocumentedOperation
 
 Connection = ASGIConnection[Any, Any, Any, Any]
@@ -93,13 +92,13 @@ class FastRequest(Struct, frozen=True):
     """What the path ends with."""
 
 
-def caller_of(request: Request[Any, Any, Any]) -> UserSession:
+def caller_of(request: Request) -> UserSession:
     """Return who is calling a route that is `SIGNED_IN`."""
     caller: UserSession = request.scope["user"]
     return caller
 
 
-def actor_of(request: Request[Any, Any, Any], *, user_id: int) -> Actor:
+def actor_of(request: Request, *, user_id: int) -> Actor:
     """Return who acts on this user's account in a route that is `SIGNED_IN`, for the record."""
     caller = caller_of(request)
     actor: ActorKind = "self" if caller.user_id == user_id else "staff"

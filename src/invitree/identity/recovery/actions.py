@@ -168,12 +168,7 @@ async def change_email(tx: Transaction, link: MailLink, *, origin: ClientInfo) -
     actor = _self(user_id, origin)
     at = await insert_event(tx, program_id=program_id, kind="email.changed", user_id=user_id, actor=actor)
     await send_notice(
-        tx,
-        kind="email_changed",
-        program_id=program_id,
-        user_id=user_id,
-        language=origin.language,
-        to=old.email,
+        tx, kind="email_changed", program_id=program_id, user_id=user_id, language=origin.language, to=old.email
     )
     await notify_user_changed(tx, program_id=program_id, user_id=user_id)
     await notify(tx, topic=TOPIC, payload=(program_id, old.email_key, at))

@@ -50,12 +50,7 @@ async def _attribute(tx: Transaction, *, program_id: int, referee_id: int, refer
     if not isinstance(code, LockedCode) or not _is_active(code, now=used_at):
         raise InvalidInput({"referral_code": [DEAD_CODE]})
     await insert_referral(
-        tx,
-        program_id=program_id,
-        referrer_id=code.user_id,
-        referee_id=referee_id,
-        code_id=code.id,
-        created_at=used_at,
+        tx, program_id=program_id, referrer_id=code.user_id, referee_id=referee_id, code_id=code.id, created_at=used_at
     )
 
 

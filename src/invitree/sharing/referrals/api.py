@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
-from litestar import Request, Response, get
+from litestar import Response, get
 from litestar.params import PathParameter
 from msgspec import Meta, Struct
 
 from invitree.base.emails import masked
 from invitree.base.problems import InvalidInput, NotFound, Unauthenticated
 from invitree.identity.auth.guards import FROM_MEMORY, SIGNED_IN, caller_of, program_of
-from invitree.kit.context import app_context
+from invitree.kit.context import Request, app_context
 from invitree.kit.web.paging import LARGEST_ID, LINK, After, Limit, is_plain_id, page, refuse_other_paging
 from invitree.kit.web.responses import answers
 from invitree.sharing.referrals import store
@@ -45,7 +45,7 @@ class ReferralOut(Struct):
     **SIGNED_IN,
 )
 async def list_referrals(
-    request: Request[Any, Any, Any],
+    request: Request,
     referrer_id: UserId,
     limit: Limit = 20,
     after: After = LARGEST_ID,
@@ -77,7 +77,7 @@ async def list_referrals(
     responses=answers(NotFound, Unauthenticated),
     **SIGNED_IN,
 )
-async def get_referrer(request: Request[Any, Any, Any], referrer_id: UserId) -> ReferralOut:
+async def get_referrer(request: Request, referrer_id: UserId) -> ReferralOut:
     """Return who brought this user: for the user, with the address masked, and for staff."""
     caller = caller_of(request)
     if not caller.sees_all_of(referrer_id) or not is_plain_id(referrer_id, request):
