@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from litestar import Litestar, Request, Response
+from litestar import Litestar, Response
 from litestar.handlers import HTTPRouteHandler
 from litestar.routes import HTTPRoute
 from litestar.types import Receive, Scope, Send
@@ -19,19 +19,16 @@ from msgspec import Struct
 from msgspec.json import encode
 
 from invitree.base.problems import TooManyRequests
-from invitree.identity.auth.actions import cached_caller
+from invitree.identity.auth.actions import cached_principal
 from invitree.identity.auth.guards import FROM_MEMORY, FastRequest, require_user
-from invitree.identity.auth.store import Caller
+from invitree.identity.auth.store import UserSession
 from invitree.identity.programs.actions import cached_program
 from invitree.identity.programs.rules import host_of
+from invitree.kit.context import Request
 from invitree.kit.web.responses import problem_response
 
 _HOST = re.compile(r"[a-z0-9.-]*(?::[0-9]{1,5})?")
-_ARGUMENTS = {
-    int: re.compile(r"[1-9][0-9]{0,14}"),
-    str: re.compile(r"[^/]*"),
-    Path: re.compile(r".*", re.DOTALL),
-}
+_ARGUMENTS = {int: re.compile(r"[1-9][0-9]{0,14}"), str: re.compile(r"[^/]*"), Path: re.compile(r".*", re.DOTALL)}
 _PAGE = re.compile(r"(?:limit=(?P<limit>[1-9][0-9]?|100))?(?:(?:^|&)after=(?P<after>[1-9][0-9]{0,14}))?")
 
 
@@ -95,7 +92,8 @@ class FastPath:
             await self._app(scope, receive, send)
             return
         authorization, host = headers
-        caller = cached_caller(self._app.state["context"], authorization) if authorization else None
+        principal = cached_principal(self._app.state["context"], authorization) if authorization else None
+        caller = principal if isinstance(principal, UserSession) else None
         answer = None
         if route.from_memory and (caller or (route.is_public and not authorization)):
             answer = self._from_memory(route.from_memory, request, caller, host, argument)
@@ -118,7 +116,7 @@ class FastPath:
         self,
         find: Callable[[FastRequest], Struct | None],
         scope: Any,
-        caller: Caller | None,
+        caller: UserSession | None,
         host: str,
         argument: str,
     ) -> Struct | None:
@@ -132,14 +130,14 @@ class FastPath:
     async def _call_handler(
         self,
         route: FastRoute,
-        caller: Caller | None,
+        caller: UserSession | None,
         arguments: dict[str, Any],
         scope: Any,
         receive: Receive,
         send: Send,
     ) -> None:
         scope["path_template"], scope["litestar_app"], scope["user"] = route.path, self._app, caller
-        request: Request[Any, Any, Any] = Request(scope, receive, send)
+        request: Request = Request(scope, receive, send)
         try:
             if caller is None:  # else the guard would remember them too, and let them through
                 for guard in route.handler.guards or ():

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from invitree.app import open_resources
-from invitree.identity.auth.actions import cached_caller
+from invitree.identity.auth.actions import cached_principal
 from invitree.identity.programs.actions import cached_program, set_policy
 from invitree.kit.context import AppContext
 from invitree.kit.data.db import Database
@@ -295,7 +295,7 @@ async def test_a_process_that_was_held_up_asks_the_database_before_it_has_heard(
     # As those are answered who asked while it was held up: before it hears anything.
     assert codes.cached_code_by_text(ctx, program_id=program.id, text=code) is None
     assert codes.cached_code(ctx, program_id=program.id, email_key=owner.email) is None
-    assert cached_caller(ctx, owner.headers["Authorization"]) is None
+    assert cached_principal(ctx, owner.headers["Authorization"]) is None
     assert cached_program(ctx, program.id) is None
 
 

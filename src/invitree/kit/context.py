@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import litestar
 from litestar.connection import ASGIConnection
 from msgspec import Struct
 
@@ -28,6 +29,8 @@ class Erased(Struct, frozen=True, kw_only=True):
 
 Erase = Callable[[Transaction, Erased], Awaitable[None]]
 """Deletes what a room knows of a user whose account is deleted."""
+
+Request = litestar.Request[Any, Any, Any]
 
 
 class AppContext(Struct, frozen=True, kw_only=True):

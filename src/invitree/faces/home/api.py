@@ -1,16 +1,16 @@
 """The indexes, and the choice between the front page and its index."""
 
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
-from litestar import Request, Response, get
+from litestar import Response, get
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, Operation
 from msgspec import Meta, Struct
 
 import invitree
 from invitree.faces.home.pages import front_page
 from invitree.identity.auth.guards import UNGUARDED
-from invitree.kit.context import app_context
+from invitree.kit.context import Request, app_context
 from invitree.kit.web.responses import JSON_MEDIA_TYPE, answers
 
 _HTML = "text/html"
@@ -64,7 +64,7 @@ class _PageOrJson(Operation):
     responses=answers(),
     sync_to_thread=False,
 )
-def index(request: Request[Any, Any, Any]) -> Response[IndexOut]:
+def index(request: Request) -> Response[IndexOut]:
     """Return the links of this service, below its public URL. Whoever prefers `text/html` gets a page for people."""
     if _prefers_html(request.headers.get("accept", "")):
         return front_page(request)
@@ -83,13 +83,13 @@ def index(request: Request[Any, Any, Any]) -> Response[IndexOut]:
 
 
 @get("/auth", **UNGUARDED, summary="Where accounts are", tags=["Users"], responses=answers(), sync_to_thread=False)
-def auth_index(request: Request[Any, Any, Any]) -> AuthIndexOut:
+def auth_index(request: Request) -> AuthIndexOut:
     """Return the address of the accounts, as djoser does. It is below the public URL of the service."""
     return AuthIndexOut(users=_link(request, "auth/users/"))
 
 
 @get("/api", **UNGUARDED, summary="Where codes are", tags=["Referral codes"], responses=answers(), sync_to_thread=False)
-def api_index(request: Request[Any, Any, Any]) -> ApiIndexOut:
+def api_index(request: Request) -> ApiIndexOut:
     """Return the address of the referral codes. It is below the public URL of the service."""
     return ApiIndexOut(referral_codes=_link(request, "api/referral_codes/"))
 
@@ -101,7 +101,7 @@ def _prefers_html(accept: str) -> bool:
     return weights.get(_HTML, 0) > weights.get(JSON_MEDIA_TYPE, 0)
 
 
-def _link(request: Request[Any, Any, Any], path: str) -> str:
+def _link(request: Request, path: str) -> str:
     return f"{app_context(request).settings.public_base}/{path}"
 
 

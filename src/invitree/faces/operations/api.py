@@ -4,10 +4,10 @@ import hmac
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Literal
 
 import asyncpg
-from litestar import MediaType, Request, Response, get
+from litestar import MediaType, Response, get
 from msgspec import Struct
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Metric, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily
@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 
 from invitree.base.problems import NotFound, Unavailable
 from invitree.identity.email.actions import JOB
-from invitree.kit.context import app_context
+from invitree.kit.context import Request, app_context
 from invitree.kit.data.checks import find_fault
 from invitree.kit.data.db import OUTAGES, Database
 from invitree.kit.data.invariants import last_checks
@@ -56,7 +56,7 @@ def healthz() -> StatusOut:
 
 
 @get("/readyz", summary="Ready?", response_description="Ready to serve.", tags=["Operations"], responses=answers())
-async def readyz(request: Request[Any, Any, Any]) -> ReadyOut:
+async def readyz(request: Request) -> ReadyOut:
     """Answer 200 when the database answers, can be written to, and has the schema this version needs, else 503.
 
     A missing worker is told and does not make it 503: it is missed by all instances alike, and taking them out of a
@@ -81,7 +81,7 @@ async def readyz(request: Request[Any, Any, Any]) -> ReadyOut:
 
 
 @get("/metrics", include_in_schema=False)
-async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
+async def metrics(request: Request) -> Response[bytes]:
     """Return the metrics of all processes to whoever has `INVITREE_METRICS_TOKEN`; without that setting, a 404."""
     token = app_context(request).settings.metrics_token
     given = request.headers.get("authorization", "")

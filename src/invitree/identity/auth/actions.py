@@ -22,7 +22,7 @@ from invitree.identity.auth.rules import (
     decide_refresh,
     read_access_claims,
 )
-from invitree.identity.auth.store import Caller, Family, RefreshToken
+from invitree.identity.auth.store import Family, Principal, RefreshToken, UserSession
 from invitree.identity.email.actions import send_notice
 from invitree.identity.programs.store import Program
 from invitree.kit.client_info import ClientInfo
@@ -35,9 +35,12 @@ from invitree.kit.secrets.keys import Keyring, new_token
 
 # Announced when a user's sessions end, or the user is another: what is remembered of the user is not to be used.
 TOPIC = "users"
-SCHEMES = frozenset({"token", "jwt", "bearer"})
 _REMEMBERED_S = 10.0
 _log = structlog.get_logger()
+
+_Home = Callable[[], Awaitable[Program]]
+_Recognized = tuple[UserSession | None, float]
+"""Who it is, and until when that may be remembered of the header."""
 
 
 class TokenPair(Struct, frozen=True):
@@ -123,45 +126,58 @@ async def open_jwt_session(
     return _pair(ctx, program_id, Family(session_id=session_id, user_id=user_id), _Refresh(refresh, expires_at))
 
 
-def cached_caller(ctx: AppContext, authorization: str) -> Caller | None:
+def cached_principal(ctx: AppContext, authorization: str) -> Principal | None:
     """Return who an `Authorization` header was found to speak for in the last seconds.
 
     Good enough to be shown something, and not to write: a session that another process ends is remembered here until
     the news arrives, which is within a second.
     """
-    return _callers(ctx).get(authorization, now=ctx.clock.seconds())
+    return _principals(ctx).get(authorization, now=ctx.clock.seconds())
 
 
-async def find_caller(ctx: AppContext, authorization: str, *, home: Callable[[], Awaitable[Program]]) -> Caller | None:
+async def find_principal(ctx: AppContext, authorization: str, *, home: _Home) -> Principal | None:
     """Return who an `Authorization` header speaks for, or None where it proves nothing.
 
     `home` says which program a token belongs to that names none: those of the Django service.
     """
     scheme, _, token = authorization.strip().partition(" ")
-    token, ticket, ends = token.strip(), _callers(ctx).ticket(), math.inf
-    match scheme.lower():
-        case "token" if is_drf_token(token):
-            return await _caller_by_token(ctx, token, (await home()).id)
-        case "token":
-            caller = await _caller_by_token(ctx, token, program_id_of_token(token))
-        case "jwt" | "bearer" if claims := read_access_claims(ctx.keys.verify(token), now=ctx.clock.now()):
-            caller, ends = await _caller_by_access(ctx, claims), claims.exp
-        case _:
-            return None
-    if caller is not None and not caller.is_outdated:
-        ends = min(ends, ctx.clock.seconds() + _REMEMBERED_S)
-        owner = (caller.program_id, caller.user_id)
-        _callers(ctx).fill(authorization, caller, ticket=ticket, expires_at=ends, owner=owner)
-    return caller
+    ticket = _principals(ctx).ticket()
+    for recognize in RECOGNIZERS.get(scheme.lower(), ()):
+        principal, ends = await recognize(ctx, token.strip(), home)
+        if principal is not None:
+            if not principal.is_outdated and ends:
+                ends = min(ends, ctx.clock.seconds() + _REMEMBERED_S)
+                owner = (principal.program_id, principal.user_id)
+                _principals(ctx).fill(authorization, principal, ticket=ticket, expires_at=ends, owner=owner)
+            return principal
+    return None
 
 
-def _callers(ctx: AppContext) -> Cache[str, Caller]:
+async def _opaque_token(ctx: AppContext, token: str, home: _Home) -> _Recognized:
+    is_drf = is_drf_token(token)
+    program_id = (await home()).id if is_drf else program_id_of_token(token)
+    if program_id is None:
+        return None, 0
+    found = await store.find_session_by_token(ctx.db, program_id=program_id, hashes=ctx.keys.hashes(token))
+    return found, 0 if is_drf else math.inf  # whose that of the Django service is depends on more than the header
+
+
+async def _access_token(ctx: AppContext, token: str, _home: _Home) -> _Recognized:
+    claims = read_access_claims(ctx.keys.verify(token), now=ctx.clock.now())
+    return (await _session_of(ctx, claims), claims.exp) if claims else (None, 0)
+
+
+# Who tries credentials of a scheme, in turn. None is for "not mine", or for what proves nothing.
+RECOGNIZERS = {"token": (_opaque_token,), "jwt": (_access_token,), "bearer": (_access_token,)}
+
+
+def _principals(ctx: AppContext) -> Cache[str, Principal]:
     return ctx.caches[TOPIC]
 
 
 def invalidate(ctx: AppContext, payload: bytes) -> None:
     """Forget whom a commit, of this or another process, has changed or logged out."""
-    _callers(ctx).change(msgspec.json.decode(payload, type=tuple[int, int]))
+    _principals(ctx).change(msgspec.json.decode(payload, type=tuple[int, int]))
 
 
 async def notify_user_changed(tx: Transaction, *, program_id: int, user_id: int) -> None:
@@ -175,21 +191,15 @@ async def end_all_sessions(tx: Transaction, *, program_id: int, user_id: int, bu
     await notify_user_changed(tx, program_id=program_id, user_id=user_id)
 
 
-async def _caller_by_token(ctx: AppContext, token: str, program_id: int | None) -> Caller | None:
-    if program_id is None:
-        return None
-    return await store.find_caller_by_token(ctx.db, program_id=program_id, hashes=ctx.keys.hashes(token))
-
-
-async def touch_session(ctx: AppContext, caller: Caller, *, authorization: str, ip_prefix: str) -> None:
+async def touch_session(ctx: AppContext, session: UserSession, *, authorization: str, ip_prefix: str) -> None:
     """Write down that a session is in use. Where the database takes no writes, reading goes on without."""
     scheme, _, token = authorization.strip().partition(" ")
     token_hash = ctx.keys.hash(token.strip()) if scheme.lower() == "token" else None
     try:
         await store.touch_session(
             ctx.db,
-            program_id=caller.program_id,
-            session_id=caller.session_id,
+            program_id=session.program_id,
+            session_id=session.session_id,
             ip_prefix=ip_prefix,
             token_hash=token_hash,
         )
@@ -197,16 +207,14 @@ async def touch_session(ctx: AppContext, caller: Caller, *, authorization: str, 
         _log.warning("session.not_noted", reason=type(error).__name__)
 
 
-async def _caller_by_access(ctx: AppContext, claims: AccessClaims) -> Caller | None:
-    return await store.find_caller_by_session(
-        ctx.db, program_id=claims.pid, session_id=claims.session_id, user_id=claims.user_id
-    )
+async def _session_of(ctx: AppContext, claims: AccessClaims) -> UserSession | None:
+    return await store.find_session(ctx.db, program_id=claims.pid, session_id=claims.session_id, user_id=claims.user_id)
 
 
 async def verify(ctx: AppContext, token: str) -> None:
     """Return where an access token, or an unused refresh token, is good. Raises TokenNotValid."""
     claims = read_access_claims(ctx.keys.verify(token), now=ctx.clock.now())
-    if claims and await _caller_by_access(ctx, claims) is not None:
+    if claims and await _session_of(ctx, claims) is not None:
         return
     program_id = program_id_of_token(token)
     if program_id is not None:

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
-from litestar import Request, Response, delete, get, post
+from litestar import Response, delete, get, post
 from litestar.params import JSONBody, PathParameter, QueryParameter
 from msgspec import Meta, Struct, structs
 
@@ -13,9 +13,9 @@ from invitree.identity.auth import actions, store
 from invitree.identity.auth.actions import TokenPair
 from invitree.identity.auth.guards import SIGNED_IN, UNGUARDED, actor_of, caller_of
 from invitree.kit.client_info import client_info
-from invitree.kit.context import app_context
+from invitree.kit.context import Request, app_context
 from invitree.kit.web.body import takes
-from invitree.kit.web.paging import LINK, AfterIfAny, Limit, is_plain_id, next_page, refuse_other_paging
+from invitree.kit.web.paging import LINK, AfterIfAny, Limit, is_plain_id, page, refuse_other_paging
 from invitree.kit.web.responses import BODY, answers
 
 TokenText = Annotated[
@@ -64,7 +64,7 @@ class Nothing(Struct):
     **SIGNED_IN,
 )
 async def log_out(
-    request: Request[Any, Any, Any],
+    request: Request,
     all: Annotated[bool, QueryParameter(description="End every session of this user.")] = False,  # noqa: A002
 ) -> None:
     """End the session that this request is made with; with `?all=true`, every session of this user on any device."""
@@ -84,7 +84,7 @@ async def log_out(
     **SIGNED_IN,
 )
 async def list_sessions(
-    request: Request[Any, Any, Any], limit: Limit = 100, after: AfterIfAny = None
+    request: Request, limit: Limit = 100, after: AfterIfAny = None
 ) -> Response[Sequence[SessionOut]]:
     """Return the devices that are logged in to your account, by an opaque token or by JWTs.
 
@@ -95,10 +95,7 @@ async def list_sessions(
     found = await store.list_sessions(
         app_context(request).db, program_id=caller.program_id, user_id=caller.user_id, after=after, limit=limit + 1
     )
-    page = found[:limit]
-    more = next_page(page[-1].id, limit=limit) if len(found) > limit else {}
-    shown = [SessionOut(**structs.asdict(one), is_current=one.id == caller.session_id) for one in page]
-    return Response(shown, headers=more)
+    return page(found, limit, lambda one: SessionOut(**structs.asdict(one), is_current=one.id == caller.session_id))
 
 
 @delete(
@@ -110,7 +107,7 @@ async def list_sessions(
     **SIGNED_IN,
 )
 async def end_session(
-    request: Request[Any, Any, Any],
+    request: Request,
     session_id: Annotated[int, PathParameter(description="A session's id.", schema_extra={"minimum": 1})],
 ) -> None:
     """Log a device of yours out: its tokens are dead when this answers."""
@@ -133,7 +130,7 @@ async def end_session(
     responses=answers(TokenNotValid, TooManyRequests, *BODY),
     **UNGUARDED,
 )
-async def refresh(request: Request[Any, Any, Any], data: JSONBody[RefreshIn]) -> TokenPair:
+async def refresh(request: Request, data: JSONBody[RefreshIn]) -> TokenPair:
     """Exchange a refresh token for a new pair.
 
     A refresh token is used once. Presenting it again within 20 seconds, while its successor is unused, gives the same
@@ -153,7 +150,7 @@ async def refresh(request: Request[Any, Any, Any], data: JSONBody[RefreshIn]) ->
     responses=answers(TokenNotValid, *BODY),
     **UNGUARDED,
 )
-async def verify(request: Request[Any, Any, Any], data: JSONBody[VerifyIn]) -> Nothing:
+async def verify(request: Request, data: JSONBody[VerifyIn]) -> Nothing:
     """Say whether an access token or an unused refresh token is good."""
     await actions.verify(app_context(request), data.token)
     return Nothing()
@@ -169,7 +166,7 @@ async def verify(request: Request[Any, Any, Any], data: JSONBody[VerifyIn]) -> N
     responses=answers(*BODY),
     **UNGUARDED,
 )
-async def log_out_family(request: Request[Any, Any, Any], data: JSONBody[LogOutIn]) -> None:
+async def log_out_family(request: Request, data: JSONBody[LogOutIn]) -> None:
     """End the session of a refresh token, access tokens included. Safe to repeat: an unknown token is no error."""
     await actions.revoke_family(app_context(request), data.refresh, origin=client_info(request))
 

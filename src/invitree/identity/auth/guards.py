@@ -3,7 +3,6 @@
 from functools import partial
 from typing import Any, TypedDict
 
-from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.openapi.spec import Operation
@@ -13,11 +12,11 @@ from msgspec import Struct
 from invitree.base.problems import TokenNotValid, Unauthenticated
 from invitree.identity.audit.store import Actor, ActorKind
 from invitree.identity.auth import actions
-from invitree.identity.auth.store import Caller
+from invitree.identity.auth.store import UserSession
 from invitree.identity.programs.actions import get_program, get_program_by_slug, get_program_of_host
 from invitree.identity.programs.store import Program
 from invitree.kit.client_info import client_info
-from invitree.kit.context import AppContext, app_context
+from invitree.kit.context import AppContext, Request, app_context
 from invitree.kit.web.responses import DocumentedOperation
 
 Connection = ASGIConnection[Any, Any, Any, Any]
@@ -27,7 +26,7 @@ SECURITY: list[dict[str, list[str]]] = [{"Token": []}, {"Bearer": []}, {"JWT": [
 async def require_user(connection: Connection, _handler: BaseRouteHandler) -> None:
     """Guard: let only those through who say who they are. Raises Unauthenticated."""
     await optional_user(connection, _handler)
-    if connection.scope["user"] is None:
+    if not isinstance(connection.scope["user"], UserSession):
         raise Unauthenticated
 
 
@@ -40,18 +39,18 @@ async def optional_user(connection: Connection, _handler: BaseRouteHandler) -> N
     connection.scope["user"] = None
     authorization = connection.headers.get("authorization", "")
     scheme = authorization.strip().partition(" ")[0].lower()
-    if scheme not in actions.SCHEMES:
+    if scheme not in actions.RECOGNIZERS:
         return
     ctx = app_context(connection)
-    caller = actions.cached_caller(ctx, authorization) if connection.scope.get("method") == "GET" else None
-    if caller is None:
-        caller = await actions.find_caller(ctx, authorization, home=partial(program_of, connection))
-    if caller is None:
+    principal = actions.cached_principal(ctx, authorization) if connection.scope.get("method") == "GET" else None
+    if principal is None:
+        principal = await actions.find_principal(ctx, authorization, home=partial(program_of, connection))
+    if principal is None:
         raise Unauthenticated if scheme == "token" else TokenNotValid(members=_AS_SIMPLEJWT)
-    if caller.is_outdated:
+    if isinstance(principal, UserSession) and principal.is_outdated:
         ip_prefix = client_info(connection).ip_prefix
-        await actions.touch_session(ctx, caller, authorization=authorization, ip_prefix=ip_prefix)
-    connection.scope["user"] = caller
+        await actions.touch_session(ctx, principal, authorization=authorization, ip_prefix=ip_prefix)
+    connection.scope["user"] = principal
 
 
 # What simplejwt says of an access token beside `code`.
@@ -93,14 +92,14 @@ class FastRequest(Struct, frozen=True):
     """What the path ends with."""
 
 
-def caller_of(request: Request[Any, Any, Any]) -> Caller:
-    """Return who is calling a route of MEMBERS."""
-    caller: Caller = request.scope["user"]
+def caller_of(request: Request) -> UserSession:
+    """Return who is calling a route that is `SIGNED_IN`."""
+    caller: UserSession = request.scope["user"]
     return caller
 
 
-def actor_of(request: Request[Any, Any, Any], *, user_id: int) -> Actor:
-    """Return who acts on this user's account in a route of MEMBERS, for the record."""
+def actor_of(request: Request, *, user_id: int) -> Actor:
+    """Return who acts on this user's account in a route that is `SIGNED_IN`, for the record."""
     caller = caller_of(request)
     actor: ActorKind = "self" if caller.user_id == user_id else "staff"
     return Actor(actor=actor, actor_id=caller.user_id, ip_prefix=client_info(request).ip_prefix)

@@ -2,28 +2,40 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Literal
 
 from msgspec import Struct
 
-from invitree.kit.data.db import Queryable
+from invitree.kit.data.db import Queryable, Transaction
 
 _SEEN_EVERY = timedelta(minutes=5)
+Scope = Literal["staff"]
 
 
-class Caller(Struct, frozen=True, kw_only=True):
-    """The person behind a request. `is_outdated` where the session was not seen for minutes, or its token's hash is of
-    a secret that has a successor."""
+class Principal(Struct, frozen=True, kw_only=True):
+    """Who is calling, as their credentials prove: in which program, and what they may do there."""
 
     program_id: int
+    scopes: Sequence[Scope]
+
+
+class UserSession(Principal, frozen=True, kw_only=True):
+    """A user who is logged in. `is_outdated` where the session was not seen for minutes, or its token's hash is of a
+    secret that has a successor."""
+
     session_id: int
     user_id: int
     email: str
     username: str
-    is_staff: bool
     is_outdated: bool
 
+    @property
+    def is_staff(self) -> bool:
+        """Whether this user is one of the program's staff."""
+        return "staff" in self.scopes
+
     def sees_all_of(self, user_id: int) -> bool:
-        """Return whether this person may see what only that user, or staff, may."""
+        """Return whether this user may see what only that user, or staff, may."""
         return self.is_staff or self.user_id == user_id
 
 
@@ -56,26 +68,27 @@ class Session(Struct, frozen=True, kw_only=True):
     last_seen_at: datetime
 
 
-_CALLER = """
-    SELECT s.program_id, s.id AS session_id, u.id AS user_id, u.email, u.username, u.is_staff,
+_SESSION = """
+    SELECT s.program_id, s.id AS session_id, u.id AS user_id, u.email, u.username,
+           CASE WHEN u.is_staff THEN ARRAY['staff'] ELSE ARRAY[]::text[] END AS scopes,
            s.last_seen_at < clock_timestamp() - $2::interval OR coalesce(s.token_hash <> $3, false) AS is_outdated
     FROM sessions s JOIN users u ON u.program_id = s.program_id AND u.id = s.user_id
     WHERE s.program_id = $1 AND u.is_active
 """
 
 
-async def find_caller_by_token(db: Queryable, *, program_id: int, hashes: Sequence[bytes]) -> Caller | None:
+async def find_session_by_token(db: Queryable, *, program_id: int, hashes: Sequence[bytes]) -> UserSession | None:
     """Return the active user whose session token has one of these hashes."""
-    row = await db.fetchrow(f"{_CALLER} AND s.token_hash = ANY($4)", program_id, _SEEN_EVERY, hashes[0], hashes)
-    return Caller(**row) if row else None
+    row = await db.fetchrow(f"{_SESSION} AND s.token_hash = ANY($4)", program_id, _SEEN_EVERY, hashes[0], hashes)
+    return UserSession(**row) if row else None
 
 
-async def find_caller_by_session(db: Queryable, *, program_id: int, session_id: int, user_id: int) -> Caller | None:
+async def find_session(db: Queryable, *, program_id: int, session_id: int, user_id: int) -> UserSession | None:
     """Return the active user of a session that has not ended."""
     row = await db.fetchrow(
-        f"{_CALLER} AND s.id = $4 AND s.user_id = $5", program_id, _SEEN_EVERY, None, session_id, user_id
+        f"{_SESSION} AND s.id = $4 AND s.user_id = $5", program_id, _SEEN_EVERY, None, session_id, user_id
     )
-    return Caller(**row) if row else None
+    return UserSession(**row) if row else None
 
 
 async def touch_session(
@@ -263,12 +276,12 @@ async def delete_ended_sessions(db: Queryable, *, program_id: int, most: int) ->
     return sessions == f"DELETE {most}" or tokens == most
 
 
-async def lock_family(db: Queryable, *, program_id: int, hashes: Sequence[bytes]) -> Family | None:
+async def lock_family(tx: Transaction, *, program_id: int, hashes: Sequence[bytes]) -> Family | None:
     """Return the session of a refresh token, holding everyone else off it until the transaction ends.
 
     The session is locked before any of its tokens, as its deletion does, so that the two never wait for each other.
     """
-    row = await db.fetchrow(
+    row = await tx.fetchrow(
         """
         SELECT s.id AS session_id, s.user_id
         FROM sessions s JOIN users u ON u.program_id = s.program_id AND u.id = s.user_id

@@ -2,12 +2,12 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import wraps
+from functools import partial, wraps
 from hashlib import sha256
 from typing import Annotated, Any
 
 import msgspec
-from litestar import Request, Response
+from litestar import Response
 from litestar.enums import RequestEncodingType
 from litestar.params import HeaderParameter
 from msgspec import Struct
@@ -17,7 +17,7 @@ from invitree.identity.auth.guards import program_of
 from invitree.identity.idempotency import store
 from invitree.identity.idempotency.problems import IdempotencyKeyInUse, IdempotencyKeyReused
 from invitree.identity.idempotency.store import Answer
-from invitree.kit.context import app_context
+from invitree.kit.context import Request, app_context
 from invitree.kit.data.db import Queryable, Transaction
 
 # What a route that is done once may refuse with.
@@ -53,10 +53,8 @@ def once(handle: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]
     """
 
     @wraps(handle)
-    async def act(*, request: Request[Any, Any, Any], data: Any, idempotency_key: str | None, **more: Any) -> Any:
-        async def work() -> Any:
-            return await handle(request=request, data=data, idempotency_key=idempotency_key, **more)
-
+    async def act(*, request: Request, data: Any, idempotency_key: str | None, **more: Any) -> Any:
+        work = partial(handle, request=request, data=data, idempotency_key=idempotency_key, **more)
         if idempotency_key is None:
             return await work()
         db, asked = app_context(request).db, await _asked(request, data, idempotency_key)
@@ -75,9 +73,7 @@ def once(handle: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]
 
 
 @asynccontextmanager
-async def request_transaction(
-    request: Request[Any, Any, Any], data: Any, key: str | None
-) -> AsyncIterator[Transaction]:
+async def request_transaction(request: Request, data: Any, key: str | None) -> AsyncIterator[Transaction]:
     """Run the block in one transaction, which also stores `tx.answer` under the request's key, if it has one.
 
     Raises IdempotencyKeyInUse where a concurrent request has the key, or has finished since `once` looked.
@@ -91,7 +87,7 @@ async def request_transaction(
             await _keep(tx, asked, request)
 
 
-async def _asked(request: Request[Any, Any, Any], data: Any, key: str) -> _Asked:
+async def _asked(request: Request, data: Any, key: str) -> _Asked:
     """Return what stands for a request. The body may hold a password, so that nothing can be read from it offline."""
     is_multipart = request.content_type[0] == RequestEncodingType.MULTI_PART
     # Each sending of the same multipart form has another boundary.
@@ -113,12 +109,12 @@ async def _find(db: Queryable, asked: _Asked) -> Answer | None:
     return answer
 
 
-async def _lock(tx: Queryable, asked: _Asked) -> None:
+async def _lock(tx: Transaction, asked: _Asked) -> None:
     if not await store.lock_key(tx, program_id=asked.program_id, key_hash=asked.key_hash) or await _find(tx, asked):
         raise IdempotencyKeyInUse
 
 
-async def _keep(tx: Transaction, asked: _Asked, request: Request[Any, Any, Any]) -> None:
+async def _keep(tx: Transaction, asked: _Asked, request: Request) -> None:
     caller, body = request.scope["user"], b"" if tx.answer is None else msgspec.json.encode(tx.answer)
     kept = await store.insert_answer(
         tx,

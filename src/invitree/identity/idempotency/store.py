@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from invitree.kit.data.db import Queryable, unscoped
+from invitree.kit.data.db import Queryable, Transaction, unscoped
 
 
 class Answer(Struct, frozen=True):
@@ -27,7 +27,7 @@ async def find_answer(db: Queryable, *, program_id: int, key_hash: bytes) -> Ans
 
 
 @unscoped("reads no rows: the program is part of what is locked")
-async def lock_key(tx: Queryable, *, program_id: int, key_hash: bytes) -> bool:
+async def lock_key(tx: Transaction, *, program_id: int, key_hash: bytes) -> bool:
     """Take a key until the transaction ends; return False where another transaction has it."""
     taken: bool = await tx.fetchval(
         "SELECT pg_try_advisory_xact_lock(hashtextextended(encode($2, 'hex'), $1))", program_id, key_hash

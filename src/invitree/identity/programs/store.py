@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 
 from invitree.identity.programs.rules import DEFAULT_SLUG, Activation, ReferralList
-from invitree.kit.data.db import Queryable, unscoped
+from invitree.kit.data.db import Queryable, Transaction, unscoped
 
 
 class Program(Struct, frozen=True, kw_only=True):
@@ -89,9 +89,9 @@ async def insert_program(db: Queryable, *, slug: str) -> Program:
     return Program(**row)
 
 
-async def lock_program(db: Queryable, *, program_id: int) -> Program | None:
+async def lock_program(tx: Transaction, *, program_id: int) -> Program | None:
     """Return a program that nobody else changes until the transaction ends."""
-    row = await db.fetchrow(f"{_PROGRAM} WHERE id = $1 FOR UPDATE", program_id)
+    row = await tx.fetchrow(f"{_PROGRAM} WHERE id = $1 FOR UPDATE", program_id)
     return Program(**row) if row else None
 
 

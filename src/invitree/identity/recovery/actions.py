@@ -7,7 +7,7 @@ from invitree.base.emails import Email, parse_email
 from invitree.base.problems import InvalidInput, Text
 from invitree.identity.audit.store import Actor, insert_event
 from invitree.identity.auth.actions import end_all_sessions, notify_user_changed
-from invitree.identity.auth.store import Caller
+from invitree.identity.auth.store import UserSession
 from invitree.identity.email.actions import send_link, send_notice
 from invitree.identity.email.rules import LinkKind
 from invitree.identity.email.store import delete_unused_tokens, find_token, use_token
@@ -19,7 +19,7 @@ from invitree.identity.users.rules import BAD_EMAIL, EMAIL_TAKEN, INVALID_PASSWO
 from invitree.identity.users.store import Account, User
 from invitree.kit.client_info import ClientInfo
 from invitree.kit.context import AppContext
-from invitree.kit.data.db import Queryable, Transaction
+from invitree.kit.data.db import Transaction
 from invitree.kit.data.notifications import notify
 from invitree.kit.secrets.keys import Keyring
 
@@ -56,7 +56,7 @@ async def resolve_link(
     return MailLink(kind=kind, program_id=program_id, user=user, token_id=found.id, new_email=found.new_email)
 
 
-async def _use(tx: Queryable, link: MailLink) -> Account:
+async def _use(tx: Transaction, link: MailLink) -> Account:
     """Use a link up, with its account locked. Raises InvalidInput where somebody did so since it was followed."""
     account = await store.lock_account(tx, program_id=link.program_id, user_id=link.user.id)
     if account is None or not await use_token(tx, program_id=link.program_id, token_id=link.token_id):
@@ -64,7 +64,7 @@ async def _use(tx: Queryable, link: MailLink) -> Account:
     return account
 
 
-async def activate(tx: Queryable, link: MailLink, *, origin: ClientInfo) -> None:
+async def activate(tx: Transaction, link: MailLink, *, origin: ClientInfo) -> None:
     """Confirm the address that the link was sent to. Raises StaleToken where that is done already."""
     await _use(tx, link)
     if not await store.activate(tx, program_id=link.program_id, user_id=link.user.id):
@@ -88,7 +88,7 @@ def validate_new_password(password: str, *, email: str, username: str, program: 
 
 
 async def set_password(
-    tx: Transaction, caller: Caller, *, verified: VerifiedPassword, new_hash: str, origin: ClientInfo
+    tx: Transaction, caller: UserSession, *, verified: VerifiedPassword, new_hash: str, origin: ClientInfo
 ) -> None:
     """Change the password of somebody who has proved to know it; every other session ends.
 
@@ -137,7 +137,7 @@ async def reset_username(tx: Transaction, link: MailLink, *, username: str, orig
 
 
 async def request_email_change(
-    tx: Queryable, keys: Keyring, verified: VerifiedPassword, *, address: Email, origin: ClientInfo
+    tx: Transaction, keys: Keyring, verified: VerifiedPassword, *, address: Email, origin: ClientInfo
 ) -> None:
     """Send a link to a user's new address, which is the user's once it is followed. Raises InvalidInput."""
     program_id, user_id = verified.program_id, verified.user_id
@@ -169,12 +169,7 @@ async def change_email(tx: Transaction, link: MailLink, *, origin: ClientInfo) -
     actor = _self(user_id, origin)
     at = await insert_event(tx, program_id=program_id, kind="email.changed", user_id=user_id, actor=actor)
     await send_notice(
-        tx,
-        kind="email_changed",
-        program_id=program_id,
-        user_id=user_id,
-        language=origin.language,
-        to=old.email,
+        tx, kind="email_changed", program_id=program_id, user_id=user_id, language=origin.language, to=old.email
     )
     await notify_user_changed(tx, program_id=program_id, user_id=user_id)
     await notify(tx, topic=TOPIC, payload=(program_id, old.email_key, at))

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from litestar import Request, post
+from litestar import post
 from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
@@ -10,7 +10,7 @@ from invitree.base.emails import Email, parse_email
 from invitree.base.problems import NON_FIELD, InvalidInput, Text, TooManyRequests, Unauthenticated
 from invitree.base.tokens import program_id_of_token as program_in
 from invitree.identity.auth.guards import PUBLIC, SIGNED_IN, actor_of, caller_of, program_of
-from invitree.identity.auth.store import Caller
+from invitree.identity.auth.store import UserSession
 from invitree.identity.email.actions import ResetKind, send_link_to_address
 from invitree.identity.email.rules import LinkKind, decode_uid
 from invitree.identity.idempotency.api import REPEATABLE, IdempotencyKey, once, request_transaction
@@ -23,7 +23,7 @@ from invitree.identity.users.actions import Login, rename
 from invitree.identity.users.api import charge, prove_password, same_address
 from invitree.identity.users.rules import BAD_EMAIL, BAD_USERNAME, PASSWORDS_DIFFER, clean_username, email_errors
 from invitree.kit.client_info import client_info
-from invitree.kit.context import app_context
+from invitree.kit.context import Request, app_context
 from invitree.kit.limits.rate_limiter import Limit, limit
 from invitree.kit.web.body import VERBATIM, takes
 from invitree.kit.web.responses import BODY, answers
@@ -113,9 +113,9 @@ def _parsed(email: str, *, field: str) -> Email:
     return address
 
 
-async def _charge_mail(request: Request[Any, Any, Any], program_id: int, address: Email) -> None:
+async def _charge_mail(request: Request, program_id: int, address: Email) -> None:
     """Count a mail to an address that anybody may ask for. Raises TooManyRequests."""
-    caller: Caller | None = request.scope["user"]
+    caller: UserSession | None = request.scope["user"]
     if caller and caller.program_id == program_id and same_address(caller.email, address.typed):
         await _charge_own_mail(request)
         return
@@ -130,7 +130,7 @@ async def _charge_mail(request: Request[Any, Any, Any], program_id: int, address
     )
 
 
-async def _charge_own_mail(request: Request[Any, Any, Any], *others: Limit) -> None:
+async def _charge_own_mail(request: Request, *others: Limit) -> None:
     """Count a mail that somebody who is signed in has sent to themselves. Raises TooManyRequests."""
     ctx, caller = app_context(request), caller_of(request)
     own = limit("mail_own", ctx.settings.limit_mail_by_target, str(caller.user_id))
@@ -156,7 +156,7 @@ _MEMBERS: dict[str, Any] = {
 }
 
 
-async def _follow(request: Request[Any, Any, Any], kind: LinkKind, uid: str, token: str) -> MailLink:
+async def _follow(request: Request, kind: LinkKind, uid: str, token: str) -> MailLink:
     """Return what a link stands for, in the program that its token names."""
     program_id = program_in(token) or (await program_of(request)).id
     return await actions.resolve_link(
@@ -164,9 +164,7 @@ async def _follow(request: Request[Any, Any, Any], kind: LinkKind, uid: str, tok
     )
 
 
-async def _mail_link(
-    request: Request[Any, Any, Any], data: EmailIn, idempotency_key: str | None, *, kind: ResetKind
-) -> None:
+async def _mail_link(request: Request, data: EmailIn, idempotency_key: str | None, *, kind: ResetKind) -> None:
     """Have a link sent to whoever has an address, the same for everybody. Raises InvalidInput, TooManyRequests."""
     program, origin = await program_of(request), client_info(request)
     address = _parsed(data.email, field="email")
@@ -184,9 +182,7 @@ async def _mail_link(
 
 @post("/users/activation", **takes(ActivationIn), **_ANYONE, summary="Confirm an address")
 @once
-async def activate(
-    request: Request[Any, Any, Any], data: JSONBody[ActivationIn], idempotency_key: IdempotencyKey = None
-) -> None:
+async def activate(request: Request, data: JSONBody[ActivationIn], idempotency_key: IdempotencyKey = None) -> None:
     """Confirm the address that a link was sent to, which lets the account act. The link lives 24 hours."""
     link = await _follow(request, "activation", data.uid, data.token)
     async with request_transaction(request, data, idempotency_key) as tx:
@@ -195,9 +191,7 @@ async def activate(
 
 @post("/users/resend_activation", **takes(EmailIn), **_LIMITED, summary="Ask for another link to confirm an address")
 @once
-async def resend_activation(
-    request: Request[Any, Any, Any], data: JSONBody[EmailIn], idempotency_key: IdempotencyKey = None
-) -> None:
+async def resend_activation(request: Request, data: JSONBody[EmailIn], idempotency_key: IdempotencyKey = None) -> None:
     """Have another link sent, if there is an account with this address that is not confirmed.
 
     The answer is the same, in the same time, whoever has the address. A 400 where the program does not ask for
@@ -210,9 +204,7 @@ async def resend_activation(
 
 @post("/users/set_password", **takes(SetPasswordIn), **_MEMBERS, summary="Change your password")
 @once
-async def set_password(
-    request: Request[Any, Any, Any], data: JSONBody[SetPasswordIn], idempotency_key: IdempotencyKey = None
-) -> None:
+async def set_password(request: Request, data: JSONBody[SetPasswordIn], idempotency_key: IdempotencyKey = None) -> None:
     """Change your password. Every other session ends, and every link that was sent to you and not followed."""
     _compare(data.new_password, data.re_new_password, PASSWORDS_DIFFER)
     caller, program = caller_of(request), await program_of(request)
@@ -229,9 +221,7 @@ async def set_password(
 
 @post("/users/reset_password", **takes(EmailIn), **_LIMITED, summary="Forgot your password?")
 @once
-async def reset_password(
-    request: Request[Any, Any, Any], data: JSONBody[EmailIn], idempotency_key: IdempotencyKey = None
-) -> None:
+async def reset_password(request: Request, data: JSONBody[EmailIn], idempotency_key: IdempotencyKey = None) -> None:
     """Have a link to choose a new password sent to this address, if somebody has an account with it.
 
     The answer is the same, in the same time, whoever has the address. The link lives 30 minutes.
@@ -242,7 +232,7 @@ async def reset_password(
 @post("/users/reset_password_confirm", **takes(ResetPasswordIn), **_ANYONE, summary="Choose a new password")
 @once
 async def reset_password_confirm(
-    request: Request[Any, Any, Any], data: JSONBody[ResetPasswordIn], idempotency_key: IdempotencyKey = None
+    request: Request, data: JSONBody[ResetPasswordIn], idempotency_key: IdempotencyKey = None
 ) -> None:
     """Choose a new password, by a link from a mail. Every session ends, and every change not yet confirmed.
 
@@ -262,9 +252,7 @@ async def reset_password_confirm(
 
 @post("/users/set_username", **takes(SetUsernameIn), **_MEMBERS, summary="Change your username")
 @once
-async def set_username(
-    request: Request[Any, Any, Any], data: JSONBody[SetUsernameIn], idempotency_key: IdempotencyKey = None
-) -> None:
+async def set_username(request: Request, data: JSONBody[SetUsernameIn], idempotency_key: IdempotencyKey = None) -> None:
     """Change your username."""
     _compare(data.new_username, data.re_new_username, _USERNAMES_DIFFER)
     verified = await prove_password(request, data.current_password)
@@ -283,9 +271,7 @@ async def set_username(
 
 @post("/users/reset_username", **takes(EmailIn), **_LIMITED, summary="Forgot your username?")
 @once
-async def reset_username(
-    request: Request[Any, Any, Any], data: JSONBody[EmailIn], idempotency_key: IdempotencyKey = None
-) -> None:
+async def reset_username(request: Request, data: JSONBody[EmailIn], idempotency_key: IdempotencyKey = None) -> None:
     """Have a link to choose another username sent to this address, if somebody has an account with it.
 
     The mail also says the present username. The answer is the same, in the same time, whoever has the address.
@@ -296,7 +282,7 @@ async def reset_username(
 @post("/users/reset_username_confirm", **takes(ResetUsernameIn), **_ANYONE, summary="Choose another username")
 @once
 async def reset_username_confirm(
-    request: Request[Any, Any, Any], data: JSONBody[ResetUsernameIn], idempotency_key: IdempotencyKey = None
+    request: Request, data: JSONBody[ResetUsernameIn], idempotency_key: IdempotencyKey = None
 ) -> None:
     """Choose another username, by a link from a mail."""
     _compare(data.new_username, data.re_new_username, _USERNAMES_DIFFER)
@@ -310,9 +296,7 @@ async def reset_username_confirm(
 
 @post("/users/set_email", **takes(SetEmailIn), **_MEMBERS, summary="Change your address")
 @once
-async def set_email(
-    request: Request[Any, Any, Any], data: JSONBody[SetEmailIn], idempotency_key: IdempotencyKey = None
-) -> None:
+async def set_email(request: Request, data: JSONBody[SetEmailIn], idempotency_key: IdempotencyKey = None) -> None:
     """Have a link sent to your new address, which is yours once it is followed, within 24 hours.
 
     Until then nothing changes.
@@ -330,7 +314,7 @@ async def set_email(
 @post("/users/set_email_confirm", **takes(ActivationIn), **_ANYONE, summary="Confirm your new address")
 @once
 async def set_email_confirm(
-    request: Request[Any, Any, Any], data: JSONBody[ActivationIn], idempotency_key: IdempotencyKey = None
+    request: Request, data: JSONBody[ActivationIn], idempotency_key: IdempotencyKey = None
 ) -> None:
     """Take the address that a link was sent to. The one before is told by mail."""
     link = await _follow(request, "email_change", data.uid, data.token)

@@ -176,7 +176,7 @@ class LoginFailure(Struct, frozen=True):
     user_id: int | None
 
 
-async def lock_verified_password(tx: Queryable, verified: VerifiedPassword) -> None:
+async def lock_verified_password(tx: Transaction, verified: VerifiedPassword) -> None:
     """Keep the password from being changed until the transaction ends. Raises InvalidInput where it was already."""
     held = await store.lock_password(
         tx, program_id=verified.program_id, user_id=verified.user_id, password_hash=verified.password_hash

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
-from litestar import Request, Response, get, patch, post, put
+from litestar import Response, get, patch, post, put
 from litestar.params import JSONBody, PathParameter
 from msgspec import UNSET, Meta, Struct, UnsetType, structs
 
@@ -29,7 +29,7 @@ from invitree.identity.auth.guards import (
     caller_of,
     program_of,
 )
-from invitree.identity.auth.store import Caller
+from invitree.identity.auth.store import UserSession
 from invitree.identity.programs.problems import UnknownProgram
 from invitree.identity.users import store
 from invitree.identity.users.actions import Login, VerifiedPassword, check_password, is_familiar_network, rename
@@ -37,7 +37,7 @@ from invitree.identity.users.problems import InvalidCredentials, NoActiveAccount
 from invitree.identity.users.rules import INVALID_PASSWORD
 from invitree.identity.users.store import User
 from invitree.kit.client_info import client_info
-from invitree.kit.context import app_context
+from invitree.kit.context import Request, app_context
 from invitree.kit.limits.rate_limiter import Limit as Budget
 from invitree.kit.limits.rate_limiter import limit as budget
 from invitree.kit.web.body import REQUIRED, VERBATIM, json_body, takes
@@ -48,7 +48,7 @@ from invitree.kit.web.paging import (
     AfterIfAny,
     Limit,
     is_plain_id,
-    next_page,
+    page,
     refuse_other_paging,
 )
 from invitree.kit.web.responses import BODY, answers
@@ -73,7 +73,7 @@ class UserOut(Struct):
         return cls(email=user.email, id=user.id, username=user.username)
 
     @classmethod
-    def of_caller(cls, caller: Caller) -> "UserOut":
+    def of_caller(cls, caller: UserSession) -> "UserOut":
         """Return the user whom a request is made by."""
         return cls(email=caller.email, id=caller.user_id, username=caller.username)
 
@@ -128,9 +128,7 @@ class AuthTokenOut(Struct):
     response_headers=[LINK],
     **SIGNED_IN,
 )
-async def list_users(
-    request: Request[Any, Any, Any], limit: Limit = 100, after: AfterIfAny = None
-) -> Response[Sequence[UserOut]]:
+async def list_users(request: Request, limit: Limit = 100, after: AfterIfAny = None) -> Response[Sequence[UserOut]]:
     """Return a plain array: yourself, or, for staff, the users of the program page by page."""
     caller = caller_of(request)
     refuse_other_paging(request)
@@ -139,12 +137,10 @@ async def list_users(
     found = await store.list_users(
         app_context(request).db, program_id=caller.program_id, after=after or 0, limit=limit + 1
     )
-    page = found[:limit]
-    more = next_page(page[-1].id, limit=limit) if len(found) > limit else {}
-    return Response([UserOut.of(user) for user in page], headers=more)
+    return page(found, limit, UserOut.of)
 
 
-async def me(request: Request[Any, Any, Any]) -> UserOut:
+async def me(request: Request) -> UserOut:
     """Return the account that this request is made with."""
     return UserOut.of_caller(caller_of(request))
 
@@ -153,31 +149,31 @@ def _me_from_memory(asked: FastRequest) -> UserOut:
     return UserOut.of_caller(asked.caller)
 
 
-async def get_user(request: Request[Any, Any, Any], user_id: UserId) -> UserOut:
+async def get_user(request: Request, user_id: UserId) -> UserOut:
     """Return an account: your own, or for staff any of the program. Another user's is a 404."""
     may_see(request, user_id)
     return UserOut.of(await _find(request, user_id))
 
 
-async def _find(request: Request[Any, Any, Any], user_id: int) -> User:
+async def _find(request: Request, user_id: int) -> User:
     user = await store.find_user(app_context(request).db, program_id=caller_of(request).program_id, user_id=user_id)
     if user is None:
         raise NotFound
     return user
 
 
-async def write_me(request: Request[Any, Any, Any], data: JSONBody[UserIn]) -> UserOut:
+async def write_me(request: Request, data: JSONBody[UserIn]) -> UserOut:
     """Write your account: another username. What is not given stays as it is."""
     return await _write(request, caller_of(request).user_id, data)
 
 
-async def write_user(request: Request[Any, Any, Any], user_id: UserId, data: JSONBody[UserIn]) -> UserOut:
+async def write_user(request: Request, user_id: UserId, data: JSONBody[UserIn]) -> UserOut:
     """Write an account, your own or for staff any of the program: another username. What is not given stays."""
     may_see(request, user_id)
     return await _write(request, user_id, data)
 
 
-async def _write(request: Request[Any, Any, Any], user_id: int, data: UserIn) -> UserOut:
+async def _write(request: Request, user_id: int, data: UserIn) -> UserOut:
     user = await _find(request, user_id)
     complaints: dict[str, Sequence[Text]] = {}
     if data.email is not UNSET and not same_address(data.email, user.email):
@@ -188,7 +184,12 @@ async def _write(request: Request[Any, Any, Any], user_id: int, data: UserIn) ->
         raise InvalidInput(complaints)
     if data.username is UNSET or data.username == user.username:
         return UserOut.of(user)
-    return await _rename(request, user_id, data.username)
+    program_id, actor = caller_of(request).program_id, actor_of(request, user_id=user_id)
+    async with app_context(request).db.transaction() as tx:
+        user = await rename(
+            tx, program_id=program_id, user_id=user_id, username=data.username, field="username", actor=actor
+        )
+    return UserOut.of(user)
 
 
 def same_address(one: str, other: str) -> bool:
@@ -197,19 +198,10 @@ def same_address(one: str, other: str) -> bool:
     return one == other or (first is not None and second is not None and first.key == second.key)
 
 
-def may_see(request: Request[Any, Any, Any], user_id: int) -> None:
+def may_see(request: Request, user_id: int) -> None:
     """Let the user and staff through. Raises NotFound for everybody else: who exists is not their business."""
     if not caller_of(request).sees_all_of(user_id) or not is_plain_id(user_id, request):
         raise NotFound
-
-
-async def _rename(request: Request[Any, Any, Any], user_id: int, username: str) -> UserOut:
-    program_id, actor = caller_of(request).program_id, actor_of(request, user_id=user_id)
-    async with app_context(request).db.transaction() as tx:
-        user = await rename(
-            tx, program_id=program_id, user_id=user_id, username=username, field="username", actor=actor
-        )
-    return UserOut.of(user)
 
 
 @get(
@@ -221,9 +213,7 @@ async def _rename(request: Request[Any, Any, Any], user_id: int, username: str) 
     response_headers=[LINK],
     **SIGNED_IN,
 )
-async def own_events(
-    request: Request[Any, Any, Any], limit: Limit = 20, after: After = LARGEST_ID
-) -> Response[Sequence[EventOut]]:
+async def own_events(request: Request, limit: Limit = 20, after: After = LARGEST_ID) -> Response[Sequence[EventOut]]:
     """Return logins and failed ones, changes of password, address and name, codes made and deleted: by whom, where."""
     caller = caller_of(request)
     refuse_other_paging(request)
@@ -234,9 +224,7 @@ async def own_events(
         before=after,
         limit=limit + 1,
     )
-    page = found[:limit]
-    more = next_page(page[-1].id, limit=limit) if len(found) > limit else {}
-    return Response([EventOut(**structs.asdict(event)) for event in page], headers=more)
+    return page(found, limit, lambda event: EventOut(**structs.asdict(event)))
 
 
 @post(
@@ -249,7 +237,7 @@ async def own_events(
     responses=answers(InvalidCredentials, TooManyRequests, UnknownProgram, *BODY),
     **UNGUARDED,
 )
-async def log_in(request: Request[Any, Any, Any], data: _LoginBody) -> AuthTokenOut:
+async def log_in(request: Request, data: _LoginBody) -> AuthTokenOut:
     """Begin a session on this device and return its token, for `Authorization: Token …`.
 
     The token lives until it is logged out. A wrong password, an unknown or inactive user and an empty body get the same
@@ -274,7 +262,7 @@ async def log_in(request: Request[Any, Any, Any], data: _LoginBody) -> AuthToken
     responses=answers(NoActiveAccount, TooManyRequests, UnknownProgram, *BODY),
     **UNGUARDED,
 )
-async def create_jwt(request: Request[Any, Any, Any], data: _LoginBody) -> TokenPair:
+async def create_jwt(request: Request, data: _LoginBody) -> TokenPair:
     """Begin a session and return an access token (5 minutes) and a refresh token (30 days, used once)."""
     missing = {"email": not (data.email or data.username), "password": not data.password}
     if any(missing.values()):
@@ -290,12 +278,12 @@ async def create_jwt(request: Request[Any, Any, Any], data: _LoginBody) -> Token
     raise NoActiveAccount
 
 
-async def _log_in(request: Request[Any, Any, Any], data: LoginIn) -> VerifiedPassword | None:
+async def _log_in(request: Request, data: LoginIn) -> VerifiedPassword | None:
     program, login = await program_of(request), Login(email=data.email or None, username=data.username or None)
     return await _prove(request, program.id, login, data.password or "")
 
 
-async def prove_password(request: Request[Any, Any, Any], password: str) -> VerifiedPassword:
+async def prove_password(request: Request, password: str) -> VerifiedPassword:
     """Let through whoever knows the password of the account that this request is made with.
 
     Raises InvalidInput on `current_password`, and TooManyRequests: a stolen token must not help to guess. What others
@@ -311,9 +299,7 @@ async def prove_password(request: Request[Any, Any, Any], password: str) -> Veri
     return verified
 
 
-async def _prove(
-    request: Request[Any, Any, Any], program_id: int, login: Login, password: str
-) -> VerifiedPassword | None:
+async def _prove(request: Request, program_id: int, login: Login, password: str) -> VerifiedPassword | None:
     """Try a password, counting the attempt before it is made, and as a failure not at all where it succeeds."""
     ctx, origin, name = app_context(request), client_info(request), login.name
     ctx.tally.count(
@@ -333,9 +319,7 @@ async def _prove(
     return await _try(request, program_id, login, password, *charged)
 
 
-async def charge(
-    request: Request[Any, Any, Any], program_id: int, login: Login, *own: Budget, anywhere: Budget
-) -> Sequence[Budget]:
+async def charge(request: Request, program_id: int, login: Login, *own: Budget, anywhere: Budget) -> Sequence[Budget]:
     """Count something that concerns an account: `own` limits are of who asks, `anywhere` of all who do.
 
     A network from which somebody has logged in to the account before has an `anywhere` of its own, so that strangers
@@ -355,7 +339,7 @@ async def charge(
 
 
 async def _try(
-    request: Request[Any, Any, Any], program_id: int, login: Login, password: str, first: Budget, *others: Budget
+    request: Request, program_id: int, login: Login, password: str, first: Budget, *others: Budget
 ) -> VerifiedPassword | None:
     ctx, origin = app_context(request), client_info(request)
     try:

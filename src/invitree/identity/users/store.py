@@ -6,7 +6,7 @@ from typing import Any
 from msgspec import Struct
 
 from invitree.base.emails import Email
-from invitree.kit.data.db import Queryable
+from invitree.kit.data.db import Queryable, Transaction
 from invitree.kit.secrets.django_hashes import SCHEMES
 
 
@@ -121,12 +121,12 @@ async def list_users(db: Queryable, *, program_id: int, after: int, limit: int) 
     return [User(**row) for row in rows]
 
 
-async def lock_account(db: Queryable, *, program_id: int, user_id: int) -> Account | None:
+async def lock_account(tx: Transaction, *, program_id: int, user_id: int) -> Account | None:
     """Return a user's account, which nobody else changes until the transaction ends.
 
     Taken before any of the user's sessions, tokens and codes, so that no two changes wait for each other.
     """
-    row = await db.fetchrow(
+    row = await tx.fetchrow(
         """
         SELECT email, email_key, is_active, confirmed_at IS NOT NULL AS is_confirmed FROM users
         WHERE program_id = $1 AND id = $2 AND deleted_at IS NULL
@@ -185,10 +185,10 @@ def _candidate(row: Any) -> LoginCandidate:
     return LoginCandidate(known=known, decoys=decoys)
 
 
-async def lock_password(db: Queryable, *, program_id: int, user_id: int, password_hash: str) -> bool:
+async def lock_password(tx: Transaction, *, program_id: int, user_id: int, password_hash: str) -> bool:
     """Return whether an active user's password is still the one with this hash, and keep it so until the transaction
     ends: whoever changes it meanwhile waits, and then ends what this transaction began."""
-    held = await db.fetchval(
+    held = await tx.fetchval(
         """
         SELECT true FROM users WHERE program_id = $1 AND id = $2 AND password_hash = $3 AND is_active FOR SHARE
         """,

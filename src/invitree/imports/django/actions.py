@@ -10,7 +10,7 @@ from msgspec import Struct
 from invitree.identity.programs.store import Program
 from invitree.imports.django import store
 from invitree.imports.django.rules import UNUSABLE, Arrival, DjangoData, Kind, Plan, Reason, SkippedRow, plan
-from invitree.kit.data.db import Database, Queryable
+from invitree.kit.data.db import Database, Queryable, Transaction
 from invitree.kit.secrets.keys import Keyring
 from invitree.kit.secrets.passwords import is_verifiable
 from invitree.sharing.codes.actions import notify_code_gone
@@ -39,7 +39,7 @@ class Report(Struct):
 
 
 Advance = Callable[[int, int], None]
-_Begin = Callable[[], AbstractAsyncContextManager[Queryable]]
+_Begin = Callable[[], AbstractAsyncContextManager[Transaction]]
 
 
 class _RolledBack(Exception):

@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import structs
 
 from invitree.imports.django.rules import Code, DjangoData, OldCode, OldReferral, OldToken, OldUser, User
-from invitree.kit.data.db import Queryable
+from invitree.kit.data.db import Queryable, Transaction
 
 _TIMEOUT_S = 2.0
 
@@ -139,9 +139,9 @@ def _id(value: Any) -> int:
     raise Unreadable(f"the file has an id that is no number: {value!r}")
 
 
-async def lock_import(db: Queryable, *, program_id: int) -> None:
+async def lock_import(tx: Transaction, *, program_id: int) -> None:
     """Lock a program against concurrent imports until the transaction ends. Sign-ups are not blocked."""
-    await db.execute("SELECT FROM programs p (program_id) WHERE p.program_id = $1 FOR NO KEY UPDATE", program_id)
+    await tx.execute("SELECT FROM programs p (program_id) WHERE p.program_id = $1 FOR NO KEY UPDATE", program_id)
 
 
 async def find_imported(db: Queryable, *, program_id: int, source: str, old_ids: Collection[int]) -> dict[int, int]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from litestar import Request, delete
+from litestar import delete
 from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
@@ -10,7 +10,7 @@ from invitree.base.problems import NotFound, TooManyRequests, Unauthenticated
 from invitree.identity.auth.guards import SIGNED_IN, actor_of, caller_of
 from invitree.identity.users.api import UserId, may_see, prove_password
 from invitree.intake.closure.actions import delete_account
-from invitree.kit.context import app_context
+from invitree.kit.context import Request, app_context
 from invitree.kit.web.body import VERBATIM, takes
 from invitree.kit.web.responses import BODY, answers
 
@@ -23,7 +23,7 @@ class DeleteUserIn(Struct):
     ]
 
 
-async def delete_me(request: Request[Any, Any, Any], data: JSONBody[DeleteUserIn]) -> None:
+async def delete_me(request: Request, data: JSONBody[DeleteUserIn]) -> None:
     """Delete your account. Every session and link, and your code, are dead when this answers.
 
     Your address and name are forgotten; the referrals stay, under a pseudonym. The address is free for a new sign-up.
@@ -31,13 +31,13 @@ async def delete_me(request: Request[Any, Any, Any], data: JSONBody[DeleteUserIn
     await _delete(request, caller_of(request).user_id, data)
 
 
-async def delete_user(request: Request[Any, Any, Any], user_id: UserId, data: JSONBody[DeleteUserIn]) -> None:
+async def delete_user(request: Request, user_id: UserId, data: JSONBody[DeleteUserIn]) -> None:
     """Delete an account: your own, or any of the program for staff, with their own password. Another's is a 404."""
     may_see(request, user_id)
     await _delete(request, user_id, data)
 
 
-async def _delete(request: Request[Any, Any, Any], user_id: int, data: DeleteUserIn) -> None:
+async def _delete(request: Request, user_id: int, data: DeleteUserIn) -> None:
     verified = await prove_password(request, data.current_password)
     await delete_account(
         app_context(request),

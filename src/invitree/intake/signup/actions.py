@@ -9,7 +9,7 @@ from invitree.identity.programs.store import Program
 from invitree.identity.users.actions import NewUser, add_user
 from invitree.identity.users.store import User
 from invitree.kit.client_info import ClientInfo
-from invitree.kit.data.db import Queryable
+from invitree.kit.data.db import Transaction
 from invitree.kit.secrets.keys import Keyring
 from invitree.sharing.codes.rules import parse_code
 from invitree.sharing.codes.store import LockedCode, lock_code
@@ -19,7 +19,7 @@ DEAD_CODE = Text("This referral code is not valid.", "Этот рефераль�
 
 
 async def sign_up(
-    tx: Queryable,
+    tx: Transaction,
     keys: Keyring,
     *,
     program: Program,
@@ -42,7 +42,7 @@ async def sign_up(
     return user
 
 
-async def _attribute(tx: Queryable, *, program_id: int, referee_id: int, referral_code: str) -> None:
+async def _attribute(tx: Transaction, *, program_id: int, referee_id: int, referral_code: str) -> None:
     text = parse_code(referral_code)
     code = text and await lock_code(tx, program_id=program_id, code=text)
     # Read after the lock was granted: now() is the start of the transaction, and the code may expire during the wait.
@@ -50,12 +50,7 @@ async def _attribute(tx: Queryable, *, program_id: int, referee_id: int, referra
     if not isinstance(code, LockedCode) or not _is_active(code, now=used_at):
         raise InvalidInput({"referral_code": [DEAD_CODE]})
     await insert_referral(
-        tx,
-        program_id=program_id,
-        referrer_id=code.user_id,
-        referee_id=referee_id,
-        code_id=code.id,
-        created_at=used_at,
+        tx, program_id=program_id, referrer_id=code.user_id, referee_id=referee_id, code_id=code.id, created_at=used_at
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from litestar import Request, post
+from litestar import post
 from msgspec import Meta, Struct
 
 from invitree.base.emails import parse_email
@@ -17,7 +17,7 @@ from invitree.identity.users.rules import PASSWORDS_DIFFER, account_errors
 from invitree.intake.signup.actions import sign_up
 from invitree.intake.signup.rules import misnamed_code_errors
 from invitree.kit.client_info import client_info
-from invitree.kit.context import app_context
+from invitree.kit.context import Request, app_context
 from invitree.kit.limits.rate_limiter import limit
 from invitree.kit.web.body import json_body, takes
 from invitree.kit.web.responses import BODY, answers
@@ -73,7 +73,7 @@ class SignUpIn(Struct):
 )
 @once
 async def register(
-    request: Request[Any, Any, Any],
+    request: Request,
     data: Annotated[
         SignUpIn,
         json_body(

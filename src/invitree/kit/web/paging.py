@@ -1,13 +1,16 @@
 """Pages by key: where one ends is where the next begins, however deep."""
 
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, TypeVar
 
-from litestar import Request
+from litestar import Request, Response
 from litestar.datastructures import ResponseHeader
 from litestar.params import QueryParameter
 
 from invitree.base.problems import InvalidInput, Text
 
+R = TypeVar("R")
+T = TypeVar("T")
 LARGEST_ID = 2**53 - 1  # the largest that every JSON client holds exactly (RFC 8259, 6)
 
 _USE_AFTER = Text(
@@ -21,9 +24,10 @@ AfterIfAny = Annotated[int | None, _AFTER]
 LINK = ResponseHeader(name="Link", description='The next page, `<…>; rel="next"` (RFC 8288).', documentation_only=True)
 
 
-def next_page(last_id: int, *, limit: int) -> dict[str, str]:
-    """Return the header that leads to the page after the row with this id."""
-    return {"Link": f'<?limit={limit}&after={last_id}>; rel="next"'}
+def page(rows: Sequence[R], limit: int, show: Callable[[R], T], *, key: str = "id") -> Response[Sequence[T]]:
+    """Return the first `limit` rows as they are shown; where there are more, with the header that leads on."""
+    more = {"Link": f'<?limit={limit}&after={getattr(rows[limit - 1], key)}>; rel="next"'} if len(rows) > limit else {}
+    return Response([show(row) for row in rows[:limit]], headers=more)
 
 
 def refuse_other_paging(request: Request[Any, Any, Any]) -> None:

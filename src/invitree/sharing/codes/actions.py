@@ -15,7 +15,7 @@ from invitree.identity.audit.store import Actor, Kind, insert_event
 from invitree.identity.programs.store import Program
 from invitree.kit.context import AppContext
 from invitree.kit.data.cache import Cache, Ticket
-from invitree.kit.data.db import Queryable, Transaction
+from invitree.kit.data.db import Transaction
 from invitree.kit.data.notifications import notify
 from invitree.sharing.codes import store
 from invitree.sharing.codes.problems import CodeActive, CodeNotFound, EmailNotConfirmed
@@ -189,14 +189,14 @@ def invalidate_address(ctx: AppContext, payload: bytes) -> None:
     _cache(ctx).change((program_id, email_key), at=at)
 
 
-async def _lock(tx: Queryable, program_id: int, user_id: int) -> Owner:
+async def _lock(tx: Transaction, program_id: int, user_id: int) -> Owner:
     owner = await store.lock_owner(tx, program_id=program_id, user_id=user_id)
     if owner is None:
         raise Unauthenticated  # deactivated after the request was authenticated
     return owner
 
 
-async def _insert(tx: Queryable, program: Program, user_id: int, expires_at: datetime) -> Code:
+async def _insert(tx: Transaction, program: Program, user_id: int, expires_at: datetime) -> Code:
     for text in candidates(program.code_length):
         try:
             code = await store.insert_code(tx, program_id=program.id, user_id=user_id, code=text, expires_at=expires_at)

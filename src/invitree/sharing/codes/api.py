@@ -4,18 +4,18 @@ from datetime import date, datetime
 from typing import Annotated, Any
 from urllib.parse import unquote
 
-from litestar import Request, delete, get, post
+from litestar import delete, get, post
 from litestar.params import FromPath, PathParameter, QueryParameter
 from msgspec import Meta, Struct
 
 from invitree.base.problems import NON_FIELD, InvalidInput, Text, TooManyRequests, Unauthenticated
 from invitree.identity.auth.guards import FROM_MEMORY, PUBLIC, SIGNED_IN, FastRequest, actor_of, caller_of, program_of
-from invitree.identity.auth.store import Caller
+from invitree.identity.auth.store import UserSession
 from invitree.identity.idempotency.api import REPEATABLE, IdempotencyKey, once, request_transaction
 from invitree.identity.programs.problems import UnknownProgram
 from invitree.identity.programs.store import Program
 from invitree.kit.client_info import network_of_scope
-from invitree.kit.context import AppContext, app_context
+from invitree.kit.context import AppContext, Request, app_context
 from invitree.kit.limits.rate_limiter import limit
 from invitree.kit.web.body import REQUIRED, json_body, takes
 from invitree.kit.web.responses import BODY, answers
@@ -67,7 +67,7 @@ class CheckOut(Struct, omit_defaults=True):
 
 @once
 async def create_code(
-    request: Request[Any, Any, Any],
+    request: Request,
     data: Annotated[
         CodeIn,
         json_body(
@@ -102,7 +102,7 @@ def _expiry(data: CodeIn, *, program: Program, now: datetime) -> datetime:
     raise InvalidInput({NON_FIELD: [_ONE_OF_TWO]})
 
 
-async def delete_code(request: Request[Any, Any, Any]) -> None:
+async def delete_code(request: Request) -> None:
     """Revoke your live code. It is dead when this answers: nobody can sign up with it."""
     caller = caller_of(request)
     actor = actor_of(request, user_id=caller.user_id)
@@ -117,7 +117,7 @@ async def delete_code(request: Request[Any, Any, Any]) -> None:
     responses=answers(CodeNotFound, Unauthenticated),
     **SIGNED_IN,
 )
-async def own_code(request: Request[Any, Any, Any]) -> CodeOut:
+async def own_code(request: Request) -> CodeOut:
     """Return your live code."""
     caller = caller_of(request)
     code = await store.find_own_code(app_context(request).db, program_id=caller.program_id, user_id=caller.user_id)
@@ -144,7 +144,7 @@ def _lookup_from_memory(asked: FastRequest) -> CodeOut | None:
     **SIGNED_IN,
 )
 async def code_by_email(
-    request: Request[Any, Any, Any],
+    request: Request,
     email: Annotated[str, PathParameter(description="The referrer's e-mail address.")],  # noqa: ARG001
 ) -> CodeOut:
     """Return the live code of the person with this address.
@@ -169,7 +169,7 @@ def _found(live: CachedCode, program: Program) -> CodeOut:
     return shown
 
 
-def _count_lookup(ctx: AppContext, scope: Any, caller: Caller) -> None:
+def _count_lookup(ctx: AppContext, scope: Any, caller: UserSession) -> None:
     ctx.tally.count(scope, caller.program_id, limit("lookup", ctx.settings.limit_lookup, str(caller.user_id)))
 
 
@@ -190,7 +190,7 @@ def _check_from_memory(asked: FastRequest) -> CheckOut | None:
     responses=answers(TooManyRequests, Unauthenticated, UnknownProgram),
     **PUBLIC,
 )
-async def check_code(request: Request[Any, Any, Any], code: FromPath[str]) -> CheckOut:
+async def check_code(request: Request, code: FromPath[str]) -> CheckOut:
     """Say whether a code can be used, for sign-up forms; never whose it is.
 
     Send it as it was typed or pasted: case, spaces, hyphens, quotes and punctuation around it do not matter. Where no

@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from invitree.kit.data.db import Queryable
+from invitree.kit.data.db import Queryable, Transaction
 
 
 class Code(Struct, frozen=True):
@@ -100,9 +100,9 @@ async def find_active_code_by_text(db: Queryable, *, program_id: int, code: str)
     return OwnedCode(Code(*row[:4]), row["email_key"]) if row and row["is_open"] else None
 
 
-async def lock_owner(db: Queryable, *, program_id: int, user_id: int) -> Owner | None:
+async def lock_owner(tx: Transaction, *, program_id: int, user_id: int) -> Owner | None:
     """Lock a user against concurrent changes of their codes; return None if the user is not active."""
-    row = await db.fetchrow(
+    row = await tx.fetchrow(
         """
         SELECT email_key, confirmed_at IS NOT NULL AS is_confirmed FROM users
         WHERE program_id = $1 AND id = $2 AND is_active
@@ -169,9 +169,9 @@ async def insert_code(db: Queryable, *, program_id: int, user_id: int, code: str
     return Code(*row) if row else None
 
 
-async def lock_code(db: Queryable, *, program_id: int, code: str) -> LockedCode | None:
+async def lock_code(tx: Transaction, *, program_id: int, code: str) -> LockedCode | None:
     """Return the code meant by a text, locked against revocation until the transaction ends."""
-    rows = await db.fetch(
+    rows = await tx.fetch(
         f"""
         SELECT c.id, c.user_id, c.code, c.expires_at, c.revoked_at, u.is_active AS owner_is_active
         {_CANDIDATES}

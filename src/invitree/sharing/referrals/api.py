@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
-from litestar import Request, Response, get
+from litestar import Response, get
 from litestar.params import PathParameter
 from msgspec import Meta, Struct
 
 from invitree.base.emails import masked
 from invitree.base.problems import InvalidInput, NotFound, Unauthenticated
 from invitree.identity.auth.guards import FROM_MEMORY, SIGNED_IN, caller_of, program_of
-from invitree.kit.context import app_context
-from invitree.kit.web.paging import LARGEST_ID, LINK, After, Limit, is_plain_id, next_page, refuse_other_paging
+from invitree.kit.context import Request, app_context
+from invitree.kit.web.paging import LARGEST_ID, LINK, After, Limit, is_plain_id, page, refuse_other_paging
 from invitree.kit.web.responses import answers
 from invitree.sharing.referrals import store
 from invitree.sharing.referrals.store import Person
@@ -27,13 +27,11 @@ class ReferralOut(Struct):
     id: int
     registered_at: datetime
 
-
-def _shown(person: Person, *, openly: bool) -> ReferralOut:
-    return ReferralOut(
-        email=person.email if openly else masked(person.email_key),
-        id=person.user_id,
-        registered_at=person.registered_at,
-    )
+    @classmethod
+    def of(cls, person: Person, *, openly: bool) -> "ReferralOut":
+        """Return a person as whoever asks may see them."""
+        email = person.email if openly else masked(person.email_key)
+        return cls(email=email, id=person.user_id, registered_at=person.registered_at)
 
 
 @get(
@@ -47,7 +45,7 @@ def _shown(person: Person, *, openly: bool) -> ReferralOut:
     **SIGNED_IN,
 )
 async def list_referrals(
-    request: Request[Any, Any, Any],
+    request: Request,
     referrer_id: UserId,
     limit: Limit = 20,
     after: After = LARGEST_ID,
@@ -68,9 +66,7 @@ async def list_referrals(
     )
     if not people and not await store.is_member(db, program_id=caller.program_id, user_id=referrer_id):
         raise NotFound
-    page = people[:limit]
-    more = next_page(page[-1].referral_id, limit=limit) if len(people) > limit else {}
-    return Response([_shown(person, openly=openly) for person in page], headers=more)
+    return page(people, limit, lambda person: ReferralOut.of(person, openly=openly), key="referral_id")
 
 
 @get(
@@ -81,7 +77,7 @@ async def list_referrals(
     responses=answers(NotFound, Unauthenticated),
     **SIGNED_IN,
 )
-async def get_referrer(request: Request[Any, Any, Any], referrer_id: UserId) -> ReferralOut:
+async def get_referrer(request: Request, referrer_id: UserId) -> ReferralOut:
     """Return who brought this user: for the user, with the address masked, and for staff."""
     caller = caller_of(request)
     if not caller.sees_all_of(referrer_id) or not is_plain_id(referrer_id, request):
@@ -89,7 +85,7 @@ async def get_referrer(request: Request[Any, Any, Any], referrer_id: UserId) -> 
     referrer = await store.find_referrer(app_context(request).db, program_id=caller.program_id, referee_id=referrer_id)
     if referrer is None:
         raise NotFound
-    return _shown(referrer, openly=caller.is_staff)
+    return ReferralOut.of(referrer, openly=caller.is_staff)
 
 
 HANDLERS = [list_referrals, get_referrer]
