@@ -15,7 +15,7 @@ from invitree.sharing.codes.rules import parse_code
 from invitree.sharing.codes.store import LockedCode, lock_code
 from invitree.sharing.referrals.store import insert_referral
 
-DEAD_CODE = Text("This referral code is not valid.", "Этот реферальный код недействителен.")
+INVALID_CODE = Text("This referral code is not valid.", "Этот реферальный код недействителен.")
 
 
 async def sign_up(
@@ -25,13 +25,13 @@ async def sign_up(
 
     If it raises InvalidInput, nothing was written.
     """
-    to_be_confirmed = program.activation == "required"
+    needs_activation = program.activation == "required"
     actor = Actor(actor="self", ip_prefix=origin.ip_prefix)
     async with ctx.db.transaction() as tx:
-        user = await add_user(tx, program_id=program.id, new_user=new_user, actor=actor, is_active=not to_be_confirmed)
+        user = await add_user(tx, program_id=program.id, new_user=new_user, actor=actor, is_active=not needs_activation)
         if referral_code:
             await _attribute(tx, program_id=program.id, referee_id=user.id, referral_code=referral_code)
-        if to_be_confirmed:
+        if needs_activation:
             await send_link(
                 tx,
                 ctx.keys,
@@ -49,7 +49,7 @@ async def _attribute(tx: Queryable, *, program_id: int, referee_id: int, referra
     # Read after the lock was granted: now() is the start of the transaction, and the code may expire during the wait.
     used_at: datetime = await tx.fetchval("SELECT clock_timestamp()")
     if not isinstance(code, LockedCode) or not _is_active(code, now=used_at):
-        raise InvalidInput({"referral_code": [DEAD_CODE]})
+        raise InvalidInput({"referral_code": [INVALID_CODE]})
     await insert_referral(
         tx,
         program_id=program_id,

@@ -46,28 +46,28 @@ Codes = Cache[tuple[int, str], CachedCode]
 """Active codes by program and the owner's email key."""
 
 
-def _cache(ctx: AppContext) -> Codes:
+def _code_cache(ctx: AppContext) -> Codes:
     return ctx.caches[TOPIC]
 
 
 def expiry_of_day(last_day: date, *, program: Program, now: datetime) -> datetime:
     """Return when a code valid through a day expires. Raises InvalidInput on `expiration_date`."""
-    answer = expiry_for(last_day, now=now, zone=program.zone, longest=program.longest_code_life)
-    return _accepted("expiration_date", answer, LATER_THAN_TODAY, program)
+    expiry = expiry_for(last_day, now=now, zone=program.zone, longest=program.longest_code_life)
+    return _checked("expiration_date", expiry, LATER_THAN_TODAY, program)
 
 
 def expiry_of_instant(expires_at: datetime, *, program: Program, now: datetime) -> datetime:
     """Return when a code valid until an instant expires. Raises InvalidInput on `expires_at`."""
-    answer = instant_for(expires_at, now=now, longest=program.longest_code_life)
-    return _accepted("expires_at", answer, IN_THE_FUTURE, program)
+    expiry = instant_for(expires_at, now=now, longest=program.longest_code_life)
+    return _checked("expires_at", expiry, IN_THE_FUTURE, program)
 
 
-def _accepted(field: str, answer: datetime | Refused, too_early: Text, program: Program) -> datetime:
-    if isinstance(answer, datetime):
-        return answer
+def _checked(field: str, expiry: datetime | Refused, too_early: Text, program: Program) -> datetime:
+    if isinstance(expiry, datetime):
+        return expiry
     days = program.longest_code_life_days
     too_far = Text(f"A code lives {days} days at most.", f"Код живёт не дольше {days} дней.")
-    raise InvalidInput({field: [too_early if answer is Refused.NOT_IN_THE_FUTURE else too_far]})
+    raise InvalidInput({field: [too_early if expiry is Refused.NOT_IN_THE_FUTURE else too_far]})
 
 
 async def create_code(
@@ -117,14 +117,14 @@ async def notify_code_gone(tx: Transaction, *, program_id: int, email_key: str) 
 
 def cached_code(ctx: AppContext, *, program_id: int, email_key: str) -> CachedCode | None:
     """Return a user's active code if it is cached."""
-    return _cache(ctx).get((program_id, email_key), now=ctx.clock.seconds())
+    return _code_cache(ctx).get((program_id, email_key), now=ctx.clock.seconds())
 
 
 def cached_code_by_text(ctx: AppContext, *, program_id: int, text: str) -> CachedCode | None:
     """Return the active code with exactly this spelling if it is cached."""
-    email_key = _owners(ctx).get((program_id, text), now=0)
-    live = cached_code(ctx, program_id=program_id, email_key=email_key) if email_key else None
-    return live if live and live.code.code == text else None
+    email_key = _owner_cache(ctx).get((program_id, text), now=0)
+    cached = cached_code(ctx, program_id=program_id, email_key=email_key) if email_key else None
+    return cached if cached and cached.code.code == text else None
 
 
 async def get_active_code(ctx: AppContext, *, program_id: int, email: str) -> Code:
@@ -132,37 +132,37 @@ async def get_active_code(ctx: AppContext, *, program_id: int, email: str) -> Co
     address = parse_email(email)
     if address is None:
         raise CodeNotFound
-    if live := cached_code(ctx, program_id=program_id, email_key=address.key):
-        return live.code
-    ticket = _cache(ctx).ticket()
+    if cached := cached_code(ctx, program_id=program_id, email_key=address.key):
+        return cached.code
+    ticket = _code_cache(ctx).ticket()
     code = await store.find_active_code(ctx.db, program_id=program_id, email_key=address.key)
     if code is None:
         raise CodeNotFound
-    _remember(ctx, program_id, address.key, code, ticket)
+    _fill_cache(ctx, program_id, address.key, code, ticket)
     return code
 
 
 async def find_active_code_by_text(ctx: AppContext, *, program_id: int, text: str) -> Code | None:
     """Return the active code meant by a text, look-alikes included. The cache only knows exact spellings."""
-    if live := cached_code_by_text(ctx, program_id=program_id, text=text):
-        return live.code
-    ticket = _cache(ctx).ticket()
+    if cached := cached_code_by_text(ctx, program_id=program_id, text=text):
+        return cached.code
+    ticket = _code_cache(ctx).ticket()
     owned = await store.find_active_code_by_text(ctx.db, program_id=program_id, code=text)
     if owned is None:
         return None
     # A code's owner never changes. Whether it is active is left to the cache that gets notifications.
-    _owners(ctx).fill((program_id, owned.code.code), owned.email_key, ticket=_owners(ctx).ticket())
-    _remember(ctx, program_id, owned.email_key, owned.code, ticket)
+    _owner_cache(ctx).fill((program_id, owned.code.code), owned.email_key, ticket=_owner_cache(ctx).ticket())
+    _fill_cache(ctx, program_id, owned.email_key, owned.code, ticket)
     return owned.code
 
 
-def _owners(ctx: AppContext) -> Cache[tuple[int, str], str]:
+def _owner_cache(ctx: AppContext) -> Cache[tuple[int, str], str]:
     return ctx.caches[OWNERS]
 
 
-def _remember(ctx: AppContext, program_id: int, email_key: str, code: Code, ticket: Ticket) -> None:
+def _fill_cache(ctx: AppContext, program_id: int, email_key: str, code: Code, ticket: Ticket) -> None:
     expires_at = code.expires_at.timestamp()
-    _cache(ctx).fill((program_id, email_key), CachedCode(code), ticket=ticket, expires_at=expires_at)
+    _code_cache(ctx).fill((program_id, email_key), CachedCode(code), ticket=ticket, expires_at=expires_at)
 
 
 def apply_notification(cache: Codes, payload: bytes) -> None:
