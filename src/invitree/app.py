@@ -152,7 +152,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[AppContext]:
 
     def on_program_changed(payload: bytes) -> None:
         invalidators[programs.TOPIC](payload)
-        origins.look_again()
+        origins.schedule_reload()
 
     handlers: dict[str, Handler] = {
         **invalidators,
@@ -172,7 +172,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[AppContext]:
     )
     db.invalidators = invalidators
     listener = Listener(
-        settings.database_url, clock=ctx.clock, caches=caches, handlers=handlers, on_connect=origins.look_again
+        settings.database_url, clock=ctx.clock, caches=caches, handlers=handlers, on_connect=origins.schedule_reload
     )
     await listener.start()
     await origins.start()

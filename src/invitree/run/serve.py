@@ -26,7 +26,7 @@ from invitree.base.settings import Settings, SettingsError, check_settings
 from invitree.kit.data.checks import check_reachable, check_usable
 from invitree.kit.data.connections import connect, warn_about_ignored
 from invitree.kit.postgres.embedded import EmbeddedError, cluster_identity, embedded_postgres, is_running
-from invitree.kit.process.children import Keeper, allow_files, endings, ignore_endings, is_told_to_end
+from invitree.kit.process.children import Keeper, allow_files, ignore_termination, is_terminating, termination_signals
 from invitree.kit.process.imports import block_import, lazy_import
 from invitree.kit.process.metrics import reserve_space
 from invitree.migrations import HEAD
@@ -189,11 +189,11 @@ def serve(settings: Settings, *, worker: bool = True) -> None:
         keeper = opened.enter_context(_worker_keeper()) if worker else None
         threading.Thread(target=_greet, args=(address, settings.port, greeting, keeper), daemon=True).start()
         try:
-            if is_told_to_end():
+            if is_terminating():
                 raise KeyboardInterrupt
             _run_workers(complete, address, max_connections)
         finally:
-            ignore_endings()
+            ignore_termination()
     print("Stopped.", flush=True)
 
 
@@ -286,10 +286,10 @@ def _run_workers(settings: Settings, address: str, max_connections: int) -> None
         backpressure=max_connections,
     )
     # On SIGHUP, Granian would restart the web processes, which, being forked, would not be any different.
-    on_hangup = server.signal_handler_interrupt if signal.SIGHUP in endings() else signal.SIG_IGN
+    on_hangup = server.signal_handler_interrupt if signal.SIGHUP in termination_signals() else signal.SIG_IGN
     server.signal_handler_reload = on_hangup
     server.main_loop_interrupt = StickyInterrupt(server)
-    server.on_startup(lambda: server.signal_handler_interrupt() if is_told_to_end() else None)
+    server.on_startup(lambda: server.signal_handler_interrupt() if is_terminating() else None)
     try:
         # Our own loader: Granian's puts the working directory first on sys.path.
         server.serve(target_loader=_application, wrap_loader=False)

@@ -89,7 +89,7 @@ def shield_output() -> None:
     sys.stdout, sys.stderr = Output(1), Output(2)
 
 
-def open_what_is_closed() -> None:
+def open_standard_streams() -> None:
     """Open /dev/null for closed standard streams: the next opened file would get the number, and the output."""
     for descriptor in range(3):
         try:
