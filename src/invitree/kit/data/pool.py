@@ -34,7 +34,7 @@ class Pool:
         self._slots = 0  # slots in use, `size` at most
         self._opening = 0
         self._waiting: deque[asyncio.Future[Any]] = deque()
-        self._waiters_so_far = 0  # the number of waiters so far
+        self._waiters_so_far = 0
         self._last_wait_s = 0.0  # how long the last one to leave the current queue waited
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closed = False
