@@ -69,7 +69,7 @@ class Keeper:
         self._process = 0
         self._has_ended = threading.Event()
         self._has_ended.set()
-        self._ending = threading.Event()
+        self._stopping = threading.Event()
 
     def __enter__(self) -> "Keeper":
         return self
@@ -77,7 +77,7 @@ class Keeper:
     def keep(self) -> None:
         """Start the child, and restart it whenever it ends. Returns when the block ends."""
         delay_s = _FIRST_DELAY_S
-        while not self._ending.is_set():
+        while not self._stopping.is_set():
             started_s = time.monotonic()
             try:
                 self._start()
@@ -86,9 +86,9 @@ class Keeper:
                 outcome = f"{error.strerror}"
             if time.monotonic() - started_s > _STABLE_S:
                 delay_s = _FIRST_DELAY_S
-            if not self._ending.is_set():
+            if not self._stopping.is_set():
                 self._report(f"the {self._name} has ended ({outcome}); starting it again in {delay_s:g} s")
-            self._ending.wait(delay_s)
+            self._stopping.wait(delay_s)
             delay_s = min(delay_s * 2, _MAX_DELAY_S)
 
     def _wait(self) -> str:
@@ -103,7 +103,7 @@ class Keeper:
 
     def _start(self) -> None:
         with self._lock:
-            if self._ending.is_set():
+            if self._stopping.is_set():
                 return
             # Not Popen, which waits for a pipe to close that a web process forked meanwhile keeps open.
             self._process = os.posix_spawn(
@@ -118,7 +118,7 @@ class Keeper:
             self._has_ended.clear()
 
     def __exit__(self, *_: object) -> None:
-        self._ending.set()
+        self._stopping.set()
         for number in (signal.SIGTERM, signal.SIGKILL):
             with self._lock:
                 if not self._has_ended.is_set():
