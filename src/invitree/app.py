@@ -125,7 +125,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[AppContext]:
         clock=ctx.clock,
         caches=ctx.caches,
         handlers={**db.invalidators, **handlers},
-        on_connect=ctx.origins.look_again,
+        on_connect=ctx.origins.schedule_reload,
     )
     await listener.start()
     await ctx.origins.start()

@@ -186,12 +186,12 @@ async def test_origins_known_last_stay_while_they_cannot_be_read() -> None:
 
     origins_kept = Origins([APP], read=read)
     assert origins_kept.known == {APP.encode()}
-    origins_kept.look_again()
+    origins_kept.schedule_reload()
     await origins_kept.start()
     try:
         assert await knows(APP.encode(), b"https://one.example")
         found, before = None, looked
-        origins_kept.look_again()
+        origins_kept.schedule_reload()
         await eventually(has_looked_again)
         assert await knows(APP.encode(), b"https://one.example")
         found = []

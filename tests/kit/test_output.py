@@ -88,8 +88,8 @@ def test_on_a_full_disk_lines_are_dropped_until_there_is_room(tmp_path: Path, dr
 
 CLOSED = """
 import os, sys, warnings
-from invitree.kit.process.output import open_what_is_closed, shield_output
-open_what_is_closed()
+from invitree.kit.process.output import open_standard_streams, shield_output
+open_standard_streams()
 shield_output()
 with open(sys.argv[1], "w") as file:
     print("to standard output", flush=True)

@@ -62,7 +62,7 @@ async def test_origins_that_cannot_be_read_are_logged_once_and_once_more_when_th
     origins = Origins([], read=read)
     with capture_logs() as logged:
         await origins.start()
-        origins.look_again()
+        origins.schedule_reload()
         await eventually(lambda: origins.known)
         await origins.stop()
     assert [(one["event"], one.get("over", False), one["times"]) for one in logged] == [

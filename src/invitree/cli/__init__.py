@@ -17,8 +17,8 @@ from invitree.kit.data.checks import UnusableDatabase
 from invitree.kit.data.db import OUTAGES
 from invitree.kit.postgres.embedded import EmbeddedError
 from invitree.kit.postgres.programs import NoPrograms
-from invitree.kit.process.children import end_in_order
-from invitree.kit.process.output import open_what_is_closed
+from invitree.kit.process.children import interrupt_on_termination
+from invitree.kit.process.output import open_standard_streams
 from invitree.migrations.upgrade import NewerSchema, SchemaBusy
 from invitree.run.serve import CannotServe
 
@@ -57,8 +57,8 @@ for part in (accounts.user, programs.program, emails.mail, imports.importing, ru
 
 def main() -> NoReturn:
     """Run the command line; a mistake is one line and exit code 1 (2 for a wrong flag)."""
-    open_what_is_closed()
-    end_in_order()
+    open_standard_streams()
+    interrupt_on_termination()
     try:
         code = app(exit_on_error=False, print_error=False)
     except CycloptsError as error:

@@ -33,8 +33,8 @@ def create_user(
     settings = settings_of(data_dir=data_dir)
     password = _ask_password()
 
-    async def create(opened: Database) -> int:
-        found = await find_program(opened, program_slug)
+    async def create(db: Database) -> int:
+        program = await find_program(db, program_slug)
         hasher = Hasher(threads=1)
         try:
             new_user = await validate_new_user(
@@ -42,13 +42,13 @@ def create_user(
                 email=email,
                 username=username,
                 password=password,
-                program=found,
+                program=program,
                 takes_local_email=True,  # the operator knows the network
             )
-            async with opened.transaction() as tx:
+            async with db.transaction() as tx:
                 # The operator vouches for the address.
                 made = await add_user(
-                    tx, program_id=found.id, new_user=new_user, actor=OPERATOR, is_staff=staff, is_confirmed=True
+                    tx, program_id=program.id, new_user=new_user, actor=OPERATOR, is_staff=staff, is_confirmed=True
                 )
                 return made.id
         except InvalidInput as problem:
@@ -85,12 +85,12 @@ def _close(settings: Settings, slug: str, email: str, action: Callable[..., Awai
     from invitree.identity.audit.store import OPERATOR
     from invitree.identity.users.store import find_login_candidate_by_email
 
-    async def work(opened: Database) -> bool:
-        found, address = await find_program(opened, slug), parse_email(email)
-        claim = address and await find_login_candidate_by_email(opened, program_id=found.id, email_key=address.key)
-        if not claim or not claim.known:
+    async def work(db: Database) -> bool:
+        program, address = await find_program(db, slug), parse_email(email)
+        candidate = address and await find_login_candidate_by_email(db, program_id=program.id, email_key=address.key)
+        if not candidate or not candidate.known:
             raise CommandError(f"the program {slug!r} has no user with the address {email!r}")
-        return await action(opened, program_id=found.id, user_id=claim.known.user_id, actor=OPERATOR)
+        return await action(db, program_id=program.id, user_id=candidate.known.user_id, actor=OPERATOR)
 
     return with_database(settings, work)
 

@@ -55,20 +55,20 @@ def restore(
             with progress("Restoring") as advance:
                 schema = backups.restore(ready.database_url, file, force=force, advance=advance)
             print(f"The database is what {file} holds, with the schema {schema}.", flush=True)
-            fine = with_database(ready, _settle)
+            all_hold = with_database(ready, _settle)
     except backups.BackupError as error:
         raise CommandError(f"{error}; nothing was changed") from None
     print(
         f"Sessions go on if {_secret_of(settings)} is the secret key of that time; else everybody has to log in again."
     )
-    return 0 if fine else 1
+    return 0 if all_hold else 1
 
 
-async def _settle(opened: Database) -> bool:
-    async with opened.transaction() as tx:
+async def _settle(db: Database) -> bool:
+    async with db.transaction() as tx:
         await keep_months(tx, table="audit", older_than=timedelta.max)  # backups contain no privileges
-    await opened.execute("ANALYZE")  # otherwise the first queries are planned without statistics
-    return await check_all(opened)
+    await db.execute("ANALYZE")  # otherwise the first queries are planned without statistics
+    return await check_all(db)
 
 
 def _secret_of(settings: Settings) -> str:

@@ -40,22 +40,22 @@ def with_database(settings: Settings, work: Callable[[Database], Awaitable[R]]) 
     """Run a function with the migrated database of these settings."""
 
     async def run(url: str) -> R:
-        opened = Database.at(url, size=1, statement_timeout_s=600)
+        db = Database.at(url, size=1, statement_timeout_s=600)
         try:
-            return await work(opened)
+            return await work(db)
         finally:
-            await opened.close()
+            await db.close()
 
     with database(settings) as ready:
         migrate(ready.database_url)
         return asyncio.run(run(ready.database_url))
 
 
-async def find_program(opened: Database, slug: str) -> Any:
+async def find_program(db: Database, slug: str) -> Any:
     """Return the program with this slug. Raises CommandError."""
     from invitree.identity.programs.store import find_program_by_slug
 
-    found = await find_program_by_slug(opened, slug=slug)
-    if found is None:
+    program = await find_program_by_slug(db, slug=slug)
+    if program is None:
         raise CommandError(f"there is no program {slug!r}")
-    return found
+    return program

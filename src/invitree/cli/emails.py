@@ -58,7 +58,7 @@ def list_mail(
     from invitree.identity.email.actions import JOB
     from invitree.kit.work.jobs import list_jobs
 
-    jobs = with_database(settings_of(data_dir=data_dir), lambda opened: list_jobs(opened, job=JOB, failed=failed))
+    jobs = with_database(settings_of(data_dir=data_dir), lambda db: list_jobs(db, job=JOB, failed=failed))
     emails = [_row_of(job) for job in jobs]
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(emails)).decode())
@@ -103,21 +103,23 @@ def retry_mail(
     if every == bool(ids):
         raise CommandError("name letters that were given up, or all of them by --all; see invitree mail list --failed")
 
-    async def retry(opened: Database) -> list[int]:
-        known = {job.id: job.status for job in await list_jobs(opened, job=JOB)}
+    async def retry(db: Database) -> list[int]:
+        known = {job.id: job.status for job in await list_jobs(db, job=JOB)}
         for number in ids or ():
             if number not in known:
                 raise CommandError(f"there is no letter {number}; it may have been sent")
             if known[number] != "failed":
                 raise CommandError(f"letter {number} was not given up: it is {known[number]}")
-        return await retry_jobs(opened, ids=ids or [number for number, status in known.items() if status == "failed"])
+        return await retry_jobs(db, ids=ids or [number for number, status in known.items() if status == "failed"])
 
-    again = with_database(settings_of(data_dir=data_dir), retry)
-    print(f"Queued again: {', '.join(map(str, again))}." if again else "Nothing to do: no letter was given up.")
+    requeued = with_database(settings_of(data_dir=data_dir), retry)
+    print(f"Queued again: {', '.join(map(str, requeued))}." if requeued else "Nothing to do: no letter was given up.")
 
 
 @mail.command(name="test")
-def try_mail(address: Annotated[str, Parameter(help="Where to send it.")], /, *, data_dir: DataDir = None) -> None:
+def send_test_mail(
+    address: Annotated[str, Parameter(help="Where to send it.")], /, *, data_dir: DataDir = None
+) -> None:
     """Send one letter now, step by step. Asks no database; the service may run or not."""
     from invitree.kit.email.smtp import Undeliverable, Undelivered
 

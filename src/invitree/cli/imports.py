@@ -41,11 +41,11 @@ def import_from_django(
     settings = with_secret(settings_of(data_dir=data_dir))
     keys = Keyring(settings.secret_keys)
 
-    async def run_import(opened: Database) -> Any:
-        found = await find_program(opened, program_slug)
+    async def run_import(db: Database) -> Any:
+        program = await find_program(db, program_slug)
         with progress("Importing users") as advance:
             return await import_django_data(
-                opened, program=found, source=source, data=data, keys=keys, dry_run=dry_run, advance=advance
+                db, program=program, source=source, data=data, keys=keys, dry_run=dry_run, advance=advance
             )
 
     with refusals:

@@ -16,9 +16,9 @@ def create_program(slug: Slug, /, *, data_dir: DataDir = None) -> None:
     """Make a program: a tenant with users, codes and a policy of its own."""
     from invitree.identity.programs.actions import BadPolicy, create_program
 
-    async def create(opened: Database) -> Any:
+    async def create(db: Database) -> Any:
         try:
-            return await create_program(opened, slug=slug)
+            return await create_program(db, slug=slug)
         except BadPolicy as error:
             raise CommandError(str(error)) from None
 
@@ -28,7 +28,7 @@ def create_program(slug: Slug, /, *, data_dir: DataDir = None) -> None:
 @program.command(name="show")
 def show_program(slug: Slug = "default", /, *, data_dir: DataDir = None) -> None:
     """Print a program's policy as JSON."""
-    found = with_database(settings_of(data_dir=data_dir), lambda opened: find_program(opened, slug))
+    found = with_database(settings_of(data_dir=data_dir), lambda db: find_program(db, slug))
     _show(found)
 
 
@@ -69,9 +69,9 @@ def set_program(
     if not changes:
         raise CommandError("nothing to set; see invitree program set --help")
 
-    async def change(opened: Database) -> Any:
+    async def change(db: Database) -> Any:
         try:
-            return await set_policy(opened, program_id=(await find_program(opened, slug)).id, **changes)
+            return await set_policy(db, program_id=(await find_program(db, slug)).id, **changes)
         except BadPolicy as error:
             raise CommandError(str(error)) from None
 

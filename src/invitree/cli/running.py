@@ -84,11 +84,11 @@ async def check_all(opened: Database) -> bool:
     from invitree.invariants import INVARIANTS
     from invitree.kit.data.invariants import check
 
-    fine = True
+    all_hold = True
     for invariant in INVARIANTS:
         broken = await check(opened, invariant)
         print(f"{'BROKEN' if broken else 'ok':6}  {invariant.name:4} {invariant.promise}", flush=True)
         if broken:
-            fine = False
+            all_hold = False
             print(f"        {broken.count} rows, such as: {'; '.join(broken.examples)}")
-    return fine
+    return all_hold

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from invitree.kit.data.connections import connect
 from invitree.migrations import LOCK, SESSION, upgrade
 
-_TICK_S = 0.2
+_POLL_S = 0.2
 
 
 def _migrate(connection: Connection) -> None:
@@ -30,7 +30,7 @@ def _await_turn(connection: Connection) -> None:
             raise upgrade.SchemaBusy(
                 f"another process has been changing the schema for {upgrade.TURN_S / 60:.0f} minutes"
             )
-        time.sleep(_TICK_S)
+        time.sleep(_POLL_S)
     connection.commit()
 
 

@@ -27,10 +27,10 @@ class SchemaBusy(Exception):
 async def revision(db: Queryable) -> str | None:
     """Return the revision of a database, None for an empty one."""
     try:
-        found: str | None = await db.fetchval("SELECT version_num FROM alembic_version")
+        version: str | None = await db.fetchval("SELECT version_num FROM alembic_version")
     except asyncpg.UndefinedTableError:
         return None
-    return found
+    return version
 
 
 def upgrade(url: str, *, to: str = HEAD, report: Callable[[str], None] = lambda _: None) -> None:
@@ -77,7 +77,7 @@ def _upgrade(url: str, *, to: str) -> None:
 async def _longest_user(url: str) -> str:
     connection = await connect(url, timeout=5)
     try:
-        found = await connection.fetchrow(
+        session = await connection.fetchrow(
             """
             SELECT pid, usename, application_name, extract(epoch FROM clock_timestamp() - xact_start)::int AS age_s
             FROM pg_stat_activity
@@ -88,7 +88,7 @@ async def _longest_user(url: str) -> str:
         )
     finally:
         await connection.close()
-    if found is None:
+    if session is None:
         return "it was a short transaction"
-    who = f"{found['usename']} ({found['application_name'] or 'no application'}, process {found['pid']})"
-    return f"the oldest transaction is one of {who}, {found['age_s']} s old"
+    who = f"{session['usename']} ({session['application_name'] or 'no application'}, process {session['pid']})"
+    return f"the oldest transaction is one of {who}, {session['age_s']} s old"

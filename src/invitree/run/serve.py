@@ -26,7 +26,7 @@ from invitree.base.settings import Settings, SettingsError, check_settings
 from invitree.kit.data.checks import check_reachable, check_usable
 from invitree.kit.data.connections import connect, warn_about_ignored
 from invitree.kit.postgres.embedded import EmbeddedError, cluster_identity, embedded_postgres, is_running
-from invitree.kit.process.children import Keeper, allow_files, endings, ignore_endings, is_told_to_end
+from invitree.kit.process.children import Keeper, allow_files, ignore_termination, is_terminating, termination_signals
 from invitree.kit.process.imports import block_import, lazy_import
 from invitree.kit.process.metrics import reserve_space
 from invitree.migrations import HEAD
@@ -73,15 +73,15 @@ def _keep_running(folder: Path, pg_settings: Mapping[str, str]) -> Iterator[None
 
     Terminates this process, and raises CannotServe, if the database's directory was replaced.
     """
-    leaving, began_as, is_lost = threading.Event(), cluster_identity(folder), threading.Event()
+    stopping, identity, was_replaced = threading.Event(), cluster_identity(folder), threading.Event()
 
     def monitor() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # the main thread handles signals
         wait_s, reported, ended_s = _CHECK_S, "", 0.0
-        while not leaving.wait(wait_s):
+        while not stopping.wait(wait_s):
             try:
-                if cluster_identity(folder) != began_as:
-                    is_lost.set()
+                if cluster_identity(folder) != identity:
+                    was_replaced.set()
                     os.kill(os.getpid(), signal.SIGTERM)
                     return
                 if is_running(folder):
@@ -102,9 +102,9 @@ def _keep_running(folder: Path, pg_settings: Mapping[str, str]) -> Iterator[None
     try:
         yield
     finally:
-        leaving.set()
+        stopping.set()
         keeper.join()
-        if is_lost.is_set():
+        if was_replaced.is_set():
             raise CannotServe(f"the database in {folder.resolve()} was moved, removed or replaced while it was in use")
 
 
@@ -185,15 +185,15 @@ def serve(settings: Settings, *, worker: bool = True) -> None:
             print("The database has the current schema.", flush=True)
         _export(complete)
         loading.join()
-        greeting = _greeting(address, given=settings)
+        message = _startup_message(address, given=settings)
         keeper = opened.enter_context(_worker_keeper()) if worker else None
-        threading.Thread(target=_greet, args=(address, settings.port, greeting, keeper), daemon=True).start()
+        threading.Thread(target=_announce, args=(address, settings.port, message, keeper), daemon=True).start()
         try:
-            if is_told_to_end():
+            if is_terminating():
                 raise KeyboardInterrupt
             _run_workers(complete, address, max_connections)
         finally:
-            ignore_endings()
+            ignore_termination()
     print("Stopped.", flush=True)
 
 
@@ -286,10 +286,10 @@ def _run_workers(settings: Settings, address: str, max_connections: int) -> None
         backpressure=max_connections,
     )
     # On SIGHUP, Granian would restart the web processes, which, being forked, would not be any different.
-    on_hangup = server.signal_handler_interrupt if signal.SIGHUP in endings() else signal.SIG_IGN
+    on_hangup = server.signal_handler_interrupt if signal.SIGHUP in termination_signals() else signal.SIG_IGN
     server.signal_handler_reload = on_hangup
     server.main_loop_interrupt = StickyInterrupt(server)
-    server.on_startup(lambda: server.signal_handler_interrupt() if is_told_to_end() else None)
+    server.on_startup(lambda: server.signal_handler_interrupt() if is_terminating() else None)
     try:
         # Our own loader: Granian's puts the working directory first on sys.path.
         server.serve(target_loader=_application, wrap_loader=False)
@@ -355,7 +355,7 @@ def _reset_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def _greeting(address: str, *, given: Settings) -> str:
+def _startup_message(address: str, *, given: Settings) -> str:
     """Return the startup message with the service's URLs."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104  a wildcard includes the loopback address
     base = f"http://{f'[{host}]' if ':' in host else host}:{given.port}"
@@ -371,7 +371,7 @@ def _greeting(address: str, *, given: Settings) -> str:
     )
 
 
-def _greet(address: str, port: int, greeting: str, keeper: Keeper | None) -> None:
+def _announce(address: str, port: int, message: str, keeper: Keeper | None) -> None:
     """Print the startup message once a web process responds, and then keep the worker running.
 
     Must not import or resolve anything, because web processes are forked meanwhile.
@@ -385,7 +385,7 @@ def _greet(address: str, port: int, greeting: str, keeper: Keeper | None) -> Non
         with suppress(OSError), socket.create_connection((address, port), timeout=5) as asking:
             asking.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
             if asking.recv(5) == b"HTTP/":
-                print(greeting, flush=True)
+                print(message, flush=True)
                 break
     if keeper is not None:
         keeper.keep()

@@ -18,7 +18,7 @@ from invitree.invariants import INVARIANTS
 from invitree.kit.context import AppContext
 from invitree.kit.data.db import OUTAGES, Database
 from invitree.kit.data.invariants import watch
-from invitree.kit.process.children import endings, ignore_endings, is_told_to_end
+from invitree.kit.process.children import ignore_termination, is_terminating, termination_signals
 from invitree.kit.process.log import configure_logging
 from invitree.kit.room import PeriodicTask
 from invitree.kit.work.jobs import cap_future_times, delete_given_up_jobs, prune_job_log
@@ -87,14 +87,14 @@ def work(settings: Settings, *, parent: int | None = None) -> None:
     try:
         asyncio.run(_work_until_told_to_stop(settings, parent))
     finally:
-        ignore_endings()
+        ignore_termination()
 
 
 async def _work_until_told_to_stop(settings: Settings, parent: int | None) -> None:
     stop = asyncio.Event()
-    for number in endings():
+    for number in termination_signals():
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    if is_told_to_end():
+    if is_terminating():
         stop.set()
     watch = asyncio.create_task(_stop_when_orphaned(parent, stop)) if parent else None
     jobs = job_handlers()

@@ -117,4 +117,4 @@ def invalidate(ctx: AppContext, _payload: bytes) -> None:
 def apply_notification(ctx: AppContext, payload: bytes) -> None:
     """Forget every program, and read anew whose pages may call the service."""
     invalidate(ctx, payload)
-    ctx.origins.look_again()
+    ctx.origins.schedule_reload()

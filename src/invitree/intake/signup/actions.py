@@ -15,7 +15,7 @@ from invitree.sharing.codes.rules import parse_code
 from invitree.sharing.codes.store import LockedCode, lock_code
 from invitree.sharing.referrals.store import insert_referral
 
-DEAD_CODE = Text("This referral code is not valid.", "Этот реферальный код недействителен.")
+INVALID_CODE = Text("This referral code is not valid.", "Этот реферальный код недействителен.")
 
 
 async def sign_up(
@@ -31,12 +31,12 @@ async def sign_up(
 
     Raises InvalidInput, and then nothing may be committed.
     """
-    to_be_confirmed = program.activation == "required"
+    needs_activation = program.activation == "required"
     actor = Actor(actor="self", ip_prefix=origin.ip_prefix)
-    user = await add_user(tx, program_id=program.id, new_user=new_user, actor=actor, is_active=not to_be_confirmed)
+    user = await add_user(tx, program_id=program.id, new_user=new_user, actor=actor, is_active=not needs_activation)
     if referral_code:
         await _attribute(tx, program_id=program.id, referee_id=user.id, referral_code=referral_code)
-    if to_be_confirmed:
+    if needs_activation:
         language = origin.language
         await send_link(tx, keys, kind="activation", program_id=program.id, user_id=user.id, language=language)
     return user
@@ -48,7 +48,7 @@ async def _attribute(tx: Transaction, *, program_id: int, referee_id: int, refer
     # Read after the lock was granted: now() is the start of the transaction, and the code may expire during the wait.
     used_at: datetime = await tx.fetchval("SELECT clock_timestamp()")
     if not isinstance(code, LockedCode) or not _is_active(code, now=used_at):
-        raise InvalidInput({"referral_code": [DEAD_CODE]})
+        raise InvalidInput({"referral_code": [INVALID_CODE]})
     await insert_referral(
         tx, program_id=program_id, referrer_id=code.user_id, referee_id=referee_id, code_id=code.id, created_at=used_at
     )

@@ -96,14 +96,14 @@ async def register(
     """
     if data.re_password is not None and data.re_password != data.password:
         raise InvalidInput({NON_FIELD: [PASSWORDS_DIFFER]})
-    ctx, program, origin = app_context(request), await program_of(request), client_info(request)
-    await ctx.throttle.charge(request, program.id, limit("register", ctx.settings.limit_register, origin.network))
+    ctx, program, client = app_context(request), await program_of(request), client_info(request)
+    await ctx.throttle.charge(request, program.id, limit("register", ctx.settings.limit_register, client.network))
     if program.activation == "required" and (address := parse_email(data.email)):
         # Limits of their own, so that sign-ups with variants of an address cannot use up its owner's password resets.
         await ctx.throttle.charge(
             request,
             program.id,
-            limit("signup_mail", ctx.settings.limit_mail_by_target, origin.network, address.identity),
+            limit("signup_mail", ctx.settings.limit_mail_by_target, client.network, address.identity),
             limit("signup_mail_to_target", ctx.settings.limit_mail_to_target, address.identity),
         )
     new_user = await validate_new_user(
@@ -113,11 +113,11 @@ async def register(
         password=data.password,
         program=program,
         takes_local_email=ctx.settings.allow_local_email,
-        lane=origin.lane,
+        lane=client.lane,
     )
     async with request_transaction(request, data, idempotency_key) as tx:
         user = await sign_up(
-            tx, ctx.keys, program=program, new_user=new_user, referral_code=data.referral_code, origin=origin
+            tx, ctx.keys, program=program, new_user=new_user, referral_code=data.referral_code, origin=client
         )
         tx.answer = shown = UserOut.of(user)
     return shown

@@ -6,11 +6,11 @@ from difflib import get_close_matches
 
 from invitree.base.problems import Fields, Text
 
-_MEANT = (
+_LOOKS_LIKE_CODE = (
     "referralcode", "referral", "refcode", "ref", "code", "invite", "invitecode", "invitationcode", "promocode",
     "referrer", "referrercode", "referredby",
 )  # fmt: skip
-_CLOSE = 0.85
+_MIN_SIMILARITY = 0.85
 
 
 def misnamed_code_errors(names: Iterable[str]) -> Fields:
@@ -19,7 +19,7 @@ def misnamed_code_errors(names: Iterable[str]) -> Fields:
     The error is keyed by `referral_code`, because every problem has a member `code`.
     """
     for name in names:
-        if _is_meant(re.sub("[^a-z]", "", name[:100].lower())):
+        if _looks_like_code(re.sub("[^a-z]", "", name[:100].lower())):
             return {
                 "referral_code": [
                     Text(
@@ -31,5 +31,5 @@ def misnamed_code_errors(names: Iterable[str]) -> Fields:
     return {}
 
 
-def _is_meant(letters: str) -> bool:
-    return letters in _MEANT or bool(get_close_matches(letters, ["referralcode"], cutoff=_CLOSE))
+def _looks_like_code(letters: str) -> bool:
+    return letters in _LOOKS_LIKE_CODE or bool(get_close_matches(letters, ["referralcode"], cutoff=_MIN_SIMILARITY))

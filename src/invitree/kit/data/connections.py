@@ -113,20 +113,20 @@ def _without_host(failure: Exception) -> Exception:
 
 def _keep_alive(connection: Any, parameters: Mapping[str, str]) -> None:
     """Enable TCP keepalives, as libpq does."""
-    own = connection._transport.get_extra_info("socket")  # noqa: SLF001
-    if own.family == socket.AF_UNIX:
+    sock = connection._transport.get_extra_info("socket")  # noqa: SLF001
+    if sock.family == socket.AF_UNIX:
         return
-    own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(parameters.get("keepalives", 1)))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(parameters.get("keepalives", 1)))
     for name, option in _KEEPALIVES.items():
         if (value := int(parameters.get(name, 0))) and hasattr(socket, option):
-            own.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 @cache
 def warn_about_ignored(url: str) -> None:
     """Print a warning about each ignored parameter of a URL, once per process."""
-    for note in ignored_parameters(url):
-        print(f"invitree: {note}", file=sys.stderr, flush=True)
+    for warning in ignored_parameters(url):
+        print(f"invitree: {warning}", file=sys.stderr, flush=True)
 
 
 def is_encrypted(connection: Any) -> bool:
@@ -178,7 +178,8 @@ def _password_in(line: str, address: Address, host: str, port: int) -> str | Non
         return None
     hosts = (host, "localhost") if is_socket(host) else (host,)
     fits = fields[0] in ("*", *hosts) and all(
-        field in ("*", own) for field, own in zip(fields[1:4], (str(port), address.dbname, address.user), strict=True)
+        field in ("*", value)
+        for field, value in zip(fields[1:4], (str(port), address.dbname, address.user), strict=True)
     )
     return ":".join(fields[4:]) if fits else None
 

@@ -34,7 +34,7 @@ class Pool:
         self._slots = 0  # slots in use, `size` at most
         self._opening = 0
         self._waiting: deque[asyncio.Future[Any]] = deque()
-        self._waiters_so_far = 0  # the number of waiters so far
+        self._waiters_so_far = 0
         self._last_wait_s = 0.0  # how long the last one to leave the current queue waited
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closed = False
@@ -91,7 +91,7 @@ class Pool:
             self._last_wait_s = 0.0  # a new queue begins
         self._waiting.append(future)
         self._waiters_so_far += 1
-        began = _now()
+        started_at = _now()
         try:
             async with asyncio.timeout(_MAX_WAIT_S):
                 return await future
@@ -101,7 +101,7 @@ class Pool:
                 self.give(future.result())
             raise
         finally:
-            self._last_wait_s = _now() - began
+            self._last_wait_s = _now() - started_at
 
     async def _open(self) -> None:
         """Open a connection, for whoever has then waited longest.

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_TERMINATION_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _REPEAT_S = 10.0
 _requested = threading.Event()
 _FIRST_DELAY_S, _MAX_DELAY_S = 1.0, 60.0
@@ -16,12 +16,12 @@ _STABLE_S = 60.0  # a child that ran this long is restarted without backoff
 _STOP_TIMEOUT_S = 20.0  # a worker gives its jobs ten seconds, and then runs a few statements
 
 
-def endings() -> list[signal.Signals]:
+def termination_signals() -> list[signal.Signals]:
     """Return the signals that terminate this process: those that are not ignored, as SIGHUP is under `nohup`."""
-    return [number for number in _ENDINGS if signal.getsignal(number) is not signal.SIG_IGN]
+    return [number for number in _TERMINATION_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
-def end_in_order() -> None:
+def interrupt_on_termination() -> None:
     """Make termination signals raise KeyboardInterrupt, for a graceful shutdown.
 
     Further signals within ten seconds are ignored: a closing terminal sends more than one.
@@ -35,18 +35,18 @@ def end_in_order() -> None:
             last_s = now_s
             raise KeyboardInterrupt
 
-    for number in endings():
+    for number in termination_signals():
         signal.signal(number, interrupt)
 
 
-def is_told_to_end() -> bool:
+def is_terminating() -> bool:
     """Return whether a termination signal has arrived. Python drops exceptions raised in some import callbacks."""
     return _requested.is_set()
 
 
-def ignore_endings() -> None:
+def ignore_termination() -> None:
     """Ignore termination signals, so that they do not interrupt the shutdown."""
-    for number in _ENDINGS:
+    for number in _TERMINATION_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -69,7 +69,7 @@ class Keeper:
         self._process = 0
         self._has_ended = threading.Event()
         self._has_ended.set()
-        self._ending = threading.Event()
+        self._stopping = threading.Event()
 
     def __enter__(self) -> "Keeper":
         return self
@@ -77,7 +77,7 @@ class Keeper:
     def keep(self) -> None:
         """Start the child, and restart it whenever it ends. Returns when the block ends."""
         delay_s = _FIRST_DELAY_S
-        while not self._ending.is_set():
+        while not self._stopping.is_set():
             started_s = time.monotonic()
             try:
                 self._start()
@@ -86,9 +86,9 @@ class Keeper:
                 outcome = f"{error.strerror}"
             if time.monotonic() - started_s > _STABLE_S:
                 delay_s = _FIRST_DELAY_S
-            if not self._ending.is_set():
+            if not self._stopping.is_set():
                 self._report(f"the {self._name} has ended ({outcome}); starting it again in {delay_s:g} s")
-            self._ending.wait(delay_s)
+            self._stopping.wait(delay_s)
             delay_s = min(delay_s * 2, _MAX_DELAY_S)
 
     def _wait(self) -> str:
@@ -103,7 +103,7 @@ class Keeper:
 
     def _start(self) -> None:
         with self._lock:
-            if self._ending.is_set():
+            if self._stopping.is_set():
                 return
             # Not Popen, which waits for a pipe to close that a web process forked meanwhile keeps open.
             self._process = os.posix_spawn(
@@ -118,7 +118,7 @@ class Keeper:
             self._has_ended.clear()
 
     def __exit__(self, *_: object) -> None:
-        self._ending.set()
+        self._stopping.set()
         for number in (signal.SIGTERM, signal.SIGKILL):
             with self._lock:
                 if not self._has_ended.is_set():

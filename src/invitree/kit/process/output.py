@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-_LONGEST_WAIT_S = 0.1  # for a slow reader
-_SHARE = 0.1  # the largest share of time spent waiting
+_MAX_WAIT_S = 0.1  # for a slow reader
+_WAIT_SHARE = 0.1  # the largest share of time spent waiting
 
 
 class Output(io.TextIOBase):
@@ -30,10 +30,10 @@ class Output(io.TextIOBase):
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._target = _without_waiting(descriptor)
-        self._begun = threading.local()  # the unfinished line of each thread
-        self._is_torn = False
-        self._left_s, self._waited_at = _LONGEST_WAIT_S, time.monotonic()
+        self._target = _non_blocking(descriptor)
+        self._unfinished = threading.local()  # the unfinished line of each thread
+        self._is_line_cut = False
+        self._budget_s, self._waited_at = _MAX_WAIT_S, time.monotonic()
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -54,13 +54,13 @@ class Output(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Write all complete lines; keep the rest until its newline comes."""
-        lines, end, self._begun.text = f"{getattr(self._begun, 'text', '')}{text}".rpartition("\n")
+        lines, end, self._unfinished.text = f"{getattr(self._unfinished, 'text', '')}{text}".rpartition("\n")
         if end:
             self._put(f"{lines}\n".encode("utf-8", "backslashreplace"))
         return len(text)
 
     def _put(self, lines: bytes) -> None:
-        rest = b"\n" + lines if self._is_torn else lines
+        rest = b"\n" + lines if self._is_line_cut else lines
         try:
             while rest:
                 try:
@@ -69,18 +69,18 @@ class Output(io.TextIOBase):
                     if not self._wait():
                         raise
         except OSError:
-            self._is_torn = self._is_torn or len(rest) < len(lines)
+            self._is_line_cut = self._is_line_cut or len(rest) < len(lines)
             self.on_drop()
         else:
-            self._is_torn = False
+            self._is_line_cut = False
 
     def _wait(self) -> bool:
         """Wait for the reader within the time budget; return whether writing is possible."""
-        began = time.monotonic()
-        left_s = min(_LONGEST_WAIT_S, self._left_s + (began - self._waited_at) * _SHARE)
-        is_ready = bool(select.select([], [self._target], [], max(0.0, left_s))[1])
+        started = time.monotonic()
+        budget_s = min(_MAX_WAIT_S, self._budget_s + (started - self._waited_at) * _WAIT_SHARE)
+        is_ready = bool(select.select([], [self._target], [], max(0.0, budget_s))[1])
         self._waited_at = time.monotonic()
-        self._left_s = left_s - (self._waited_at - began)
+        self._budget_s = budget_s - (self._waited_at - started)
         return is_ready
 
 
@@ -89,7 +89,7 @@ def shield_output() -> None:
     sys.stdout, sys.stderr = Output(1), Output(2)
 
 
-def open_what_is_closed() -> None:
+def open_standard_streams() -> None:
     """Open /dev/null for closed standard streams: the next opened file would get the number, and the output."""
     for descriptor in range(3):
         try:
@@ -102,7 +102,7 @@ def open_what_is_closed() -> None:
                 os.close(nowhere)
 
 
-def _without_waiting(descriptor: int) -> int:
+def _non_blocking(descriptor: int) -> int:
     """Return a non-blocking descriptor for the same file, if possible."""
     mode, is_terminal = os.fstat(descriptor).st_mode, os.isatty(descriptor)
     if is_terminal or stat.S_ISFIFO(mode):

@@ -1,1 +1,1 @@
-"""HTTP: bodies, answers, pages, and what every request passes first."""
+"""HTTP: bodies, responses, pages, and the outermost middleware."""

@@ -35,7 +35,7 @@ Headers = list[tuple[bytes, bytes]]
 class Origins:
     """The allowed origins: those `given` by the settings, and those that `read` loads.
 
-    Reloaded after each `look_again`. While that fails, the last known ones stay allowed.
+    Reloaded after each `schedule_reload`. While that fails, the last known ones stay allowed.
     """
 
     def __init__(self, given: Iterable[str], *, read: Callable[[], Awaitable[Iterable[str]]]) -> None:
@@ -58,7 +58,7 @@ class Origins:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
-    def look_again(self) -> None:
+    def schedule_reload(self) -> None:
         """Schedule a reload: some may have changed."""
         self._is_stale.set()
 

@@ -1,1 +1,1 @@
-"""Jobs that outlive a request, and the queue that the worker takes them from."""
+"""Background jobs, and the queue that the worker consumes."""

@@ -48,28 +48,28 @@ Codes = Cache[tuple[int, str], CachedCode]
 """Active codes by program and the owner's email key."""
 
 
-def _cache(ctx: AppContext) -> Codes:
+def _code_cache(ctx: AppContext) -> Codes:
     return ctx.caches[TOPIC]
 
 
 def expiry_of_day(last_day: date, *, program: Program, now: datetime) -> datetime:
     """Return when a code valid through a day expires. Raises InvalidInput on `expiration_date`."""
-    answer = expiry_for(last_day, now=now, zone=program.zone, longest=program.longest_code_life)
-    return _accepted("expiration_date", answer, LATER_THAN_TODAY, program)
+    expiry = expiry_for(last_day, now=now, zone=program.zone, longest=program.longest_code_life)
+    return _checked("expiration_date", expiry, LATER_THAN_TODAY, program)
 
 
 def expiry_of_instant(expires_at: datetime, *, program: Program, now: datetime) -> datetime:
     """Return when a code valid until an instant expires. Raises InvalidInput on `expires_at`."""
-    answer = instant_for(expires_at, now=now, longest=program.longest_code_life)
-    return _accepted("expires_at", answer, IN_THE_FUTURE, program)
+    expiry = instant_for(expires_at, now=now, longest=program.longest_code_life)
+    return _checked("expires_at", expiry, IN_THE_FUTURE, program)
 
 
-def _accepted(field: str, answer: datetime | Refused, too_early: Text, program: Program) -> datetime:
-    if isinstance(answer, datetime):
-        return answer
+def _checked(field: str, expiry: datetime | Refused, too_early: Text, program: Program) -> datetime:
+    if isinstance(expiry, datetime):
+        return expiry
     days = program.longest_code_life_days
     too_far = Text(f"A code lives {days} days at most.", f"Код живёт не дольше {days} дней.")
-    raise InvalidInput({field: [too_early if answer is Refused.NOT_IN_THE_FUTURE else too_far]})
+    raise InvalidInput({field: [too_early if expiry is Refused.NOT_IN_THE_FUTURE else too_far]})
 
 
 async def create_code(
@@ -118,14 +118,14 @@ async def notify_code_gone(tx: Transaction, *, program_id: int, email_key: str) 
 
 def cached_code(ctx: AppContext, *, program_id: int, email_key: str) -> CachedCode | None:
     """Return a user's active code if it is cached."""
-    return _cache(ctx).get((program_id, email_key), now=ctx.clock.seconds())
+    return _code_cache(ctx).get((program_id, email_key), now=ctx.clock.seconds())
 
 
 def cached_code_by_text(ctx: AppContext, *, program_id: int, text: str) -> CachedCode | None:
     """Return the active code with exactly this spelling if it is cached."""
-    email_key = _owners(ctx).get((program_id, text), now=0)
-    live = cached_code(ctx, program_id=program_id, email_key=email_key) if email_key else None
-    return live if live and live.code.code == text else None
+    email_key = _owner_cache(ctx).get((program_id, text), now=0)
+    cached = cached_code(ctx, program_id=program_id, email_key=email_key) if email_key else None
+    return cached if cached and cached.code.code == text else None
 
 
 async def get_active_code(ctx: AppContext, *, program_id: int, email: str) -> CachedCode:
@@ -133,37 +133,37 @@ async def get_active_code(ctx: AppContext, *, program_id: int, email: str) -> Ca
     address = parse_email(email)
     if address is None:
         raise CodeNotFound
-    if live := cached_code(ctx, program_id=program_id, email_key=address.key):
-        return live
-    ticket = _cache(ctx).ticket()
+    if cached := cached_code(ctx, program_id=program_id, email_key=address.key):
+        return cached
+    ticket = _code_cache(ctx).ticket()
     code = await store.find_active_code(ctx.db, program_id=program_id, email_key=address.key)
     if code is None:
         raise CodeNotFound
-    return _remember(ctx, program_id, address.key, code, ticket)
+    return _fill_cache(ctx, program_id, address.key, code, ticket)
 
 
 async def find_active_code_by_text(ctx: AppContext, *, program_id: int, text: str) -> Code | None:
     """Return the active code meant by a text, look-alikes included. The cache only knows exact spellings."""
-    if live := cached_code_by_text(ctx, program_id=program_id, text=text):
-        return live.code
-    ticket = _cache(ctx).ticket()
+    if cached := cached_code_by_text(ctx, program_id=program_id, text=text):
+        return cached.code
+    ticket = _code_cache(ctx).ticket()
     owned = await store.find_active_code_by_text(ctx.db, program_id=program_id, code=text)
     if owned is None:
         return None
     # A code's owner never changes. Whether it is active is left to the cache that gets notifications.
-    _owners(ctx).fill((program_id, owned.code.code), owned.email_key, ticket=_owners(ctx).ticket())
-    _remember(ctx, program_id, owned.email_key, owned.code, ticket)
+    _owner_cache(ctx).fill((program_id, owned.code.code), owned.email_key, ticket=_owner_cache(ctx).ticket())
+    _fill_cache(ctx, program_id, owned.email_key, owned.code, ticket)
     return owned.code
 
 
-def _owners(ctx: AppContext) -> Cache[tuple[int, str], str]:
+def _owner_cache(ctx: AppContext) -> Cache[tuple[int, str], str]:
     return ctx.caches[OWNERS]
 
 
-def _remember(ctx: AppContext, program_id: int, email_key: str, code: Code, ticket: Ticket) -> CachedCode:
-    live = CachedCode(code)
-    _cache(ctx).fill((program_id, email_key), live, ticket=ticket, expires_at=code.expires_at.timestamp())
-    return live
+def _fill_cache(ctx: AppContext, program_id: int, email_key: str, code: Code, ticket: Ticket) -> CachedCode:
+    cached = CachedCode(code)
+    _code_cache(ctx).fill((program_id, email_key), cached, ticket=ticket, expires_at=code.expires_at.timestamp())
+    return cached
 
 
 def apply_notification(ctx: AppContext, payload: bytes) -> None:
@@ -171,22 +171,22 @@ def apply_notification(ctx: AppContext, payload: bytes) -> None:
     change = msgspec.json.decode(payload, type=CodeChanged)
     key = (change.program_id, change.email_key)
     if change.code is None:
-        _cache(ctx).change(key, at=change.at)
+        _code_cache(ctx).change(key, at=change.at)
     else:
         expires_at = change.code.expires_at.timestamp()
-        _cache(ctx).replace(key, CachedCode(change.code), expires_at=expires_at, at=change.at)
+        _code_cache(ctx).replace(key, CachedCode(change.code), expires_at=expires_at, at=change.at)
 
 
 def invalidate(ctx: AppContext, payload: bytes) -> None:
     """Invalidate a code after a commit of this process. The new code is not cached: it may be revoked by now."""
     change = msgspec.json.decode(payload, type=CodeChanged)
-    _cache(ctx).change((change.program_id, change.email_key), at=change.at)
+    _code_cache(ctx).change((change.program_id, change.email_key), at=change.at)
 
 
 def invalidate_address(ctx: AppContext, payload: bytes) -> None:
     """Invalidate the code cached under a user's previous address."""
     program_id, email_key, at = msgspec.json.decode(payload, type=tuple[int, str, int])
-    _cache(ctx).change((program_id, email_key), at=at)
+    _code_cache(ctx).change((program_id, email_key), at=at)
 
 
 async def _lock(tx: Transaction, program_id: int, user_id: int) -> Owner:

@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 
 # Crockford's base 32: no I, L, O (read as 1, 1, 0) and no U (which avoids some rude words).
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_LONGEST = 64
-_LONGEST_TYPED = 4 * _LONGEST
+_MAX_LENGTH = 64
+_MAX_TYPED_LENGTH = 4 * _MAX_LENGTH
 
 # Full-width forms, as typed on East Asian keyboards. NFKC would also turn many other characters into letters.
 _FULL_WIDTH = {ord(character) + 0xFEE0: character for character in string.ascii_letters + string.digits}
@@ -50,8 +50,8 @@ def spell(numbers: Iterable[int]) -> str:
 
 def is_rude(code: str) -> bool:
     """Return whether a code contains a rude word, with digits read as the letters they resemble."""
-    read = code.translate(_DIGITS_AS_LETTERS)
-    return any(word in read for word in _RUDE)
+    letters = code.translate(_DIGITS_AS_LETTERS)
+    return any(word in letters for word in _RUDE)
 
 
 def parse_code(typed: str) -> str | None:
@@ -60,17 +60,17 @@ def parse_code(typed: str) -> str | None:
     Drops spaces, dashes, quotes and invisible characters anywhere, and punctuation and brackets around it, but nothing
     else: a text with a letter of another script is not a code.
     """
-    if len(typed) > _LONGEST_TYPED:
+    if len(typed) > _MAX_TYPED_LENGTH:
         return None
-    code = typed if _is_plain(typed) else _undecorated(typed)
-    return code.upper() if _is_plain(code) and len(code) <= _LONGEST else None
+    code = typed if _is_plain(typed) else _strip_decoration(typed)
+    return code.upper() if _is_plain(code) and len(code) <= _MAX_LENGTH else None
 
 
 def _is_plain(text: str) -> bool:
     return text.isascii() and text.isalnum()
 
 
-def _undecorated(typed: str) -> str:
+def _strip_decoration(typed: str) -> str:
     kept = "".join(character for character in typed if not _is_dropped(character)).translate(_FULL_WIDTH)
     return kept.strip("".join(filter(_is_punctuation, kept)))
 

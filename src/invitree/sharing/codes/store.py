@@ -44,13 +44,13 @@ class Owner(Struct, frozen=True, kw_only=True):
 
 
 # Look-alikes: O reads as 0, and I and L as 1. The index `codes_by_reading` has the same expression.
-_READS_ALIKE = "program_id = $1 AND translate(code, 'OIL', '011') = translate($2, 'OIL', '011')"
+_IS_LOOK_ALIKE = "program_id = $1 AND translate(code, 'OIL', '011') = translate($2, 'OIL', '011')"
 
 # The code with this spelling, active or not, then active look-alikes; two rows are enough for `_pick_intended`.
 _CANDIDATES = f"""
     FROM codes c
     CROSS JOIN LATERAL (SELECT email_key, is_active FROM users WHERE program_id = $1 AND id = c.user_id OFFSET 0) u
-    WHERE {_READS_ALIKE}
+    WHERE {_IS_LOOK_ALIKE}
       AND (c.code = $2 OR (c.revoked_at IS NULL AND c.expires_at > clock_timestamp() AND u.is_active))
     ORDER BY c.code <> $2
     LIMIT 2
@@ -90,14 +90,14 @@ async def find_active_code_by_text(db: Queryable, *, program_id: int, code: str)
     rows = await db.fetch(
         f"""
         SELECT c.id, c.user_id, c.code, c.expires_at, u.email_key,
-               c.revoked_at IS NULL AND c.expires_at > clock_timestamp() AND u.is_active AS is_open
+               c.revoked_at IS NULL AND c.expires_at > clock_timestamp() AND u.is_active AS is_active
         {_CANDIDATES}
         """,
         program_id,
         code,
     )
     row = _pick_intended(rows, code)
-    return OwnedCode(Code(*row[:4]), row["email_key"]) if row and row["is_open"] else None
+    return OwnedCode(Code(*row[:4]), row["email_key"]) if row and row["is_active"] else None
 
 
 async def lock_owner(tx: Transaction, *, program_id: int, user_id: int) -> Owner | None:
@@ -157,7 +157,7 @@ async def insert_code(db: Queryable, *, program_id: int, user_id: int, code: str
     row = await db.fetchrow(
         f"""
         INSERT INTO codes (program_id, code, user_id, expires_at)
-        SELECT $1, $2, $3, $4 WHERE NOT EXISTS (SELECT FROM codes WHERE {_READS_ALIKE})
+        SELECT $1, $2, $3, $4 WHERE NOT EXISTS (SELECT FROM codes WHERE {_IS_LOOK_ALIKE})
         ON CONFLICT (program_id, code) DO NOTHING
         RETURNING id, user_id, code, expires_at
         """,  # noqa: S608  a constant
@@ -190,5 +190,5 @@ def _pick_intended(rows: Sequence[Any], code: str) -> Any:
     An exact match wins even if it is no longer active: a code that its owner has printed must not count for somebody
     else. Otherwise a look-alike is meant if exactly one is active; of two, neither is.
     """
-    is_one = rows and (rows[0]["code"] == code or len(rows) == 1)
-    return rows[0] if is_one else None
+    is_clear = rows and (rows[0]["code"] == code or len(rows) == 1)
+    return rows[0] if is_clear else None
