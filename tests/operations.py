@@ -1,8 +1,10 @@
-"""Every operation that takes a body, with a body that it would take."""
+"""Every operation of the OpenAPI document that takes a body, with a body that it would take."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from invitree.app import create_app
+from invitree.base.settings import Settings
 from invitree.identity.email.rules import encode_uid
 from tests.cast import PASSWORD, Cast, Person, in_days
 
@@ -21,39 +23,51 @@ class Operation(NamedTuple):
         return f"{self.method} {self.path}"
 
 
-_FOLLOWED = {"uid": "{uid}", "token": "1.unknown"}
-BODIES: Sequence[Operation] = [
-    Operation(
-        "POST", "/auth/users/", {"email": "new@example.com", "username": "new", "password": PASSWORD}, needs_token=False
-    ),
-    Operation("PUT", "/auth/users/me/", {"username": "renamed{id}"}),
-    Operation("PATCH", "/auth/users/me/", {"username": "renamed{id}"}),
-    Operation("DELETE", "/auth/users/me/", {"current_password": PASSWORD}),
-    Operation("PUT", "/auth/users/{id}/", {"username": "renamed{id}"}),
-    Operation("PATCH", "/auth/users/{id}/", {"username": "renamed{id}"}),
-    Operation("DELETE", "/auth/users/{id}/", {"current_password": PASSWORD}),
-    Operation("POST", "/auth/users/activation/", _FOLLOWED, needs_token=False),
-    Operation("POST", "/auth/users/resend_activation/", {"email": "{email}"}, needs_token=False),
-    Operation("POST", "/auth/users/set_password/", {"current_password": PASSWORD, "new_password": NEW_PASSWORD}),
-    Operation("POST", "/auth/users/reset_password/", {"email": "{email}"}, needs_token=False),
-    Operation(
-        "POST", "/auth/users/reset_password_confirm/", {**_FOLLOWED, "new_password": NEW_PASSWORD}, needs_token=False
-    ),
-    Operation("POST", "/auth/users/set_username/", {"current_password": PASSWORD, "new_username": "named{id}"}),
-    Operation("POST", "/auth/users/reset_username/", {"email": "{email}"}, needs_token=False),
-    Operation(
-        "POST", "/auth/users/reset_username_confirm/", {**_FOLLOWED, "new_username": "named{id}"}, needs_token=False
-    ),
-    Operation("POST", "/auth/users/set_email/", {"current_password": PASSWORD, "new_email": "moved{id}@example.com"}),
-    Operation("POST", "/auth/users/set_email_confirm/", _FOLLOWED, needs_token=False),
-    Operation("POST", "/auth/token/login/", {"email": "{email}", "password": PASSWORD}, needs_token=False),
-    Operation("POST", "/auth/jwt/create/", {"email": "{email}", "password": PASSWORD}, needs_token=False),
-    Operation("POST", "/auth/jwt/refresh/", {"refresh": "{refresh}"}, needs_token=False),
-    Operation("POST", "/auth/jwt/verify/", {"token": "{refresh}"}, needs_token=False),
-    Operation("POST", "/auth/jwt/logout/", {"refresh": "{refresh}"}, needs_token=False),
-    Operation("POST", "/api/referral_codes/create/", {"expiration_date": in_days(5)}),
-    Operation("POST", "/api/referral_codes/", {"expires_at": f"{in_days(5)}T00:00:00Z"}),
-]
+# What a field holds wherever a body has it. A new route with these fields needs no row of its own.
+_FIELDS: Mapping[str, Any] = {
+    "email": "{email}",
+    "uid": "{uid}",
+    "token": "1.unknown",
+    "refresh": "{refresh}",
+    "current_password": PASSWORD,
+    "new_password": NEW_PASSWORD,
+    "new_username": "named{id}",
+    "new_email": "moved{id}@example.com",
+}
+# Bodies of which the document requires no field, or one of several, or means something else by its name.
+_LOGIN, _RENAMING = {"email": "{email}", "password": PASSWORD}, {"username": "renamed{id}"}
+_OWN: Mapping[tuple[str, str], Mapping[str, Any]] = {
+    ("POST", "/auth/users/"): {"email": "new@example.com", "username": "new", "password": PASSWORD},
+    ("PUT", "/auth/users/me/"): _RENAMING,
+    ("PATCH", "/auth/users/me/"): _RENAMING,
+    ("PUT", "/auth/users/{id}/"): _RENAMING,
+    ("PATCH", "/auth/users/{id}/"): _RENAMING,
+    ("POST", "/auth/token/login/"): _LOGIN,
+    ("POST", "/auth/jwt/create/"): _LOGIN,
+    ("POST", "/auth/jwt/verify/"): {"token": "{refresh}"},
+    ("POST", "/api/referral_codes/create/"): {"expiration_date": in_days(5)},
+    ("POST", "/api/referral_codes/"): {"expires_at": f"{in_days(5)}T00:00:00Z"},
+}
+
+
+def _with_bodies(document: Mapping[str, Any]) -> Iterator[Operation]:
+    for path, item in document["paths"].items():
+        for verb, described in item.items():
+            if "requestBody" in described:
+                method, address = verb.upper(), path.replace("{user_id}", "{id}") + "/"
+                body = _OWN.get((method, address)) or {name: _FIELDS[name] for name in _required(document, described)}
+                yield Operation(method, address, body, needs_token={} not in described["security"])
+
+
+def _required(document: Mapping[str, Any], described: Mapping[str, Any]) -> Sequence[str]:
+    schema = described["requestBody"]["content"]["application/json"]["schema"]
+    name = schema["$ref"].rpartition("/")[2]
+    required: Sequence[str] = document["components"]["schemas"][name]["required"]
+    return required
+
+
+BODIES: Sequence[Operation] = list(_with_bodies(create_app(Settings()).openapi_schema.to_schema()))
+assert all(operation.body for operation in BODIES)
 
 
 async def filled(cast: Cast, person: Person, operation: Operation) -> dict[str, Any]:

@@ -104,11 +104,6 @@ def test_every_operation_has_a_row() -> None:
     assert {(method, path) for method, path, _ in operations()} == set(MATRIX)
 
 
-def test_every_operation_with_a_body_has_a_body_to_send() -> None:
-    bodies = {(one.method, one.path.rstrip("/").replace("{id}", "{user_id}")) for one in BODIES}
-    assert {(method, path) for method, path, operation in operations() if "requestBody" in operation} == bodies
-
-
 async def _owner(cast: Cast) -> tuple[Person, dict[str, str]]:
     """Return somebody with a referrer and a code, and what of theirs a path can name."""
     referrer = await cast.member()

@@ -131,7 +131,8 @@ def test_an_audit_names_what_is_known(advisories: str, monkeypatch: pytest.Monke
     assert "PYSEC-2026-1" in done.stdout
 
 
-def test_an_audit_that_reaches_nobody_says_so_in_one_line() -> None:
+def test_an_audit_that_reaches_nobody_says_so_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     done = audit("http://127.0.0.1:9")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("Nothing was audited: ")
