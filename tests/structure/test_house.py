@@ -21,6 +21,7 @@ FILES = sorted(path for folder in ("src", "tests", "tools", "bench") for path in
 WINGS = ("identity", "sharing", "intake", "imports", "faces")
 ROOMS = [path.parent for wing in WINGS for path in sorted((ROOT / "src/invitree" / wing).glob("*/__init__.py"))]
 VOCABULARY = {
+    "schemas",
     "problems",
     "room",
     "invariants",
@@ -104,6 +105,14 @@ def test_every_statement_is_in_a_store() -> None:
             if path.stem not in ("store", "invariants"):
                 words = path.read_text(encoding="utf-8").replace("SELECT clock_timestamp()", "")
                 assert not any(f"{verb} " in words for verb in ("SELECT", "INSERT INTO", "UPDATE", "DELETE FROM")), path
+
+
+def test_no_room_imports_the_routes_of_another() -> None:
+    for path in (ROOT / "src/invitree").rglob("*.py"):
+        for wing, room in re.findall(
+            r"invitree\.(\w+)\.(\w+)(?:\.api| import api)\b", path.read_text(encoding="utf-8")
+        ):
+            assert path.parent == ROOT / "src/invitree" / wing / room, path
 
 
 def test_every_public_thing_has_a_docstring() -> None:

@@ -13,15 +13,22 @@ from invitree.identity.auth.guards import PUBLIC, SIGNED_IN, actor_of, caller_of
 from invitree.identity.auth.store import UserSession
 from invitree.identity.email.actions import ResetKind, send_link_to_address
 from invitree.identity.email.rules import LinkKind, decode_uid
-from invitree.identity.idempotency.api import REPEATABLE, IdempotencyKey, once, request_transaction
+from invitree.identity.idempotency.guards import REPEATABLE, IdempotencyKey, once, request_transaction
 from invitree.identity.programs.actions import get_program
 from invitree.identity.programs.problems import UnknownProgram
 from invitree.identity.recovery import actions
 from invitree.identity.recovery.actions import MailLink
 from invitree.identity.recovery.problems import StaleToken
 from invitree.identity.users.actions import Login, rename
-from invitree.identity.users.api import charge, prove_password, same_address
-from invitree.identity.users.rules import BAD_EMAIL, BAD_USERNAME, PASSWORDS_DIFFER, clean_username, email_errors
+from invitree.identity.users.guards import charge, prove_password
+from invitree.identity.users.rules import (
+    BAD_EMAIL,
+    BAD_USERNAME,
+    PASSWORDS_DIFFER,
+    clean_username,
+    email_errors,
+    same_address,
+)
 from invitree.kit.client_info import client_info
 from invitree.kit.context import Request, app_context
 from invitree.kit.limits.rate_limiter import Limit, limit

@@ -5,10 +5,9 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from litestar import Response, get, patch, post, put
-from litestar.params import JSONBody, PathParameter
+from litestar.params import JSONBody
 from msgspec import UNSET, Meta, Struct, UnsetType, structs
 
-from invitree.base.emails import parse_email
 from invitree.base.problems import (
     NON_FIELD,
     InvalidInput,
@@ -16,9 +15,8 @@ from invitree.base.problems import (
     Text,
     TooManyRequests,
     Unauthenticated,
-    Unavailable,
 )
-from invitree.identity.audit.store import Actor, ActorKind, insert_event, list_events
+from invitree.identity.audit.store import ActorKind, list_events
 from invitree.identity.auth.actions import TokenPair, evict_sessions, open_jwt_session, open_token_session
 from invitree.identity.auth.guards import (
     FROM_MEMORY,
@@ -29,17 +27,16 @@ from invitree.identity.auth.guards import (
     caller_of,
     program_of,
 )
-from invitree.identity.auth.store import UserSession
 from invitree.identity.programs.problems import UnknownProgram
 from invitree.identity.users import store
-from invitree.identity.users.actions import Login, VerifiedPassword, check_password, is_familiar_network, rename
+from invitree.identity.users.actions import Login, VerifiedPassword, rename
+from invitree.identity.users.guards import UserId, may_see, prove_login
 from invitree.identity.users.problems import InvalidCredentials, NoActiveAccount
-from invitree.identity.users.rules import INVALID_PASSWORD
+from invitree.identity.users.rules import same_address
+from invitree.identity.users.schemas import UserOut
 from invitree.identity.users.store import User
 from invitree.kit.client_info import client_info
 from invitree.kit.context import Request, app_context
-from invitree.kit.limits.rate_limiter import Limit as Budget
-from invitree.kit.limits.rate_limiter import limit as budget
 from invitree.kit.web.body import REQUIRED, VERBATIM, json_body, takes
 from invitree.kit.web.paging import (
     LARGEST_ID,
@@ -47,7 +44,6 @@ from invitree.kit.web.paging import (
     After,
     AfterIfAny,
     Limit,
-    is_plain_id,
     page,
     refuse_other_paging,
 )
@@ -57,25 +53,6 @@ _SET_EMAIL = Text(
     "Change the address with POST /auth/users/set_email/.", "Адрес меняется запросом POST /auth/users/set_email/."
 )
 _READ_ONLY = Text("This cannot be changed.", "Это поле нельзя изменить.")
-UserId = Annotated[int, PathParameter(description="A user's id.", schema_extra={"minimum": 1})]
-
-
-class UserOut(Struct):
-    """A user, as the user sees it."""
-
-    email: Annotated[str, Meta(examples=["alice@example.com"])]
-    id: Annotated[int, Meta(examples=[42])]
-    username: Annotated[str, Meta(examples=["alice"])]
-
-    @classmethod
-    def of(cls, user: User) -> "UserOut":
-        """Return a user as the user sees it."""
-        return cls(email=user.email, id=user.id, username=user.username)
-
-    @classmethod
-    def of_caller(cls, caller: UserSession) -> "UserOut":
-        """Return the user whom a request is made by."""
-        return cls(email=caller.email, id=caller.user_id, username=caller.username)
 
 
 class UserIn(Struct):
@@ -192,18 +169,6 @@ async def _write(request: Request, user_id: int, data: UserIn) -> UserOut:
     return UserOut.of(user)
 
 
-def same_address(one: str, other: str) -> bool:
-    """Return whether two texts are one address, however it is spelled."""
-    first, second = parse_email(one), parse_email(other)
-    return one == other or (first is not None and second is not None and first.key == second.key)
-
-
-def may_see(request: Request, user_id: int) -> None:
-    """Let the user and staff through. Raises NotFound for everybody else: who exists is not their business."""
-    if not caller_of(request).sees_all_of(user_id) or not is_plain_id(user_id, request):
-        raise NotFound
-
-
 @get(
     "/users/me/events",
     summary="What happened to your account",
@@ -280,83 +245,7 @@ async def create_jwt(request: Request, data: _LoginBody) -> TokenPair:
 
 async def _log_in(request: Request, data: LoginIn) -> VerifiedPassword | None:
     program, login = await program_of(request), Login(email=data.email or None, username=data.username or None)
-    return await _prove(request, program.id, login, data.password or "")
-
-
-async def prove_password(request: Request, password: str) -> VerifiedPassword:
-    """Let through whoever knows the password of the account that this request is made with.
-
-    Raises InvalidInput on `current_password`, and TooManyRequests: a stolen token must not help to guess. What others
-    fail at with the account's name does not count here, nor what a thief does in another session.
-    """
-    caller, ctx = caller_of(request), app_context(request)
-    own = budget("password", ctx.settings.limit_login, str(caller.user_id), str(caller.session_id))
-    await ctx.throttle.charge(request, caller.program_id, own)
-    login = Login(user_id=caller.user_id, email=caller.email)
-    verified = await _try(request, caller.program_id, login, password, own)
-    if verified is None:
-        raise InvalidInput({"current_password": [INVALID_PASSWORD]})
-    return verified
-
-
-async def _prove(request: Request, program_id: int, login: Login, password: str) -> VerifiedPassword | None:
-    """Try a password, counting the attempt before it is made, and as a failure not at all where it succeeds."""
-    ctx, origin, name = app_context(request), client_info(request), login.name
-    ctx.tally.count(
-        request.scope,
-        program_id,
-        budget("logins", ctx.settings.limit_logins, origin.network, name),
-        budget("logins_by_ip", ctx.settings.limit_logins_by_ip, origin.network),
-    )
-    charged = await charge(
-        request,
-        program_id,
-        login,
-        budget("login", ctx.settings.limit_login, origin.network, name),
-        budget("login_by_ip", ctx.settings.limit_login_by_ip, origin.network),
-        anywhere=budget("login_by_name", ctx.settings.limit_login_by_name, name),
-    )
-    return await _try(request, program_id, login, password, *charged)
-
-
-async def charge(request: Request, program_id: int, login: Login, *own: Budget, anywhere: Budget) -> Sequence[Budget]:
-    """Count something that concerns an account: `own` limits are of who asks, `anywhere` of all who do.
-
-    A network from which somebody has logged in to the account before has an `anywhere` of its own, so that strangers
-    cannot use it up for the owner. Return what was charged. Raises TooManyRequests.
-    """
-    ctx, ip_prefix = app_context(request), client_info(request).ip_prefix
-    try:
-        await ctx.throttle.charge(request, program_id, *own, anywhere)
-    except TooManyRequests:
-        if not await is_familiar_network(ctx.db, program_id=program_id, login=login, ip_prefix=ip_prefix):
-            raise
-    else:
-        return [*own, anywhere]
-    familiar = Budget(scope=f"{anywhere.scope}_here", key=f"{anywhere.key}\n{ip_prefix}", rate=anywhere.rate)
-    await ctx.throttle.charge(request, program_id, *own, familiar)
-    return [*own, familiar]
-
-
-async def _try(
-    request: Request, program_id: int, login: Login, password: str, first: Budget, *others: Budget
-) -> VerifiedPassword | None:
-    ctx, origin = app_context(request), client_info(request)
-    try:
-        attempt = await check_password(ctx, program_id=program_id, login=login, password=password, lane=origin.lane)
-    except Unavailable:
-        await ctx.throttle.refund(program_id, first, *others)
-        raise
-    if isinstance(attempt, VerifiedPassword):
-        # Whoever has a plus variant of somebody's address must not clear what they failed at with that one.
-        if login.is_plain:
-            await ctx.throttle.clear(request, program_id, first, *others)
-        else:
-            await ctx.throttle.refund(program_id, first, *others)
-        return attempt
-    actor = Actor(actor="unknown", ip_prefix=origin.ip_prefix)
-    await insert_event(ctx.db, program_id=program_id, kind="login.failed", user_id=attempt.user_id, actor=actor)
-    return None
+    return await prove_login(request, program.id, login, data.password or "")
 
 
 _USER = "/users/{user_id:int}"

@@ -112,3 +112,9 @@ def _alike(password: str, name: str) -> bool:
     if len(name) < 3 or len(password) > 3 * len(name):
         return False  # too little in common to matter, and no time spent on long ones
     return SequenceMatcher(a=password, b=name).quick_ratio() >= _TOO_ALIKE
+
+
+def same_address(one: str, other: str) -> bool:
+    """Return whether two texts are one address, however it is spelled."""
+    first, second = parse_email(one), parse_email(other)
+    return one == other or (first is not None and second is not None and first.key == second.key)

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 
 from invitree.base.problems import NotFound, TooManyRequests, Unauthenticated
 from invitree.identity.auth.guards import SIGNED_IN, actor_of, caller_of
-from invitree.identity.users.api import UserId, may_see, prove_password
+from invitree.identity.users.guards import UserId, may_see, prove_password
 from invitree.intake.closure.actions import delete_account
 from invitree.kit.context import Request, app_context
 from invitree.kit.web.body import VERBATIM, takes

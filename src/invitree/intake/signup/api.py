@@ -9,11 +9,11 @@ from msgspec import Meta, Struct
 from invitree.base.emails import parse_email
 from invitree.base.problems import NON_FIELD, Fields, InvalidInput, TooManyRequests, Unauthenticated
 from invitree.identity.auth.guards import PUBLIC, program_of
-from invitree.identity.idempotency.api import REPEATABLE, IdempotencyKey, once, request_transaction
+from invitree.identity.idempotency.guards import REPEATABLE, IdempotencyKey, once, request_transaction
 from invitree.identity.programs.problems import UnknownProgram
 from invitree.identity.users.actions import validate_new_user
-from invitree.identity.users.api import UserOut
 from invitree.identity.users.rules import PASSWORDS_DIFFER, account_errors
+from invitree.identity.users.schemas import UserOut
 from invitree.intake.signup.actions import sign_up
 from invitree.intake.signup.rules import misnamed_code_errors
 from invitree.kit.client_info import client_info

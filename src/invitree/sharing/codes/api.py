@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 from invitree.base.problems import NON_FIELD, InvalidInput, Text, TooManyRequests, Unauthenticated
 from invitree.identity.auth.guards import FROM_MEMORY, PUBLIC, SIGNED_IN, FastRequest, actor_of, caller_of, program_of
 from invitree.identity.auth.store import UserSession
-from invitree.identity.idempotency.api import REPEATABLE, IdempotencyKey, once, request_transaction
+from invitree.identity.idempotency.guards import REPEATABLE, IdempotencyKey, once, request_transaction
 from invitree.identity.programs.problems import UnknownProgram
 from invitree.identity.programs.store import Program
 from invitree.kit.client_info import network_of_scope
