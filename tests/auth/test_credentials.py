@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
+from invitree.identity.auth import actions
 from tests.cast import Cast, in_days, refused
 
 CODES = "/api/referral_codes"
@@ -157,3 +158,17 @@ async def test_a_deactivated_user_gets_in_nowhere(
         answer = await client.request(method, path, json=body, headers={"Authorization": authorization})
         refused(answer, 401, "unauthenticated")
     assert await cast.contents() == before
+
+
+async def test_a_token_that_one_recognizer_does_not_know_is_left_to_the_next(
+    client: httpx.AsyncClient, cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nobody(*_: object) -> tuple[None, float]:
+        return None, 0
+
+    alice = await cast.member()
+    monkeypatch.setitem(actions.RECOGNIZERS, "token", (nobody, *actions.RECOGNIZERS["token"]))
+    assert (await client.get("/auth/users/me/", headers=alice.headers)).status_code == 200
+    monkeypatch.setitem(actions.RECOGNIZERS, "token", (nobody,))
+    bob = await cast.member()
+    refused(await client.get("/auth/users/me/", headers=bob.headers), 401, "unauthenticated")
