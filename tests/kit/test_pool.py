@@ -104,7 +104,7 @@ class TestWaiting:
             connection = await later
         pool.give(connection)
 
-    @pytest.mark.parametrize("fit", [True, False])
+    @pytest.mark.parametrize("reusable", [True, False])
     async def test_who_waits_longest_is_next(self, lender: Lender, reusable: bool) -> None:
         """Also before somebody who asks in the moment in which a place has become free."""
         pool, served = lender.pool(1), []
@@ -123,7 +123,7 @@ class TestWaiting:
         assert served == ["a", "b", "c", "d"]
 
     @pytest.mark.parametrize("others", [0, 1, 3])
-    @pytest.mark.parametrize("fit", [True, False])
+    @pytest.mark.parametrize("reusable", [True, False])
     async def test_one_who_leaves_in_the_moment_of_being_served_takes_nothing_along(
         self, lender: Lender, others: int, reusable: bool
     ) -> None:
