@@ -7,7 +7,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from litestar.testing import TestClient
 from playwright.sync_api import Page, sync_playwright
 
 from invitree.kit.web.apidocs import api_docs, docs_handlers
+from tests.waiting import await_true
 
 PAGES = ["/docs/", "/docs/try/"]
 CHROMIUM = next(
@@ -186,19 +186,18 @@ def server() -> Iterator[str]:
     command = [sys.executable, "-m", "granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", str(port)]
     place = Path(__file__)
     process = subprocess.Popen([*command, "--working-dir", str(place.parent), f"{place.stem}:app"])
+
+    def answers() -> bool:
+        assert process.poll() is None, "the server ended"
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
     try:
-        deadline = time.monotonic() + 15
-        while True:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            assert process.poll() is None, "the server ended"
-            assert time.monotonic() < deadline, "the server did not start"
-            time.sleep(0.05)
+        await_true(answers)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(timeout=10)
+        process.wait(timeout=60)
 
 
 @pytest.fixture
