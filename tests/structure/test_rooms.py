@@ -5,7 +5,7 @@ from litestar import get
 
 from invitree import app, rooms
 from invitree.base.settings import Settings
-from invitree.identity.auth.api import PUBLIC
+from invitree.identity.auth.guards import PUBLIC
 from invitree.kit.context import AppContext, Erased
 from invitree.kit.data.db import Queryable, Transaction
 from invitree.kit.room import Room
