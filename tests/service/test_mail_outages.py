@@ -128,7 +128,7 @@ from tests.service.mailing import JOBS, SOON
 async def main():
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    await run(read_settings(os.environ), JOBS, stop=stop, chores=[], delays_s=SOON)
+    await run(read_settings(os.environ), JOBS, stop=stop, periodic=[], delays_s=SOON)
 
 configure_logging("json")
 asyncio.run(main())
