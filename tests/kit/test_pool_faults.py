@@ -99,6 +99,24 @@ async def test_whatever_goes_wrong_no_connection_is_lost_or_lent_twice(lender: L
     assert await asyncio.gather(*(db.fetchval("SELECT $1::int", number) for number in range(64))) == [*range(64)]
 
 
+async def test_a_connection_lost_while_it_is_handed_over_gives_its_place_back(lender: Lender) -> None:
+    pool = lender.pool(1)
+    db = Database(pool)
+    connection = await pool.take()
+
+    async def write() -> None:
+        async with db.transaction() as tx:
+            await tx.execute("SELECT 1")
+
+    waiting = asyncio.create_task(write())
+    await turn_over()
+    pool.give(connection)
+    connection.terminate()
+    with pytest.raises(asyncpg.InterfaceError):
+        await waiting
+    assert await db.fetchval("SELECT 1") == 1
+
+
 async def test_a_cancel_that_overtakes_its_statement_is_sent_again(lender: Lender) -> None:
     """The database forgets one that finds it idle; here because it has not come to read the statement yet."""
     db = Database(lender.pool(1))

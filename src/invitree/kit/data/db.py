@@ -119,8 +119,8 @@ class Database:
         """Run the block in one transaction, committed when it ends and rolled back when it raises."""
         connection = await self._pool.take()
         tx, reusable = Transaction(connection), True
-        transaction = connection.transaction()
         try:
+            transaction = connection.transaction()  # raises if the connection was lost while it was handed over
             await transaction.start()
             try:
                 yield tx
