@@ -18,6 +18,7 @@ from invitree.intake.closure.actions import deactivate_account, delete_account
 from invitree.intake.signup import actions as signup
 from invitree.kit.client_info import ClientInfo
 from invitree.kit.context import AppContext
+from tests.databases import table_names
 
 PASSWORD = "correct horse battery staple"
 NOWHERE = ClientInfo()
@@ -165,15 +166,13 @@ class Cast:
 
     async def contents(self) -> Mapping[str, str]:
         """Return a digest of every table, to compare with a later one."""
-        tables = await self.ctx.db.fetch(
-            "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition "
-            "AND relnamespace = 'public'::regnamespace"
-        )
         # In one statement and without sorting: it is asked for around every refusal.
         digest = """
             SELECT '{0}' AS name, count(*) || ' ' || coalesce(sum(hashtextextended(t::text, 0)), 0) AS digest FROM {0} t
         """
-        rows = await self.ctx.db.fetch(" UNION ALL ".join(digest.format(name) for (name,) in tables))
+        rows = await self.ctx.db.fetch(
+            " UNION ALL ".join(digest.format(name) for name in await table_names(self.ctx.db))
+        )
         return {row["name"]: row["digest"] for row in rows}
 
     async def expire_code(self, person: Person) -> None:

@@ -122,19 +122,24 @@ async def fill(url: str, *, users: int, at: str) -> None:
     await db.close()
 
 
-async def contents(url: str) -> Mapping[str, Any]:
-    """Return how many rows each table has, with a hash of them, and where each sequence stands."""
-    db = await asyncpg.connect(url)
-    tables = await db.fetch(
+async def table_names(db: Queryable) -> list[str]:
+    """Return the tables in order, a partitioned one without its partitions."""
+    rows = await db.fetch(
         """
-        SELECT relname AS name FROM pg_class
+        SELECT relname FROM pg_class
         WHERE relkind IN ('r', 'p') AND NOT relispartition AND relnamespace = 'public'::regnamespace ORDER BY relname
         """
     )
+    return [row["relname"] for row in rows]
+
+
+async def contents(url: str) -> Mapping[str, Any]:
+    """Return how many rows each table has, with a hash of them, and where each sequence stands."""
+    db = await asyncpg.connect(url)
     found: dict[str, Any] = {}
-    for table in tables:
-        [row] = await db.fetch(_HASH.format(table["name"]))
-        found[table["name"]] = tuple(row)
+    for table in await table_names(db):
+        [row] = await db.fetch(_HASH.format(table))
+        found[table] = tuple(row)
     for sequence in await db.fetch("SELECT sequencename AS name, last_value FROM pg_sequences ORDER BY sequencename"):
         found[sequence["name"]] = sequence["last_value"]
     await db.close()

@@ -10,6 +10,7 @@ from alembic.script import ScriptDirectory
 
 from invitree import migrations
 from invitree.migrations.upgrade import revision
+from tests.databases import table_names
 
 TENANT = {"users", "sessions", "refresh_tokens", "codes", "referrals", "one_time_tokens", "audit", "imported_users",
           "idempotency_keys"}  # fmt: skip
@@ -35,11 +36,7 @@ def test_head_is_the_newest_migration() -> None:
 
 async def test_migrations_bring_an_empty_database_to_head(db: Any) -> None:
     assert await revision(db) == migrations.HEAD
-    tables = await db.fetch(
-        "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition "
-        "AND relnamespace = 'public'::regnamespace"
-    )
-    assert {row["relname"] for row in tables} == TENANT | UNLOGGED | OF_ALL_PROGRAMS | NOT_OURS
+    assert set(await table_names(db)) == TENANT | UNLOGGED | OF_ALL_PROGRAMS | NOT_OURS
     assert await db.fetchval("SELECT slug FROM programs") == "default"
 
 
