@@ -1,6 +1,7 @@
 """Jobs as rows: written, retried and forgotten exactly as PgQueuer does it, without PgQueuer."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -117,11 +118,11 @@ async def test_old_news_are_forgotten_but_not_why_a_job_has_failed(db: Any) -> N
     await db.execute("DELETE FROM pgqueuer WHERE status = 'queued'")  # done
     await Queries.from_asyncpg_connection(db).aggregate_logs()
     assert len(await rows(db, "pgqueuer_log")) == 3
-    await prune_job_log(db, older_than_s=3600)
+    await prune_job_log(db, older_than=timedelta(hours=1))
     assert len(await rows(db, "pgqueuer_log")) == 3
     for table in ("pgqueuer_log", "pgqueuer_statistics"):
         await db.execute(f"UPDATE {table} SET created = created - interval '2 hours'")
-    await prune_job_log(db, older_than_s=3600)
+    await prune_job_log(db, older_than=timedelta(hours=1))
     assert await db.fetch("SELECT DISTINCT job_id FROM pgqueuer_log") == [(failed,)]
     assert await rows(db, "pgqueuer_statistics") == []
     assert [job.reason for job in await list_jobs(db, job="send_mail")] == ["550 no"]

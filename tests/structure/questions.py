@@ -165,7 +165,7 @@ ROWS: Mapping[str, Arguments] = {
     "jobs.delete_given_up_jobs": {"older_than": timedelta(days=400)},
     "jobs.backlog": {},
     "jobs.enqueue": {"payload": {}},
-    "jobs.prune_job_log": {"older_than_s": 166.5 * 3600},
+    "jobs.prune_job_log": {"older_than": timedelta(hours=166.5)},
     "jobs.has_worker": {},
     "jobs.list_jobs": {"failed": False},
     "jobs.retry_jobs": {"ids": list(range(20, 100, 20))},

@@ -27,7 +27,7 @@ from invitree.rooms import ROOMS
 
 JobHandler = Callable[[AppContext, bytes, int], Awaitable[None]]
 
-_KEPT_S = 7 * 86_400.0  # what PgQueuer notes of jobs
+_LOG_KEPT = timedelta(days=7)  # what PgQueuer notes of jobs
 _AT_ONCE = 5_000  # rows deleted by one statement, which has five seconds
 _LONGEST_CHECK_S = 600.0
 _log = structlog.get_logger()
@@ -35,7 +35,7 @@ _log = structlog.get_logger()
 
 async def prune_jobs(ctx: AppContext) -> None:
     """Delete what PgQueuer noted of jobs, and the jobs that were given up, which were kept for as long as is asked."""
-    await prune_job_log(ctx.db, older_than_s=_KEPT_S)
+    await prune_job_log(ctx.db, older_than=_LOG_KEPT)
     older_than = timedelta(days=ctx.settings.retention_days)
     if given_up := await delete_given_up_jobs(ctx.db, older_than=older_than):
         _log.info("jobs.forgotten", given_up=given_up)

@@ -27,7 +27,6 @@ async def keep_months(tx: Transaction, *, table: str, older_than: timedelta) -> 
     try again later. Rows of a new partition cannot be changed, not even by its owner.
     """
     await tx.execute("SET LOCAL lock_timeout = '300ms'")  # later statements queue behind this one
-    await tx.execute("SET LOCAL timezone = 'UTC'")
     partitions = await _partitions(tx, table)
     for row in await _missing(tx, since=partitions[-1].ends):
         name = f"{table}_{row['month']:%Y_%m}"

@@ -173,7 +173,7 @@ async def has_worker(db: Queryable) -> bool:
     return found
 
 
-async def prune_job_log(db: Queryable, *, older_than_s: float) -> None:
+async def prune_job_log(db: Queryable, *, older_than: timedelta) -> None:
     """Delete PgQueuer's log and statistics that are older than this; PgQueuer itself never does.
 
     The log of unfinished jobs is kept, because it has their errors.
@@ -181,9 +181,9 @@ async def prune_job_log(db: Queryable, *, older_than_s: float) -> None:
     await db.execute(
         """
         DELETE FROM pgqueuer_log l
-        WHERE l.created < now() - make_interval(secs => $1)
+        WHERE l.created < now() - $1::interval
             AND NOT EXISTS (SELECT FROM pgqueuer q WHERE q.id = l.job_id)
         """,
-        older_than_s,
+        older_than,
     )
-    await db.execute("DELETE FROM pgqueuer_statistics WHERE created < now() - make_interval(secs => $1)", older_than_s)
+    await db.execute("DELETE FROM pgqueuer_statistics WHERE created < now() - $1::interval", older_than)
